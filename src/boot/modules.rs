@@ -1,0 +1,1 @@
+//! Kernel modules: found, unpacked and loaded with their dependencies, without modprobe.

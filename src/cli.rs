@@ -1,0 +1,113 @@
+//! The command line, as clap types only. What the words mean is decided in `cmd/`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A writable root on a base that must not be written.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cowroot",
+    version,
+    about,
+    max_term_width = 80,
+    propagate_version = true
+)]
+pub struct Cli {
+    /// Say more: each step, not just each change of state
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Stack a cowfile on a base and serve both as one writable block device
+    Attach(Attach),
+    /// Stop serving a device; what a tmpfs cowfile holds is gone then
+    Detach(Detach),
+    /// Show the devices this machine serves: space, base, health
+    Status(Status),
+    /// The initramfs entry point (also when run as /init): find, attach, mount, switch root
+    Boot(Boot),
+    /// Say what a kernel command line would do, without doing it
+    Explain(Explain),
+    /// The daemon itself; started by attach and boot
+    #[command(hide = true)]
+    Serve(Serve),
+}
+
+/// Which device to make.
+#[derive(Debug, Clone, Args)]
+pub struct Attach {
+    /// What is never written: a regular file or a block device
+    #[arg(long, value_name = "PATH")]
+    pub base: PathBuf,
+    /// What takes the writes: tmpfs, tmpfs:SIZE (K, M, G) or tmpfs:PERCENT% of RAM
+    #[arg(long, value_name = "COW", default_value = "tmpfs:50%")]
+    pub cow: String,
+    /// The device's number, the N of /dev/ublkbN; default: the first free one
+    #[arg(long, value_name = "N")]
+    pub id: Option<u32>,
+    /// Make the device larger than its base (bytes, or with K, M, G); the rest reads as zeros
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
+    /// Refuse every write to the device
+    #[arg(long)]
+    pub read_only: bool,
+    /// Serve in this process until detached, instead of in a daemon
+    #[arg(long)]
+    pub foreground: bool,
+}
+
+/// Which devices to stop.
+#[derive(Debug, Args)]
+pub struct Detach {
+    /// The device, as /dev/ublkb0, ublkb0 or 0
+    #[arg(value_name = "DEV", required_unless_present = "all")]
+    pub device: Option<String>,
+    /// Every device cowroot serves
+    #[arg(long, conflicts_with = "device")]
+    pub all: bool,
+}
+
+/// How to show the state.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// One JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to boot.
+#[derive(Debug, Args, Default)]
+pub struct Boot {
+    /// Read the kernel command line from here instead of /proc/cmdline
+    #[arg(long, value_name = "FILE")]
+    pub cmdline: Option<PathBuf>,
+}
+
+/// What to explain.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A kernel command line, e.g. "cowroot=LABEL=LIVE:/live/root.img ro"
+    #[arg(value_name = "CMDLINE")]
+    pub cmdline: String,
+}
+
+/// What the daemon is told by the process that starts it.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The device to make
+    #[command(flatten)]
+    pub attach: Attach,
+    /// Where to report "ready" or the reason of failure: an inherited file descriptor
+    #[arg(long, value_name = "FD")]
+    pub ready_fd: Option<i32>,
+    /// Log to the kernel's log instead of standard error
+    #[arg(long)]
+    pub kmsg: bool,
+}

@@ -1,0 +1,1 @@
+//! One file per subcommand: options in, engine or daemon called, result printed.

@@ -1,0 +1,3 @@
+//! Media: find the one that was named, see what is on it, mount it unharmed, open what it holds.
+
+pub mod open;

@@ -1,0 +1,268 @@
+//! The kernel's calls that no crate wraps: the one place with `unsafe`.
+//!
+//! Every function here is safe to call; each `unsafe` block says why. Nothing here logs or decides.
+#![allow(
+    unsafe_code,
+    reason = "this module is the fence around every unsafe block of cowroot"
+)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
+
+use nix::sys::mman::{MapFlags, ProtFlags};
+
+mod ioctls {
+    //! Request numbers of <linux/fs.h> and <linux/loop.h>.
+    nix::ioctl_write_ptr_bad!(blkroset, nix::request_code_none!(0x12, 93), libc::c_int);
+    nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
+    nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
+    nix::ioctl_none_bad!(loop_ctl_get_free, 0x4C82);
+    nix::ioctl_write_ptr_bad!(loop_configure, 0x4C0A, super::LoopConfig);
+}
+
+/// `struct loop_info64` of <linux/loop.h>.
+#[repr(C)]
+struct LoopInfo64 {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config` of <linux/loop.h>.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo64,
+    reserved: [u64; 8],
+}
+
+const LO_FLAGS_READ_ONLY: u32 = 1;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+
+/// Size in bytes of the block device behind `device` (BLKGETSIZE64).
+pub fn block_device_size_bytes(device: &File) -> io::Result<u64> {
+    let mut size_bytes = 0u64;
+    // SAFETY: the descriptor is open and the kernel writes one u64 to a live local.
+    unsafe { ioctls::blkgetsize64(device.as_raw_fd(), &raw mut size_bytes) }?;
+    Ok(size_bytes)
+}
+
+/// Logical sector size in bytes of the block device behind `device` (BLKSSZGET).
+pub fn block_device_sector_bytes(device: &File) -> io::Result<u32> {
+    let mut sector_bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open and the kernel writes one int to a live local.
+    unsafe { ioctls::blksszget(device.as_raw_fd(), &raw mut sector_bytes) }?;
+    u32::try_from(sector_bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// Refuse every write to the block device behind `device` from now on (BLKROSET).
+///
+/// Needed before a read-only mount: ext4, XFS and btrfs write their journal back even then.
+pub fn set_block_device_read_only(device: &File) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the descriptor is open and the kernel reads one int from a live local.
+    unsafe { ioctls::blkroset(device.as_raw_fd(), &raw const on) }?;
+    Ok(())
+}
+
+/// Attach `backing` to the loop device `device` (an open /dev/loopN), read-only.
+///
+/// The kernel lets go of it when its last user closes it (LO_FLAGS_AUTOCLEAR).
+pub fn loop_configure_read_only(device: &File, backing: &File) -> io::Result<()> {
+    let fd = u32::try_from(backing.as_raw_fd())
+        .map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    let config = LoopConfig {
+        fd,
+        block_size: 0,
+        info: LoopInfo64 {
+            device: 0,
+            inode: 0,
+            rdevice: 0,
+            offset: 0,
+            size_limit: 0,
+            number: 0,
+            encrypt_type: 0,
+            encrypt_key_size: 0,
+            flags: LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR,
+            file_name: [0; 64],
+            crypt_name: [0; 64],
+            encrypt_key: [0; 32],
+            init: [0; 2],
+        },
+        reserved: [0; 8],
+    };
+    // SAFETY: both descriptors are open and the kernel reads one loop_config from a live local.
+    unsafe { ioctls::loop_configure(device.as_raw_fd(), &raw const config) }?;
+    Ok(())
+}
+
+/// Number of a loop device that is free (LOOP_CTL_GET_FREE on an open /dev/loop-control).
+pub fn loop_free_number(control: &File) -> io::Result<u32> {
+    // SAFETY: the descriptor is open; the call takes no argument.
+    let number = unsafe { ioctls::loop_ctl_get_free(control.as_raw_fd()) }?;
+    u32::try_from(number).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// Mark this process as one that serves a block device (PR_SET_IO_FLUSHER, Linux 5.6).
+///
+/// Its memory allocations then never wait for writeback that it would have to do itself.
+pub fn set_io_flusher() -> io::Result<()> {
+    const PR_SET_IO_FLUSHER: libc::c_int = 57;
+    // SAFETY: a prctl that takes integers only and touches no memory of ours.
+    match unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Read from `file` at `offset` only what needs no waiting (preadv2 with RWF_NOWAIT).
+///
+/// # Errors
+/// `EAGAIN` if the first byte is not in memory; `EOPNOTSUPP` if the file system cannot tell.
+pub fn read_at_nowait(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let offset =
+        libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let vector = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: the one vector describes `buffer`, which we hold exclusively for the call.
+    let read = unsafe {
+        libc::preadv2(
+            file.as_raw_fd(),
+            &raw const vector,
+            1,
+            offset,
+            libc::RWF_NOWAIT,
+        )
+    };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Take over a descriptor that this process inherited, e.g. one named on its command line.
+///
+/// # Errors
+/// `EBADF` if nothing is open under that number.
+pub fn inherited_fd(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: only borrowed for the check that something is open there.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_GETFD)?;
+    // SAFETY: it is open, was inherited across exec, and so no Rust object of this process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Memory shared between processes through a descriptor, as 32-bit words.
+///
+/// The words are little-endian nowhere but in the machine: they never reach a disk.
+#[derive(Debug)]
+pub struct SharedWords {
+    address: NonNull<AtomicU32>,
+    words: usize,
+}
+
+// SAFETY: the memory is reached only through atomics, which any thread may use at any time.
+unsafe impl Send for SharedWords {}
+// SAFETY: as above.
+unsafe impl Sync for SharedWords {}
+
+impl SharedWords {
+    /// Map `words` words of `memory` (a memfd at least that long), shared and writable.
+    ///
+    /// # Errors
+    /// `EINVAL` for zero words or a `memory` that is shorter; else what mmap says.
+    pub fn map(memory: &File, words: usize) -> io::Result<Self> {
+        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+        let bytes = words
+            .checked_mul(size_of::<AtomicU32>())
+            .ok_or_else(invalid)?;
+        let length = std::num::NonZeroUsize::new(bytes).ok_or_else(invalid)?;
+        if memory.metadata()?.len() < bytes as u64 {
+            return Err(invalid());
+        }
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice; nothing else refers to it.
+        let address = unsafe {
+            nix::sys::mman::mmap(
+                None,
+                length,
+                protection,
+                MapFlags::MAP_SHARED,
+                memory.as_fd(),
+                0,
+            )
+        }?;
+        Ok(Self {
+            address: address.cast(),
+            words,
+        })
+    }
+}
+
+impl std::ops::Deref for SharedWords {
+    type Target = [AtomicU32];
+
+    fn deref(&self) -> &[AtomicU32] {
+        // SAFETY: the mapping is `words` words long, page-aligned, lives as long as self, and is never
+        // shrunk: whoever holds the descriptor is another cowroot process.
+        unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.words) }
+    }
+}
+
+impl Drop for SharedWords {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `map` mapped, and no reference outlives self. Failure would only leak.
+        let _ = unsafe {
+            nix::sys::mman::munmap(self.address.cast(), self.words * size_of::<AtomicU32>())
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn shared_words_are_the_files_bytes() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let words = SharedWords::map(&file, 1024).unwrap();
+        words[1].store(7, Ordering::Release);
+        let again = SharedWords::map(&file, 1024).unwrap();
+        assert_eq!(again[1].load(Ordering::Acquire), 7);
+        assert!(
+            SharedWords::map(&file, 1025).is_err(),
+            "longer than its memory"
+        );
+        assert!(SharedWords::map(&file, 0).is_err());
+    }
+
+    #[test]
+    fn an_inherited_descriptor_that_is_not_open_is_refused() {
+        assert_eq!(
+            inherited_fd(-1).unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
+        assert_eq!(
+            inherited_fd(9999).unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
+    }
+}

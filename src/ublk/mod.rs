@@ -1,0 +1,1 @@
+//! The block device: requests in, completions out. The only user of libublk.
