@@ -1,3 +1,8 @@
 //! Media: find the one that was named, see what is on it, mount it unharmed, open what it holds.
 
 pub mod open;
+pub mod partition;
+pub mod probe;
+pub mod source;
+
+pub mod text;
