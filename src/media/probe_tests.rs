@@ -34,129 +34,50 @@ fn content(kind: &'static str, label: Option<&str>, uuid: Option<&str>) -> Conte
 
 const UUID: &str = "11111111-2222-3333-4444-555555555555";
 
+/// package | MiB | command, `$U` stands for [`UUID`] | type | label | UUID
+const IMAGES: &str = "
+e2fsprogs      |   8 | mke2fs -q -t ext2 -L lab -U $U image          | ext2     | lab  | $U
+e2fsprogs      |   8 | mke2fs -q -t ext3 -L lab -U $U image          | ext3     | lab  | $U
+e2fsprogs      |   8 | mke2fs -q -t ext4 -L lab -U $U image          | ext4     | lab  | $U
+e2fsprogs      |   8 | mke2fs -q -t ext4 -U clear image              | ext4     |      |
+xfsprogs       | 320 | mkfs.xfs -q -L lab -m uuid=$U image           | xfs      | lab  | $U
+btrfs-progs    | 128 | mkfs.btrfs -q -L lab -U $U image              | btrfs    | lab  | $U
+dosfstools     |   4 | mkfs.vfat -F12 -n LAB -i 1A2B3C4D image       | vfat     | LAB  | 1A2B-3C4D
+dosfstools     |  20 | mkfs.vfat -F16 -n LAB -i 1A2B3C4D image       | vfat     | LAB  | 1A2B-3C4D
+dosfstools     |  64 | mkfs.vfat -F32 -n LAB -i 1A2B3C4D image       | vfat     | LAB  | 1A2B-3C4D
+dosfstools     |  64 | mkfs.vfat -F32 -i 00000000 image              | vfat     |      |
+squashfs-tools |   0 | mksquashfs d image -quiet -no-progress        | squashfs |      |
+erofs-utils    |   0 | mkfs.erofs -U $U image d                      | erofs    |      | $U
+util-linux     |   1 | mkswap -q -L lab -U $U image                  | swap     | lab  | $U
+xorriso        |   0 | xorriso -as mkisofs -quiet -R -V LIVE --modification-date=2026112308300000 -o image d | iso9660 | LIVE | 2026-11-23-08-30-00-00
+";
+
 #[test]
 fn every_file_system_is_seen_as_blkid_sees_it() {
-    let mega = |count: u64| count << 20;
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("d")).unwrap();
     std::fs::write(folder.path().join("d/a"), "content").unwrap();
-    let ext = |kind| vec!["mke2fs", "-q", "-t", kind, "-L", "lab", "-U", UUID, "image"];
-    let fat = |bits| vec!["mkfs.vfat", bits, "-n", "MY LAB", "-i", "1A2B3C4D", "image"];
-    let uuid = Some(UUID);
-    for (package, size_bytes, command, expected) in [
-        (
-            "e2fsprogs",
-            mega(8),
-            ext("ext2"),
-            content("ext2", Some("lab"), uuid),
-        ),
-        (
-            "e2fsprogs",
-            mega(8),
-            ext("ext3"),
-            content("ext3", Some("lab"), uuid),
-        ),
-        (
-            "e2fsprogs",
-            mega(8),
-            ext("ext4"),
-            content("ext4", Some("lab"), uuid),
-        ),
-        (
-            "xfsprogs",
-            mega(320),
-            vec!["mkfs.xfs", "-q", "-L", "lab", "-m", concat_uuid(), "image"],
-            content("xfs", Some("lab"), uuid),
-        ),
-        (
-            "btrfs-progs",
-            mega(128),
-            vec!["mkfs.btrfs", "-q", "-L", "lab", "-U", UUID, "image"],
-            content("btrfs", Some("lab"), uuid),
-        ),
-        (
-            "dosfstools",
-            mega(4),
-            fat("-F12"),
-            content("vfat", Some("MY LAB"), Some("1A2B-3C4D")),
-        ),
-        (
-            "dosfstools",
-            mega(20),
-            fat("-F16"),
-            content("vfat", Some("MY LAB"), Some("1A2B-3C4D")),
-        ),
-        (
-            "dosfstools",
-            mega(64),
-            fat("-F32"),
-            content("vfat", Some("MY LAB"), Some("1A2B-3C4D")),
-        ),
-        (
-            "dosfstools",
-            mega(64),
-            vec!["mkfs.vfat", "-F32", "-i", "00000000", "image"],
-            content("vfat", None, None),
-        ),
-        (
-            "squashfs-tools",
-            0,
-            vec![
-                "mksquashfs",
-                "d",
-                "image",
-                "-noappend",
-                "-quiet",
-                "-no-progress",
-            ],
-            content("squashfs", None, None),
-        ),
-        (
-            "erofs-utils",
-            0,
-            vec!["mkfs.erofs", "-U", UUID, "image", "d"],
-            content("erofs", None, uuid),
-        ),
-        (
-            "util-linux",
-            mega(1),
-            vec!["mkswap", "-q", "-L", "lab", "-U", UUID, "image"],
-            content("swap", Some("lab"), uuid),
-        ),
-        (
-            "xorriso",
-            0,
-            vec![
-                "xorriso",
-                "-as",
-                "mkisofs",
-                "-quiet",
-                "-R",
-                "-J",
-                "-V",
-                "LIVE",
-                "--modification-date=2026112308300000",
-                "-o",
-                "image",
-                "d",
-            ],
-            content("iso9660", Some("LIVE"), Some("2026-11-23-08-30-00-00")),
-        ),
-    ] {
+    for line in IMAGES.trim().lines() {
+        let line = line.replace("$U", UUID);
+        let [package, mega, command, kind, label, uuid] = line
+            .split('|')
+            .map(str::trim)
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap();
         let image = folder.path().join("image");
         let _ = std::fs::remove_file(&image);
+        let size_bytes = mega.parse::<u64>().unwrap() << 20;
         if size_bytes > 0 {
             File::create(&image).unwrap().set_len(size_bytes).unwrap();
         }
-        run(package, &command, folder.path());
-        let found = probe(&File::open(&image).unwrap());
-        assert_eq!(found, Some(expected), "{command:?}");
+        let words: Vec<&str> = command.split_whitespace().collect();
+        run(package, &words, folder.path());
+        let found = probe(&File::open(&image).unwrap()).expect(command);
+        let found = (found.kind, found.label, found.uuid);
+        let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        assert_eq!(found, (kind, named(label), named(uuid)), "{command}");
     }
-}
-
-/// mkfs.xfs takes the UUID as an option of `-m`.
-fn concat_uuid() -> &'static str {
-    "uuid=11111111-2222-3333-4444-555555555555"
 }
 
 /// What a few dozen bytes must look like to be taken for a format; filled with `fill` elsewhere.

@@ -29,7 +29,10 @@ pub struct Base {
     pub path: Vec<String>,
 }
 
-const TAGS: [(&str, &str, fn(String) -> Source); 4] = [
+/// A tag, udev's folder of links for it, and what it makes of a name.
+type Tag = (&'static str, &'static str, fn(String) -> Source);
+
+const TAGS: [Tag; 4] = [
     ("LABEL", "/dev/disk/by-label/", Source::Label),
     ("UUID", "/dev/disk/by-uuid/", Source::Uuid),
     ("PARTUUID", "/dev/disk/by-partuuid/", Source::PartUuid),
