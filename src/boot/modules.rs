@@ -10,9 +10,28 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 pub use index::{Index, canonical};
+
+/// What a file system asks for by name only when it is mounted, or a checksum it cannot do without.
+const COMPANIONS: &[(&str, &[&str])] = &[
+    ("ext4", &["crc32c_generic"]),
+    ("btrfs", &["crc32c_generic"]),
+    ("f2fs", &["crc32_generic"]),
+    (
+        "vfat",
+        &["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"],
+    ),
+    ("exfat", &["nls_utf8"]),
+];
+
+fn is_filesystem_there(driver: &str) -> bool {
+    let there = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    there
+        .lines()
+        .any(|line| line.split_whitespace().last() == Some(driver))
+}
 
 /// What loading a module came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +218,30 @@ impl Modules {
             }
         }
         result
+    }
+
+    /// Load the driver of a file system, unless the kernel has it already.
+    ///
+    /// # Errors
+    /// The kernel has no such driver: it says whether it is missing or was refused.
+    pub fn load_filesystem(&mut self, driver: &str) -> anyhow::Result<()> {
+        for (of, companions) in COMPANIONS {
+            if *of == driver {
+                self.load_those_there(companions)?;
+            }
+        }
+        if is_filesystem_there(driver) {
+            return Ok(());
+        }
+        let loaded = self
+            .load(driver)
+            .with_context(|| format!("getting a driver for {driver}"))?;
+        if !is_filesystem_there(driver) {
+            bail!(
+                "getting a driver for {driver}: its module is there ({loaded:?}), but brings none"
+            );
+        }
+        Ok(())
     }
 
     /// Load the drivers of hardware that has turned up since the last call. Returns their names.
