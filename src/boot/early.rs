@@ -34,8 +34,8 @@ pub(super) fn mount_kernels() -> anyhow::Result<()> {
         .context("mounting a tmpfs on '/run'")?;
     }
     // Else the kernel drops all but ten lines in five seconds, and a list of media is longer. Where
-    // the command line has fixed the choice it stays.
-    let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on");
+    // the command line has fixed the choice it stays. Without the newline it is refused.
+    let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
     Ok(())
 }
 
