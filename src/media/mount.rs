@@ -131,6 +131,36 @@ pub fn filesystem(
     Ok(())
 }
 
+/// Options as people write them (`noatime,data=ordered`), as the kernel takes them: flags, and the
+/// rest for the file system's driver.
+#[must_use]
+pub fn split_options(options: &str) -> (MountFlags, String) {
+    const FLAGS: [(&str, MountFlags); 13] = [
+        ("defaults", MountFlags::empty()),
+        ("rw", MountFlags::empty()),
+        ("ro", MountFlags::RDONLY),
+        ("nosuid", MountFlags::NOSUID),
+        ("nodev", MountFlags::NODEV),
+        ("noexec", MountFlags::NOEXEC),
+        ("noatime", MountFlags::NOATIME),
+        ("nodiratime", MountFlags::NODIRATIME),
+        ("relatime", MountFlags::RELATIME),
+        ("strictatime", MountFlags::STRICTATIME),
+        ("sync", MountFlags::SYNCHRONOUS),
+        ("dirsync", MountFlags::DIRSYNC),
+        ("silent", MountFlags::SILENT),
+    ];
+    let mut flags = MountFlags::empty();
+    let mut rest = Vec::new();
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match FLAGS.iter().find(|(name, _)| *name == option) {
+            Some((_, flag)) => flags |= *flag,
+            None => rest.push(option),
+        }
+    }
+    (flags, rest.join(","))
+}
+
 /// Mount one of the kernel's own file systems (proc, sysfs, devtmpfs) unless it is there already.
 ///
 /// # Errors
@@ -253,6 +283,23 @@ mod tests {
             for options in harmless.options {
                 assert!(options.contains(option), "{kind} mounted with '{options}'");
             }
+        }
+    }
+
+    #[test]
+    fn general_options_become_flags_and_the_rest_goes_to_the_driver() {
+        for (options, flags, rest) in [
+            ("", MountFlags::empty(), ""),
+            ("noatime", MountFlags::NOATIME, ""),
+            ("data=ordered", MountFlags::empty(), "data=ordered"),
+            (
+                "noatime,data=ordered,ro,,x",
+                MountFlags::NOATIME | MountFlags::RDONLY,
+                "data=ordered,x",
+            ),
+            ("defaults", MountFlags::empty(), ""),
+        ] {
+            assert_eq!(split_options(options), (flags, rest.into()), "{options}");
         }
     }
 
