@@ -20,6 +20,9 @@ use crate::qemu::{Machine, Outcome};
 /// A good boot says at most this much: what a person wants to know.
 const MOST_LINES: usize = 8;
 
+/// What the kernel says when init dies or there is none.
+const PANIC: &str = "Kernel panic - not syncing";
+
 /// How much of the console a failure shows; the log has all of it.
 const LAST_LINES: usize = 30;
 
@@ -98,8 +101,7 @@ impl Bed {
             fs::remove_file(file)?;
         }
         judged.map_err(|why| {
-            let from = outcome.console.len().saturating_sub(LAST_LINES);
-            let last = outcome.console.get(from..).unwrap_or_default().join("\n  ");
+            let last = last_words(&outcome.console).join("\n  ");
             let log = dir.join("serial.log");
             anyhow!("{why:#}\n  {last}\nserial log: {}", log.display())
         })
@@ -165,6 +167,15 @@ impl Bed {
     }
 }
 
+/// The end of the console, or what led to a panic: the call trace behind it tells nothing.
+fn last_words(console: &[String]) -> &[String] {
+    let panic = console.iter().position(|l| l.contains(PANIC));
+    let end = panic.map_or(console.len(), |line| line + 1);
+    console
+        .get(end.saturating_sub(LAST_LINES)..end)
+        .unwrap_or_default()
+}
+
 fn sums(media: &[(Medium, PathBuf)]) -> Result<Vec<String>> {
     media.iter().map(|(_, file)| sha256(file)).collect()
 }
@@ -183,19 +194,19 @@ fn judge(case: &Case, outcome: &Outcome) -> Result<()> {
         bail!("{stuck}");
     }
     let shown = |text: &str| outcome.console.iter().any(|l| l.contains(text));
-    for text in &case.console {
-        ensure!(shown(text), "the console does not say '{text}'");
-    }
-    let panicked = shown("Kernel panic");
+    let panicked = shown(PANIC);
     match case.ending {
         Ending::Panic => ensure!(panicked, "the boot did not end in a panic"),
         Ending::PowerOff => {
             ensure!(!panicked, "the kernel panicked");
             ensure!(
-                reported("COWROOT-TEST done"),
+                reported("COWROOT-TEST finished"),
                 "the guest's check did not reach its end"
             );
         }
+    }
+    for text in &case.console {
+        ensure!(shown(text), "the console does not say '{text}'");
     }
     for line in &outcome.report {
         if let Some(json) = line.strip_prefix("COWROOT-JSON ") {

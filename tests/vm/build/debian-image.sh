@@ -22,7 +22,11 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
 	systemd-journal-catalog-update.service systemd-journal-flush.service \
 	systemd-update-done.service systemd-update-utmp.service systemd-binfmt.service \
 	systemd-pcrphase.service systemd-machine-id-commit.service getty@tty1.service \
-	systemd-network-generator.service systemd-tpm2-setup.service systemd-networkd.service; do
+	systemd-network-generator.service systemd-tpm2-setup.service systemd-networkd.service \
+	modprobe@configfs.service modprobe@drm.service modprobe@efi_pstore.service \
+	modprobe@fuse.service sys-fs-fuse-connections.mount sys-kernel-config.mount \
+	systemd-pstore.service systemd-sysext.socket systemd-hostnamed.socket \
+	systemd-udev-load-credentials.service systemd-tmpfiles-clean.timer; do
 	ln -sf /dev/null "$tree/etc/systemd/system/$unit"
 done
 mkdir -p "$tree/etc/systemd/system/multi-user.target.wants"

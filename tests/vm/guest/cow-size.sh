@@ -1,5 +1,6 @@
 # The cowfile has the size that was asked for.
 # shellcheck shell=sh
+# shellcheck source=tests/vm/guest/root.sh
 . /usr/lib/cowtest/root.sh
 capacity=$(number capacity_bytes)
 check capacity [ "$capacity" -gt 40000000 ]

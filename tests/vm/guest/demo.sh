@@ -10,4 +10,4 @@ check write show sh -c 'echo hello >/root/hello && cat /root/hello'
 check dpkg show dpkg -i /usr/lib/cowtest/hello.deb
 check status-after show cowroot status
 status_json
-check root-is-ublk sh -c '[ "$(findmnt -no SOURCE /)" = /dev/ublkb0 ]'
+check root-is-ublk [ "$(findmnt -no SOURCE /)" = /dev/ublkb0 ]

@@ -1,7 +1,8 @@
 # What every check uses; sourced. Results go to the second serial line, one per line.
 # shellcheck shell=sh
 
-report() { echo "COWROOT-TEST $*" >/dev/ttyS1; }
+# printf: an echo may interpret backslashes in what a command said.
+report() { printf 'COWROOT-TEST %s\n' "$*" >/dev/ttyS1; }
 
 # check CLAIM COMMAND...: the command must succeed; what it said is shown if it does not.
 check() {

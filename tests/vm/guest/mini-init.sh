@@ -14,6 +14,6 @@ for module in virtio_pci virtio_blk loop crc32c_generic ext4; do modprobe "$modu
 cowtest=$(sed -n 's/.*cowtest=\([^ ]*\).*/\1/p' /proc/cmdline)
 # shellcheck source=/dev/null
 . "/usr/lib/cowtest/$cowtest.sh"
-report done
+report finished
 sync
 poweroff -f
