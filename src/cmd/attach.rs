@@ -1,11 +1,15 @@
 //! `cowroot attach`: start a daemon for a base and a cowfile, print the device.
 
+use std::path::Path;
+
 use anyhow::Context;
 
+use crate::boot::{self, modules::Modules};
 use crate::cli::Attach;
 use crate::daemon::serve::{Starter, serve};
 use crate::daemon::{self, Options};
 use crate::engine::units::parse_size_bytes;
+use crate::ublk;
 
 /// Attach and return, or stay in the foreground until detached.
 ///
@@ -13,6 +17,9 @@ use crate::engine::units::parse_size_bytes;
 /// Options that make no sense, or why there is no device now.
 pub fn run(attach: &Attach) -> anyhow::Result<()> {
     let options = options(attach)?;
+    if !Path::new(ublk::CONTROL).exists() {
+        boot::load_ublk(&mut Modules::open()?)?;
+    }
     if attach.foreground {
         serve(&options, Starter::Terminal)?;
         return Ok(());

@@ -39,7 +39,8 @@ pub const BUFFER_BYTES: u32 = 128 << 10;
 const TURN_TRIES: u32 = 100;
 const TURN_PAUSE: Duration = Duration::from_millis(50);
 
-const CONTROL: &str = "/dev/ublk-control";
+/// The driver's node; there as soon as the driver is.
+pub const CONTROL: &str = "/dev/ublk-control";
 /// What a driver must offer: every one since Linux 6.4 does.
 const NEEDED: u64 = sys::UBLK_F_CMD_IOCTL_ENCODE as u64;
 
