@@ -22,6 +22,7 @@ use self::reach::Reached;
 use crate::daemon;
 use crate::kmsg;
 use crate::media::mount;
+use crate::ublk;
 
 /// Where the root is mounted before it becomes `/`.
 const SYSROOT: &str = "/sysroot";
@@ -109,17 +110,23 @@ fn read_plan(cmdline: Option<&Path>) -> anyhow::Result<Plan> {
     Ok(Plan::parse(&text)?)
 }
 
-fn load_ublk(modules: &mut Modules) -> anyhow::Result<()> {
-    const CONTROL: &str = "/dev/ublk-control";
-    if !Path::new(CONTROL).exists() {
+/// Load the driver of the device that will be served, unless it is there.
+///
+/// # Errors
+/// There is no such module for this kernel, or the kernel refused it.
+pub fn load_ublk(modules: &mut Modules) -> anyhow::Result<()> {
+    if !Path::new(ublk::CONTROL).exists() {
         modules
             .load("ublk_drv")
             .context("serving a root needs ublk (Linux 6.0 and later, CONFIG_BLK_DEV_UBLK)")?;
     }
     let deadline = Instant::now() + NODE_WAIT;
-    while !Path::new(CONTROL).exists() {
+    while !Path::new(ublk::CONTROL).exists() {
         if Instant::now() >= deadline {
-            bail!("loading module 'ublk_drv': it made no '{CONTROL}'; the kernel's log says more");
+            bail!(
+                "loading module 'ublk_drv': it made no '{}'; the kernel's log says more",
+                ublk::CONTROL
+            );
         }
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -187,8 +187,9 @@ mod tests {
     }
 
     fn wait_for(disk: &mut Disk, memory: &mut Memory) -> Vec<(CommandId, Outcome)> {
+        let wake = disk.wake();
         let mut poll = [nix::poll::PollFd::new(
-            disk.wake().as_fd(),
+            wake.as_fd(),
             nix::poll::PollFlags::POLLIN,
         )];
         assert_eq!(

@@ -2,6 +2,7 @@
 
 pub mod find;
 pub mod mount;
+pub mod namespace;
 pub mod open;
 pub mod partition;
 pub mod probe;

@@ -8,15 +8,20 @@
 //! - `run_target` joins threads, deletes the device when one ends and writes a JSON file to /run:
 //!   not used. `start_dev` alone writes nothing.
 //! - Its loop ends on any error of io_uring_enter, EINTR included: the loop is ours (`queue`).
-//! - STOP_DEV takes a mounted device away: `Device::stop` claims the device exclusively first.
+//! - ADD_DEV of a number that is in use fails, and dropping the failed control then deletes *that*
+//!   device, mounted or not: only one process at a time adds, and only a number that is free.
+//! - STOP_DEV takes a mounted device away: `Device::claim` comes first.
 
 pub mod queue;
 
 use std::fs::{File, OpenOptions};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
@@ -30,7 +35,12 @@ pub const DEPTH: u16 = 64;
 /// Bytes of the largest request. Each tag has a buffer of this size, touched only when needed.
 pub const BUFFER_BYTES: u32 = 128 << 10;
 
-const CONTROL: &str = "/dev/ublk-control";
+/// Adding a device takes milliseconds; somebody stuck must not hold up others for ever.
+const TURN_TRIES: u32 = 100;
+const TURN_PAUSE: Duration = Duration::from_millis(50);
+
+/// The driver's node; there as soon as the driver is.
+pub const CONTROL: &str = "/dev/ublk-control";
 /// What a driver must offer: every one since Linux 6.4 does.
 const NEEDED: u64 = sys::UBLK_F_CMD_IOCTL_ENCODE as u64;
 
@@ -164,6 +174,10 @@ where
 }
 
 fn add_device(spec: &Spec) -> anyhow::Result<UblkCtrl> {
+    let _turn = take_turn()?;
+    if let Some(id) = spec.id.filter(|id| device_ids().contains(id)) {
+        bail!("making /dev/ublkb{id}: that number is in use; leave --id out for a free one");
+    }
     let id = spec
         .id
         .map_or(Ok(-1), i32::try_from)
@@ -177,11 +191,8 @@ fn add_device(spec: &Spec) -> anyhow::Result<UblkCtrl> {
         .ctrl_flags(NEEDED)
         .dev_flags(UblkFlags::UBLK_DEV_F_ADD_DEV | UblkFlags::UBLK_DEV_F_DEL_DEV_ASYNC)
         .build()
-        .map_err(|error| match (&error, spec.id) {
-            (UblkError::UringIOError(code), Some(id)) if *code == -libc::EEXIST => {
-                anyhow::anyhow!("making /dev/ublkb{id}: that number is in use; leave --id out for a free one")
-            }
-            (UblkError::UringIOError(code), None) if *code == -libc::ENOSPC || *code == -libc::EACCES => explain(&error)
+        .map_err(|error| match error {
+            UblkError::UringIOError(code) if code == -libc::ENOSPC || code == -libc::EACCES => explain(&error)
                 .context("making a ublk device: are there too many? ublk_drv's parameter ublks_max sets how many"),
             _ => explain(&error).context("making a ublk device"),
         })?;
@@ -199,6 +210,21 @@ fn add_device(spec: &Spec) -> anyhow::Result<UblkCtrl> {
         );
     }
     Ok(ctrl)
+}
+
+/// Wait until no other cowroot is adding a device. The turn ends when the socket is dropped, or with
+/// the process; its name is abstract, so nothing is left behind.
+fn take_turn() -> anyhow::Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name("cowroot/adding").context("naming a lock")?;
+    for _ in 0..TURN_TRIES {
+        match UnixListener::bind_addr(&name) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                std::thread::sleep(TURN_PAUSE)
+            }
+            turn => return turn.context("taking a lock"),
+        }
+    }
+    bail!("waiting for another cowroot to add its device: it takes too long; is it stuck?")
 }
 
 impl Device {
@@ -278,7 +304,9 @@ impl Device {
 /// Delete the devices that a process made and left behind when it ended. Returns how many.
 pub fn delete_leftovers(pid: u32) -> usize {
     let mut deleted = 0;
-    for id in device_ids() {
+    // Only what has no block device can be a leftover; libublk grumbles on stderr for each one asked.
+    let halfway = |id: &u32| !Path::new(&format!("/sys/block/ublkb{id}")).exists();
+    for id in device_ids().into_iter().filter(halfway) {
         let Ok(id) = i32::try_from(id) else { continue };
         let Ok(ctrl) = UblkCtrl::new_simple(id) else {
             continue;

@@ -1,0 +1,53 @@
+# cowroot. `make` alone says what there is.
+
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+BINARY := $(abspath $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/dist/cowroot)
+# The test bed; it boots the binary that `build` made.
+BED := COWROOT_BIN=$(BINARY) cargo test --locked --test vm --
+SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
+
+.PHONY: help deps build demo test lint unit vm vm-list clean
+
+help: ## say what there is (default)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@echo 'CASE=part picks VM cases. DEBIAN_MIRROR=http://... where apt knows no Debian mirror.'
+	@echo 'COWROOT_CACHE=dir and COWROOT_ACCEL=kvm|tcg: see tests/vm/README.md.'
+
+deps: ## install what building and testing need and is not there
+	@sh tools/deps.sh
+
+# --target: without it crt-static would also apply to build scripts, which then cannot load libclang.
+build: ## the static binary that is shipped
+	@sh tools/deps.sh check-build
+	RUSTFLAGS="-C target-feature=+crt-static" \
+		cargo build --profile dist --locked --target $(TARGET) --bin cowroot
+	@if readelf -lW $(BINARY) | grep -q INTERP; then \
+		echo '$(BINARY) needs a dynamic loader: not a static binary' >&2; exit 1; fi
+	@echo "$(BINARY): static, $$(stat -c %s $(BINARY)) bytes"
+
+demo: deps build ## boot a live Debian from an ISO, in this terminal
+	$(BED) demo
+
+test: ## all that CI runs: lint, unit and vm
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory vm
+
+lint: ## formatting, clippy, shellcheck
+	cargo fmt --check
+	cargo clippy --locked --all-targets --test vm -- -D warnings
+	shellcheck -x $(SHELL_FILES)
+	shfmt -d $(SHELL_FILES)
+
+unit: ## the tests that need no VM
+	cargo test --locked
+
+vm: build ## boot the VM cases, or those that CASE= picks
+	$(BED) run '$(CASE)'
+
+vm-list: ## name the VM cases
+	@$(BED) list
+
+clean: ## remove what was built; the cache of packages and roots stays
+	cargo clean

@@ -1,0 +1,86 @@
+//! KVM where it works, emulation elsewhere. See README.md, "KVM": a /dev/kvm that opens is no proof.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::command::command;
+
+/// A kernel under working KVM panics for want of a root in about a second; a /dev/kvm that hangs never does.
+const PROBE: Duration = Duration::from_secs(6);
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accel {
+    Kvm,
+    Tcg,
+}
+
+impl Accel {
+    /// `$COWROOT_ACCEL`; else emulation in CI, where nobody promises more; else what a short boot shows.
+    pub(crate) fn choose(vmlinuz: &Path) -> Result<Self> {
+        match std::env::var("COWROOT_ACCEL").as_deref() {
+            Ok("kvm") => return Ok(Self::Kvm),
+            Ok("tcg") => return Ok(Self::Tcg),
+            Ok(other) if !other.is_empty() => bail!("COWROOT_ACCEL is kvm or tcg, not '{other}'"),
+            _ => {}
+        }
+        let usable = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm")
+            .is_ok();
+        if std::env::var_os("CI").is_some() || !usable {
+            return Ok(Self::Tcg);
+        }
+        if probe(vmlinuz)? {
+            return Ok(Self::Kvm);
+        }
+        eprintln!(
+            "vm: /dev/kvm is there, but a short boot with it does not end: emulating (COWROOT_ACCEL=kvm insists)"
+        );
+        Ok(Self::Tcg)
+    }
+
+    /// QEMU's words for it.
+    pub(crate) fn args(self) -> [&'static str; 4] {
+        match self {
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            Self::Tcg => ["-accel", "tcg", "-cpu", "qemu64"],
+        }
+    }
+}
+
+/// Boots a kernel that has no root to its panic: does it get there?
+fn probe(vmlinuz: &Path) -> Result<bool> {
+    let mut child = command("qemu-system-x86_64")
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-m",
+            "256",
+        ])
+        .args(Accel::Kvm.args())
+        .args(["-append", "panic=-1", "-kernel"])
+        .arg(vmlinuz)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let start = Instant::now();
+    while start.elapsed() < PROBE {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    child.kill()?;
+    // Not waited for: a process stuck in a broken KVM may not even die. It holds nothing of ours.
+    let _still_dying = child.try_wait()?;
+    Ok(false)
+}

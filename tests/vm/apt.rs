@@ -1,0 +1,197 @@
+//! Debian packages for the guests, through a private apt state: the user's own apt is never touched.
+//!
+//! Where they come from is what this machine's administrator already chose: the Debian mirror apt is
+//! configured with, be it a proxy, an internal copy or the public network. On a machine whose apt knows
+//! none (Ubuntu), `DEBIAN_MIRROR` names it. The project itself names no host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::Cache;
+use crate::command::{command, output, step};
+
+/// The release the guests run.
+pub(crate) const SUITE: &str = "trixie";
+
+/// What signs that release; from the package debian-archive-keyring.
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Package lists older than this are fetched again.
+const STALE: Duration = Duration::from_hours(7 * 24);
+
+/// apt, looking at our suite and our folders only.
+#[derive(Debug)]
+pub(crate) struct Apt {
+    dir: PathBuf,
+    /// The mirror, for mmdebstrap.
+    pub(crate) mirror: String,
+}
+
+impl Apt {
+    /// Prepares the private state, fetching package lists where there are none or old ones.
+    pub(crate) fn open(cache: &Cache) -> Result<Self> {
+        let mirror = mirror()?;
+        if !Path::new(KEYRING).exists() {
+            bail!("finding '{KEYRING}': not there; install debian-archive-keyring");
+        }
+        let dir = cache.state("apt")?;
+        for sub in ["lists/partial", "archives/partial"] {
+            fs::create_dir_all(dir.join(sub))?;
+        }
+        fs::write(dir.join("status"), "")?;
+        let source = format!("deb [signed-by={KEYRING}] {mirror} {SUITE} main\n");
+        let apt = Self { dir, mirror };
+        let stamp = apt.dir.join("updated");
+        let listed = fs::read_to_string(apt.dir.join("sources.list")).unwrap_or_default();
+        let updated = fs::metadata(&stamp).and_then(|m| m.modified());
+        let age = updated.map(|t| SystemTime::now().duration_since(t).unwrap_or_default());
+        if listed == source && age.is_ok_and(|a| a < STALE) {
+            return Ok(apt);
+        }
+        fs::write(apt.dir.join("sources.list"), &source)?;
+        step(&format!("fetching {SUITE}'s package lists"), || {
+            output(apt.get().arg("update")).map(drop)
+        })?;
+        fs::write(stamp, "")?;
+        Ok(apt)
+    }
+
+    /// The versions of everything that `packages` pull in, one per line.
+    pub(crate) fn closure(&self, packages: &[&str]) -> Result<String> {
+        let said = output(
+            self.get()
+                .args([
+                    "install",
+                    "--simulate",
+                    "--no-install-recommends",
+                    "?essential",
+                    "apt",
+                ])
+                .args(packages),
+        )?;
+        let mut lines: Vec<&str> = said.lines().filter(|l| l.starts_with("Inst ")).collect();
+        lines.sort_unstable();
+        Ok(lines.join("\n"))
+    }
+
+    /// What `package` depends on first (a kernel's meta package names the kernel so).
+    pub(crate) fn first_dependency(&self, package: &str) -> Result<String> {
+        let said = output(
+            self.tool("apt-cache")
+                .args(["show", "--no-all-versions", package]),
+        )?;
+        let depends = said.lines().find_map(|l| l.strip_prefix("Depends: "));
+        let first = depends.and_then(|d| d.split([' ', ',']).next());
+        Ok(first
+            .with_context(|| format!("finding what {package} depends on"))?
+            .to_owned())
+    }
+
+    /// The version of `package`.
+    pub(crate) fn version(&self, package: &str) -> Result<String> {
+        let said = output(
+            self.tool("apt-cache")
+                .args(["show", "--no-all-versions", package]),
+        )?;
+        let version = said.lines().find_map(|l| l.strip_prefix("Version: "));
+        Ok(version
+            .with_context(|| format!("finding the version of {package}"))?
+            .to_owned())
+    }
+
+    /// Downloads `package` into `dir`; apt checks its hash. The file's path.
+    pub(crate) fn download(&self, package: &str, dir: &Path) -> Result<PathBuf> {
+        output(self.get().arg("download").arg(package).current_dir(dir))?;
+        let deb = crate::cache::sorted(dir)?
+            .into_iter()
+            .find(|p| p.extension().is_some_and(|e| e == "deb"));
+        deb.with_context(|| format!("downloading {package}: no file came"))
+    }
+
+    fn get(&self) -> Command {
+        let mut get = self.tool("apt-get");
+        get.args(["-qq", "-o", "APT::Get::Assume-Yes=true"]);
+        get
+    }
+
+    fn tool(&self, name: &str) -> Command {
+        let mut tool = command(name);
+        for (option, path) in [
+            ("Dir::Etc::SourceList", "sources.list"),
+            ("Dir::State::Lists", "lists"),
+            ("Dir::State::Status", "status"),
+            ("Dir::Cache", "."),
+        ] {
+            tool.arg("-o")
+                .arg(format!("{option}={}", self.dir.join(path).display()));
+        }
+        // sandbox: its user cannot write below a home folder; preferences and foreign
+        // architectures are this machine's own business, not the guest's.
+        tool.args([
+            "-o",
+            "Dir::Etc::SourceParts=-",
+            "-o",
+            "APT::Sandbox::User=root",
+        ])
+        .args([
+            "-o",
+            "Dir::Etc::Preferences=-",
+            "-o",
+            "Dir::Etc::PreferencesParts=-",
+        ])
+        .args([
+            "-o",
+            "APT::Architecture=amd64",
+            "-o",
+            "APT::Architectures=amd64",
+        ])
+        .args(["-o", "Acquire::Languages=none", "-o", "Dir::Etc::Trusted=-"]);
+        tool
+    }
+}
+
+/// The Debian mirror: `$DEBIAN_MIRROR`, or the one this machine's apt is configured with.
+///
+/// Before the first `apt-get update` apt does not know a source's origin; on Debian the source of the
+/// machine's own release is then the one.
+fn mirror() -> Result<String> {
+    if let Some(mirror) = std::env::var("DEBIAN_MIRROR")
+        .ok()
+        .filter(|m| !m.is_empty())
+    {
+        return Ok(mirror);
+    }
+    let format = "$(ORIGIN)\t$(LABEL)\t$(RELEASE)\t$(REPO_URI)";
+    let targets =
+        output(command("apt-get").args(["indextargets", "--format", format])).unwrap_or_default();
+    let release = own_debian_release();
+    let found = targets.lines().find_map(|line| {
+        let mut fields = line.split('\t');
+        let (origin, label) = (fields.next()?, fields.next()?);
+        let (suite, uri) = (fields.next()?, fields.next()?);
+        let known = origin == "Debian" && label == "Debian";
+        let assumed = origin.is_empty() && release.as_deref() == Some(suite);
+        let fetchable = uri.starts_with("http:") || uri.starts_with("https:");
+        ((known || assumed) && fetchable).then(|| uri.to_owned())
+    });
+    found.context(
+        "finding a Debian mirror: this machine's apt knows none; name one in DEBIAN_MIRROR, \
+         e.g. make test DEBIAN_MIRROR=http://<a Debian mirror>/debian",
+    )
+}
+
+/// This machine's code name, if it is a Debian.
+fn own_debian_release() -> Option<String> {
+    let text = fs::read_to_string("/etc/os-release").ok()?;
+    let value = |name: &str| {
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix('='));
+        line.map(|v| v.trim_matches('"').to_owned())
+    };
+    (value("ID")? == "debian").then(|| value("VERSION_CODENAME"))?
+}

@@ -1,0 +1,160 @@
+//! Artifacts that take seconds or a network to make, kept outside the checkout.
+//!
+//! An artifact's name ends in a hash of everything it was made from, so a changed input gives another
+//! name and nothing has to be invalidated. It is made under a `.part` name and renamed when complete:
+//! what has its final name is whole, whatever was interrupted. Several checkouts share one cache;
+//! artifacts nobody made or used for a week go away.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+
+/// How long an artifact that no run asks for stays.
+const UNUSED: Duration = Duration::from_hours(7 * 24);
+
+/// The folder of artifacts.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    root: PathBuf,
+}
+
+/// A hash of an artifact's inputs.
+#[derive(Debug, Clone)]
+pub(crate) struct Key(DefaultHasher);
+
+impl Key {
+    /// A key with nothing in it yet.
+    pub(crate) fn new() -> Self {
+        Self(DefaultHasher::new())
+    }
+
+    /// Adds a text: a version, an option, another artifact's name.
+    pub(crate) fn text(mut self, text: &str) -> Self {
+        text.hash(&mut self.0);
+        self
+    }
+
+    /// Adds a path by its name, which for another artifact stands for its content.
+    pub(crate) fn name_of(self, path: &Path) -> Self {
+        self.text(&path.to_string_lossy())
+    }
+
+    /// Adds the content of a file, or of all files below a folder with their names.
+    pub(crate) fn content(mut self, path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            for child in sorted(path)? {
+                self = self.name_of(child.strip_prefix(path)?).content(&child)?;
+            }
+            return Ok(self);
+        }
+        let bytes = fs::read(path).with_context(|| format!("reading '{}'", path.display()))?;
+        bytes.hash(&mut self.0);
+        Ok(self)
+    }
+
+    fn hex(&self) -> String {
+        format!("{:016x}", self.0.finish())
+    }
+}
+
+impl Cache {
+    /// Opens the cache: `$COWROOT_CACHE`, or `cowroot` in the user's cache folder.
+    pub(crate) fn open() -> Result<Self> {
+        let var = |name| {
+            std::env::var_os(name)
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from)
+        };
+        let root = var("COWROOT_CACHE")
+            .or_else(|| var("XDG_CACHE_HOME").map(|d| d.join("cowroot")))
+            .or_else(|| var("HOME").map(|d| d.join(".cache/cowroot")))
+            .context(
+                "finding a cache folder: none of COWROOT_CACHE, XDG_CACHE_HOME and HOME is set",
+            )?;
+        fs::create_dir_all(&root)
+            .with_context(|| format!("making the cache folder '{}'", root.display()))?;
+        let cache = Self { root };
+        cache.sweep()?;
+        Ok(cache)
+    }
+
+    /// A folder of the cache that is a state, not an artifact (apt's lists).
+    pub(crate) fn state(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.root.join(name);
+        fs::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+
+    /// The artifact `kind` made from `key`'s inputs; `make` is called with the path to fill if there is none.
+    pub(crate) fn get(
+        &self,
+        kind: &str,
+        key: &Key,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let done = self.root.join(format!("{kind}-{}", key.hex()));
+        if !done.exists() {
+            let part = self
+                .root
+                .join(format!("{kind}-{}.part{}", key.hex(), std::process::id()));
+            remove(&part)?;
+            make(&part).with_context(|| format!("making '{}'", done.display()))?;
+            // Another run may have been faster; a folder in its place is as good as ours.
+            if let Err(error) = fs::rename(&part, &done) {
+                remove(&part)?;
+                if !done.exists() {
+                    return Err(error).with_context(|| format!("renaming '{}'", part.display()));
+                }
+            }
+        }
+        touch(&done)?;
+        Ok(done)
+    }
+
+    /// Removes what no run asked for in a while, half-made artifacts included.
+    fn sweep(&self) -> Result<()> {
+        for path in sorted(&self.root)? {
+            let is_artifact = path
+                .file_name()
+                .is_some_and(|n| n.to_string_lossy().contains('-'));
+            let used = fs::symlink_metadata(&path).and_then(|m| m.modified());
+            let age = used.map(|t| SystemTime::now().duration_since(t).unwrap_or_default());
+            if is_artifact && age.is_ok_and(|a| a > UNUSED) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a folder holds, in order of name.
+pub(crate) fn sorted(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("listing '{}'", dir.display()))?;
+    let mut paths = entries.map(|e| Ok(e?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let result = match fs::symlink_metadata(path) {
+        Err(_) => return Ok(()),
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+    };
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing '{}'", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn touch(path: &Path) -> Result<()> {
+    let file = fs::File::open(path)?;
+    file.set_modified(SystemTime::now())
+        .with_context(|| format!("touching '{}'", path.display()))
+}

@@ -1,0 +1,134 @@
+//! What a case is: an initramfs, media, kernel words, and what must hold. One line each in `cases.rs`.
+
+use crate::initramfs::Initramfs;
+use crate::kernel::Packing;
+use crate::media::{Bus, Content, Medium};
+
+/// How a VM is expected to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The guest's check reports and powers off.
+    PowerOff,
+    /// The boot fails, and init's death ends the VM (`panic=1` and QEMU's -no-reboot).
+    Panic,
+}
+
+/// One boot and its claim.
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    /// Its initramfs, its medium and its claim, in words.
+    pub(crate) name: &'static str,
+    pub(crate) initramfs: Initramfs,
+    pub(crate) media: Vec<Medium>,
+    pub(crate) words: &'static str,
+    /// The script of `guest/` that checks, without `.sh`.
+    pub(crate) guest: &'static str,
+    /// Texts that must be on the console.
+    pub(crate) console: Vec<&'static str>,
+    pub(crate) ending: Ending,
+    /// RAM in MiB.
+    pub(crate) memory_mib: u32,
+    /// Seconds it takes on a quiet machine without KVM; the deadline is five times that.
+    pub(crate) quiet_s: u64,
+}
+
+impl Case {
+    fn new(name: &'static str, initramfs: Initramfs) -> Self {
+        Self {
+            name,
+            initramfs,
+            media: Vec::new(),
+            words: "",
+            guest: "",
+            console: Vec::new(),
+            ending: Ending::PowerOff,
+            memory_mib: 512,
+            quiet_s: 12,
+        }
+    }
+
+    /// A boot with our binary as `/init`, modules as Debian packs them.
+    pub(crate) fn bare(name: &'static str) -> Self {
+        Self::new(name, Initramfs::Bare(Packing::Xz))
+    }
+
+    /// A check inside a busybox initramfs, of commands rather than of a boot.
+    pub(crate) fn mini(name: &'static str, guest: &'static str) -> Self {
+        Self::new(name, Initramfs::Mini).guest(guest)
+    }
+
+    /// Another initramfs.
+    pub(crate) fn initramfs(mut self, initramfs: Initramfs) -> Self {
+        self.initramfs = initramfs;
+        self
+    }
+
+    fn medium(mut self, content: Content, bus: Bus, throttle: Option<u64>) -> Self {
+        self.media.push(Medium {
+            content,
+            bus,
+            throttle,
+        });
+        self
+    }
+
+    /// A CD in a drive.
+    pub(crate) fn cd(self, content: Content) -> Self {
+        self.medium(content, Bus::Cd, None)
+    }
+
+    /// A disk that could be written.
+    pub(crate) fn disk(self, content: Content) -> Self {
+        self.medium(content, Bus::Disk, None)
+    }
+
+    /// A disk that gives so many bytes a second.
+    pub(crate) fn slow_disk(self, content: Content, bytes_per_second: u64) -> Self {
+        self.medium(content, Bus::Disk, Some(bytes_per_second))
+    }
+
+    /// A stick that is plugged in some seconds after the boot began.
+    pub(crate) fn late_stick(self, content: Content, after_s: u64) -> Self {
+        self.medium(content, Bus::UsbLate(after_s), None)
+    }
+
+    /// Kernel words.
+    pub(crate) fn words(mut self, words: &'static str) -> Self {
+        self.words = words;
+        self
+    }
+
+    /// The check the booted root runs.
+    pub(crate) fn guest(mut self, script: &'static str) -> Self {
+        self.guest = script;
+        self
+    }
+
+    /// A text that must be on the console.
+    pub(crate) fn console(mut self, text: &'static str) -> Self {
+        self.console.push(text);
+        self
+    }
+
+    /// The boot must fail, saying this.
+    pub(crate) fn fails_with(mut self, text: &'static str) -> Self {
+        self.ending = Ending::Panic;
+        self.console(text)
+    }
+
+    /// Seconds on a quiet machine.
+    pub(crate) fn quiet_s(mut self, seconds: u64) -> Self {
+        self.quiet_s = seconds;
+        self
+    }
+
+    /// The whole kernel command line.
+    pub(crate) fn command_line(&self) -> String {
+        // panic: a dead init ends the VM. ignore_loglevel is not set: what a user sees is what is tested.
+        let mut line = format!("console=ttyS0 panic=1 {}", self.words);
+        if !self.guest.is_empty() {
+            line.push_str(&format!(" cowtest={}", self.guest));
+        }
+        line
+    }
+}

@@ -1,0 +1,23 @@
+# One device over a file: made, written, shown, stopped.
+# shellcheck shell=sh
+dd if=/dev/urandom of=/tmp/base bs=1M count=8 2>/dev/null
+sum=$(sha256sum </tmp/base)
+device=$(cowroot attach --base /tmp/base --cow tmpfs:16M)
+check prints-the-device [ "$device" = /dev/ublkb0 ]
+check node-is-there [ -b /dev/ublkb0 ]
+check reads-as-base [ "$(sha256sum </dev/ublkb0)" = "$sum" ]
+status_json
+dd if=/dev/zero of=/dev/ublkb0 bs=1M seek=2 count=2 conv=notrunc,fsync 2>/dev/null
+echo 3 >/proc/sys/vm/drop_caches
+check written [ "$(dd if=/dev/ublkb0 bs=1M skip=2 count=2 2>/dev/null | sha256sum)" = "$(dd if=/dev/zero bs=1M count=2 2>/dev/null | sha256sum)" ]
+check base-unchanged [ "$(sha256sum </tmp/base)" = "$sum" ]
+check detach cowroot detach /dev/ublkb0
+check node-is-gone [ ! -e /dev/ublkb0 ]
+check none-left sh -c '! cowroot status | grep -q ublkb0'
+device=$(cowroot attach --base /tmp/base --cow tmpfs:16M --id 5 --read-only)
+check chosen-number [ "$device" = /dev/ublkb5 ]
+check read-only [ "$(cat /sys/block/ublkb5/ro)" = 1 ]
+check detach-by-number cowroot detach 5
+device=$(cowroot attach --base /tmp/base --cow tmpfs:16M --size 12M)
+check larger [ "$(cat /sys/block/ublkb0/size)" = $((12 * 2048)) ]
+check detach-all cowroot detach --all

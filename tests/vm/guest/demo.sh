@@ -1,0 +1,13 @@
+# What `make demo` does where nobody sits at the terminal.
+# shellcheck shell=sh
+show() {
+	echo "+ $*" >/dev/console
+	"$@" >/dev/console 2>&1
+}
+check findmnt show findmnt /
+check status show cowroot status
+check write show sh -c 'echo hello >/root/hello && cat /root/hello'
+check dpkg show dpkg -i /usr/lib/cowtest/hello.deb
+check status-after show cowroot status
+status_json
+check root-is-ublk [ "$(findmnt -no SOURCE /)" = /dev/ublkb0 ]

@@ -1,0 +1,22 @@
+# A live Debian does what a Debian does.
+# shellcheck shell=sh
+check root-is-ublk [ "$(findmnt -no SOURCE /)" = /dev/ublkb0 ]
+check multi-user systemctl is-active multi-user.target
+check no-failed-units [ -z "$(systemctl --failed --plain --no-legend)" ]
+check write-and-read-back write_and_read_back /root
+check dpkg-installs dpkg -i /usr/lib/cowtest/hello.deb
+check package-is-there grep -q hello /usr/share/cowtest-hello/hello
+check status cowroot status
+status_json
+# What was written and removed again gives its RAM back.
+before=$(number used_bytes)
+dd if=/dev/urandom of=/root/big bs=1M count=64 2>/dev/null
+sync
+full=$(number used_bytes)
+rm /root/big
+sync
+check fstrim fstrim /
+after=$(number used_bytes)
+check writes-take-ram [ "$full" -gt $((before + 60000000)) ]
+check discard-returns-ram [ "$after" -lt $((before + 8000000)) ]
+check daemon-is-spared grep -aq '^@' /proc/[0-9]*/cmdline

@@ -1,0 +1,150 @@
+//! The initramfs images: what the kernel starts first.
+//!
+//! * bare: our binary as `/init` and kernel modules, nothing else. What `cowroot boot` must manage.
+//! * mini: busybox, our binary and a script that runs one check. For `attach`, `detach` and `status`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cache::{Cache, Key};
+use crate::command::{command, output, run};
+use crate::cpio;
+use crate::kernel::{Kernel, Packing};
+use crate::root::bed;
+
+/// What a live system's initramfs would hold: media, their buses, their file systems, ublk.
+const MODULES: &[&str] = &[
+    // the device, and what reaches a medium
+    "ublk_drv",
+    "loop",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_scsi",
+    "ahci",
+    "ata_piix",
+    "sr_mod",
+    "sd_mod",
+    "usb_storage",
+    "uas",
+    "xhci_pci",
+    "ehci_pci",
+    // what is on it
+    "isofs",
+    "ext4",
+    "xfs",
+    "btrfs",
+    "vfat",
+    "squashfs",
+    "erofs",
+    "nls_cp437",
+    "nls_ascii",
+    "nls_iso8859-1",
+    "nls_utf8",
+    // what those ask for by an alias that is no file name
+    "crc32c_generic",
+    "crc32c_intel",
+    "xxhash_generic",
+    "blake2b_generic",
+    "sha256_generic",
+];
+
+/// Which initramfs a case boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Initramfs {
+    /// Our binary as `/init`, modules packed so.
+    Bare(Packing),
+    /// The bare one without this module.
+    BareWithout(&'static str),
+    /// busybox, our binary, and the check as a script.
+    Mini,
+    /// The mini one without this module.
+    MiniWithout(&'static str),
+}
+
+impl Initramfs {
+    /// Makes it, or takes it from the cache.
+    pub(crate) fn get(self, cache: &Cache, kernel: &Kernel, binary: &Path) -> Result<PathBuf> {
+        let key = Key::new().name_of(&kernel.modules).content(binary)?;
+        let key = key
+            .text(&format!("{self:?} {}", MODULES.join(" ")))
+            .content(&bed("guest"))?;
+        cache.get("initramfs", &key, |part| {
+            let tree = tempfile::tempdir()?;
+            let (packing, without) = match self {
+                Self::Bare(packing) => (packing, None),
+                // busybox's modprobe reads plain ones only.
+                Self::Mini => (Packing::Plain, None),
+                Self::MiniWithout(module) => (Packing::Plain, Some(module)),
+                Self::BareWithout(module) => (Packing::Xz, Some(module)),
+            };
+            let modules: Vec<&str> = MODULES
+                .iter()
+                .copied()
+                .filter(|m| Some(*m) != without)
+                .collect();
+            kernel.copy_modules(&modules, packing, tree.path())?;
+            match self {
+                Self::Bare(_) | Self::BareWithout(_) => {
+                    install(binary, &tree.path().join("init"))?;
+                }
+                Self::Mini | Self::MiniWithout(_) => mini(tree.path(), binary)?,
+            }
+            cpio::pack(tree.path(), part)
+        })
+    }
+}
+
+fn mini(tree: &Path, binary: &Path) -> Result<()> {
+    for dir in [
+        "bin", "usr/lib", "dev", "proc", "sys", "run", "tmp", "mnt", "etc",
+    ] {
+        fs::create_dir_all(tree.join(dir))?;
+    }
+    install(&static_busybox()?, &tree.join("bin/busybox"))?;
+    std::os::unix::fs::symlink("busybox", tree.join("bin/sh"))?;
+    install(binary, &tree.join("bin/cowroot"))?;
+    install(&bed("guest/mini-init.sh"), &tree.join("init"))?;
+    run(
+        "cp",
+        [
+            "-r".as_ref(),
+            bed("guest").as_os_str(),
+            tree.join("usr/lib/cowtest").as_os_str(),
+        ],
+    )?;
+    Ok(())
+}
+
+fn install(from: &Path, to: &Path) -> Result<()> {
+    output(
+        command("install")
+            .args(["-D", "-m", "755"])
+            .arg(from)
+            .arg(to),
+    )
+    .map(drop)
+}
+
+/// The machine's own busybox, which must need no loader: the guests have none.
+pub(crate) fn static_busybox() -> Result<PathBuf> {
+    let found = ["/bin/busybox", "/usr/bin/busybox"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|p| p.exists());
+    let busybox = found.context("finding busybox: not there; install busybox-static")?;
+    ensure_static(&busybox, "install busybox-static")?;
+    Ok(busybox)
+}
+
+/// An initramfs has no dynamic loader, and the kernel's complaint (`error -2`) names none.
+pub(crate) fn ensure_static(file: &Path, advice: &str) -> Result<()> {
+    let headers = run("readelf", ["-lW".as_ref(), file.as_os_str()])?;
+    ensure!(
+        !headers.contains("INTERP"),
+        "'{}' needs a dynamic loader, and the guests have none; {advice}",
+        file.display()
+    );
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! The VM test bed: boots real kernels, real media and a real systemd with the binary under test.
+//! README.md beside this file says what there is, how to add a case, and what is kept where.
+//!
+//! ```text
+//! vm list             the cases' names
+//! vm run [PART]       the cases whose names contain PART, one after the other
+//! vm demo             the live system in this terminal, or its short script without one
+//! ```
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test runner talks to its user"
+)]
+
+mod accel;
+mod apt;
+mod cache;
+mod case;
+mod cases;
+mod command;
+mod cpio;
+mod initramfs;
+mod kernel;
+mod media;
+mod qemu;
+mod qmp;
+mod root;
+mod run;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::case::Case;
+use crate::run::Bed;
+
+fn main() -> ExitCode {
+    match command_line() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("vm: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command_line() -> Result<bool> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["list"] => {
+            for case in cases::all() {
+                println!("{}", case.name);
+            }
+            Ok(true)
+        }
+        ["run"] => run(""),
+        ["run", part] => run(part),
+        ["demo"] => demo(),
+        _ => bail!("one of: list, run [PART], demo"),
+    }
+}
+
+/// Runs the matching cases; true if all passed.
+fn run(part: &str) -> Result<bool> {
+    let cases: Vec<Case> = cases::all()
+        .into_iter()
+        .filter(|c| c.name.contains(part))
+        .collect();
+    if cases.is_empty() {
+        bail!("no case's name contains '{part}'; `make vm-list` shows them");
+    }
+    let bed = Bed::open()?;
+    let mut failed = 0;
+    for case in &cases {
+        let start = Instant::now();
+        let result = bed.run(case);
+        let seconds = start.elapsed().as_secs();
+        match &result {
+            Ok(()) => println!("case {} ok {seconds}", case.name),
+            Err(error) => {
+                failed += 1;
+                println!("case {} FAILED {seconds}", case.name);
+                println!("{error:#}");
+            }
+        }
+    }
+    println!("{} passed, {failed} failed", cases.len() - failed);
+    Ok(failed == 0)
+}
+
+/// Boots the first case's machine for a person, or has the guest show itself off.
+fn demo() -> Result<bool> {
+    let Some(mut case) = cases::all().into_iter().next() else {
+        bail!("no case to show")
+    };
+    let interactive = std::io::stdin().is_terminal();
+    case.name = "demo";
+    case.guest = if interactive { "" } else { "demo" };
+    let bed = Bed::open()?;
+    if interactive {
+        println!(
+            "Booting a live Debian from a CD. `poweroff` in it ends it; Ctrl-A X stops it at once."
+        );
+    }
+    bed.demo(&case, interactive)
+}

@@ -1,0 +1,257 @@
+//! One QEMU: its command line, its two serial lines, its end.
+//!
+//! ttyS0 is the console: kernel, cowroot, systemd. ttyS1 carries what the guest's check reports, so that a
+//! kernel message never lands in the middle of a result. Both go to one log.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::accel::Accel;
+use crate::command::command;
+use crate::media::{Bus, Medium};
+use crate::qmp::Qmp;
+
+/// What a machine is made of.
+#[derive(Debug)]
+pub(crate) struct Machine<'a> {
+    pub(crate) accel: Accel,
+    pub(crate) memory_mib: u32,
+    pub(crate) vmlinuz: &'a Path,
+    pub(crate) initramfs: &'a Path,
+    pub(crate) words: &'a str,
+    /// Each medium with the file that stands for it in this run.
+    pub(crate) media: &'a [(Medium, PathBuf)],
+}
+
+/// What a run left behind.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Lines of the console, without carriage returns and escape sequences.
+    pub(crate) console: Vec<String>,
+    /// Lines the guest's check reported.
+    pub(crate) report: Vec<String>,
+    /// Why the VM did not end by itself, if so.
+    pub(crate) stuck: Option<String>,
+}
+
+impl Machine<'_> {
+    /// The command line, but for where the serial lines go.
+    pub(crate) fn command(&self) -> Command {
+        let mut qemu = command("qemu-system-x86_64");
+        qemu.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ])
+        .args([
+            "-machine",
+            "q35",
+            "-smp",
+            "2",
+            "-m",
+            &self.memory_mib.to_string(),
+        ])
+        .args(self.accel.args())
+        .arg("-kernel")
+        .arg(self.vmlinuz)
+        .arg("-initrd")
+        .arg(self.initramfs)
+        .args(["-append", self.words])
+        .args(["-device", "qemu-xhci,id=usb"]);
+        for (number, (medium, file)) in self.media.iter().enumerate() {
+            let throttle = medium
+                .throttle
+                .map(|bps| format!(",throttling.bps-total={bps}"));
+            let read_only = if medium.bus == Bus::Cd {
+                ",media=cdrom,readonly=on"
+            } else {
+                ""
+            };
+            // A comma in a file name is written twice.
+            let file = file.to_string_lossy().replace(',', ",,");
+            let throttle = throttle.unwrap_or_default();
+            qemu.arg("-drive").arg(format!(
+                "if=none,id=m{number},format=raw,file={file}{read_only}{throttle}"
+            ));
+            match medium.bus {
+                Bus::Cd => qemu
+                    .arg("-device")
+                    .arg(format!("ide-cd,bus=ide.{number},drive=m{number}")),
+                Bus::Disk => qemu
+                    .arg("-device")
+                    .arg(format!("virtio-blk-pci,drive=m{number}")),
+                Bus::UsbLate(_) => &mut qemu,
+            };
+        }
+        qemu
+    }
+
+    /// Runs to the end, or to `deadline`; the log goes to `dir`/serial.log as it comes.
+    pub(crate) fn run(&self, dir: &Path, deadline: Duration) -> Result<Outcome> {
+        let (report, monitor) = (dir.join("report"), dir.join("qmp"));
+        File::create(&report)?;
+        let _absent = std::fs::remove_file(&monitor);
+        let mut child = self
+            .command()
+            .args([
+                "-chardev",
+                "stdio,id=console,signal=off",
+                "-serial",
+                "chardev:console",
+            ])
+            .arg("-serial")
+            .arg(format!("file:{}", report.display()))
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", monitor.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("starting 'qemu-system-x86_64' (`make deps` installs it)")?;
+        let lines = read_lines(&mut child)?;
+        let watch = Watch {
+            monitor,
+            report: File::open(report)?,
+            pending: String::new(),
+            init: None,
+            plugged: 0,
+        };
+        let log = File::create(dir.join("serial.log"))?;
+        let result = watch.follow(self.media, &lines, log, deadline);
+        // Only ever our own child; a VM that ended by itself is not there any more.
+        if child.try_wait()?.is_none() {
+            child.kill()?;
+        }
+        child.wait()?;
+        result
+    }
+}
+
+/// Lines from the child's standard output (the console) and error (QEMU's own complaints).
+fn read_lines(child: &mut Child) -> Result<Receiver<String>> {
+    let (sender, receiver) = channel();
+    let stdout: ChildStdout = child.stdout.take().context("QEMU's output")?;
+    let stderr = child.stderr.take().context("QEMU's errors")?;
+    spawn_reader(stdout, "", sender.clone());
+    spawn_reader(stderr, "QEMU: ", sender);
+    Ok(receiver)
+}
+
+fn spawn_reader(from: impl Read + Send + 'static, prefix: &'static str, to: Sender<String>) {
+    thread::spawn(move || {
+        let mut reader = BufReader::new(from);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+            let text = format!("{prefix}{}", plain(&line));
+            if to.send(text).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+}
+
+/// A line without its end and without what moves a cursor or colours text.
+fn plain(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\x1b' => {
+                while chars
+                    .next()
+                    .is_some_and(|c| c == '[' || c == ']' || !c.is_ascii_alphabetic())
+                {
+                }
+            }
+            c if c.is_control() && c != '\t' => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Follows a run.
+struct Watch {
+    monitor: PathBuf,
+    report: File,
+    pending: String,
+    init: Option<Instant>,
+    plugged: usize,
+}
+
+impl Watch {
+    fn follow(
+        mut self,
+        media: &[(Medium, PathBuf)],
+        lines: &Receiver<String>,
+        mut log: File,
+        deadline: Duration,
+    ) -> Result<Outcome> {
+        let start = Instant::now();
+        let mut outcome = Outcome::default();
+        loop {
+            match lines.recv_timeout(Duration::from_millis(100)) {
+                Ok(line) => {
+                    writeln!(log, "{:6.1} {line}", start.elapsed().as_secs_f32())?;
+                    if line.contains("Run /init as init process") {
+                        self.init = Some(Instant::now());
+                    }
+                    outcome.console.push(line);
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.read_report(&mut outcome, &mut log)?;
+            self.plug(media)?;
+            if start.elapsed() > deadline {
+                outcome.stuck = Some(format!("still running after {} s", deadline.as_secs()));
+                break;
+            }
+        }
+        self.read_report(&mut outcome, &mut log)?;
+        Ok(outcome)
+    }
+
+    fn read_report(&mut self, outcome: &mut Outcome, log: &mut File) -> Result<()> {
+        let mut bytes = Vec::new();
+        self.report.read_to_end(&mut bytes)?;
+        self.pending.push_str(&String::from_utf8_lossy(&bytes));
+        while let Some((line, rest)) = self.pending.split_once('\n') {
+            let line = line.trim_end().to_owned();
+            writeln!(log, "report {line}")?;
+            outcome.report.push(line);
+            self.pending = rest.to_owned();
+        }
+        Ok(())
+    }
+
+    /// Plugs in the media whose time has come.
+    fn plug(&mut self, media: &[(Medium, PathBuf)]) -> Result<()> {
+        let Some(init) = self.init else { return Ok(()) };
+        let late = media.iter().enumerate().skip(self.plugged);
+        for (number, (medium, _)) in late {
+            if let Bus::UsbLate(after) = medium.bus {
+                if init.elapsed() < Duration::from_secs(after) {
+                    return Ok(());
+                }
+                let device =
+                    json!({"driver": "usb-storage", "drive": format!("m{number}"), "bus": "usb.0"});
+                Qmp::connect(&self.monitor)?.call("device_add", &device)?;
+            }
+            self.plugged = number + 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+//! Runs one case and judges it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::Value;
+
+use crate::accel::Accel;
+use crate::apt::Apt;
+use crate::cache::Cache;
+use crate::case::{Case, Ending};
+use crate::command::{run, sha256};
+use crate::initramfs::{Initramfs, ensure_static};
+use crate::kernel::Kernel;
+use crate::media::{Bus, Maker, Medium};
+use crate::qemu::{Machine, Outcome};
+
+/// A good boot says at most this much: what a person wants to know.
+const MOST_LINES: usize = 8;
+
+/// What the kernel says when init dies or there is none.
+const PANIC: &str = "Kernel panic - not syncing";
+
+/// How much of the console a failure shows; the log has all of it.
+const LAST_LINES: usize = 30;
+
+/// What all cases share: the binary under test, the kernel, the packages.
+#[derive(Debug)]
+pub(crate) struct Bed {
+    cache: Cache,
+    apt: Apt,
+    kernel: Kernel,
+    binary: PathBuf,
+    accel: Accel,
+    /// Where logs and this run's copies of media go.
+    runs: PathBuf,
+}
+
+impl Bed {
+    /// Gets everything ready that does not depend on a case.
+    pub(crate) fn open() -> Result<Self> {
+        let binary = std::env::var_os("COWROOT_BIN").map(PathBuf::from);
+        let binary = binary.context(
+            "COWROOT_BIN does not name the binary to test; `make vm` builds it and does",
+        )?;
+        ensure!(
+            binary.is_file(),
+            "COWROOT_BIN: no file '{}'; `make build` makes it",
+            binary.display()
+        );
+        ensure_static(&binary, "`make build` makes a static one")?;
+        let cache = Cache::open()?;
+        let apt = Apt::open(&cache)?;
+        let kernel = Kernel::get(&cache, &apt)?;
+        let accel = Accel::choose(&kernel.vmlinuz)?;
+        let runs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm");
+        eprintln!(
+            "vm: kernel {}, {accel:?}, logs in {}",
+            kernel.release,
+            runs.display()
+        );
+        Ok(Self {
+            cache,
+            apt,
+            kernel,
+            binary,
+            accel,
+            runs,
+        })
+    }
+
+    /// Runs one case. An error says what did not hold, and where the log is.
+    pub(crate) fn run(&self, case: &Case) -> Result<()> {
+        let dir = self.runs.join(case.name.replace(' ', "-"));
+        fs::create_dir_all(&dir)?;
+        let media = self.media(case, &dir)?;
+        let before = sums(&media)?;
+        let initramfs = case
+            .initramfs
+            .get(&self.cache, &self.kernel, &self.binary)?;
+        let machine = Machine {
+            accel: self.accel,
+            memory_mib: case.memory_mib,
+            vmlinuz: &self.kernel.vmlinuz,
+            initramfs: &initramfs,
+            words: &case.command_line(),
+            media: &media,
+        };
+        let outcome = machine.run(&dir, Duration::from_secs(case.quiet_s * 5))?;
+        let judged = judge(case, &outcome).and_then(|()| {
+            ensure!(
+                sums(&media)? == before,
+                "a medium was written: its sha256 changed"
+            );
+            Ok(())
+        });
+        // Copies of media are large; the log is what is kept.
+        for (_, file) in media.iter().filter(|(_, file)| file.starts_with(&dir)) {
+            fs::remove_file(file)?;
+        }
+        judged.map_err(|why| {
+            let last = last_words(&outcome.console).join("\n  ");
+            let log = dir.join("serial.log");
+            anyhow!("{why:#}\n  {last}\nserial log: {}", log.display())
+        })
+    }
+
+    /// The demo's machine: the first case's, without its check unless `guest` names one.
+    pub(crate) fn demo(&self, case: &Case, interactive: bool) -> Result<bool> {
+        if !interactive {
+            self.run(case)?;
+            return Ok(true);
+        }
+        let media = self.media(case, &self.runs)?;
+        let initramfs = case
+            .initramfs
+            .get(&self.cache, &self.kernel, &self.binary)?;
+        let machine = Machine {
+            accel: self.accel,
+            memory_mib: case.memory_mib,
+            vmlinuz: &self.kernel.vmlinuz,
+            initramfs: &initramfs,
+            words: &case.command_line(),
+            media: &media,
+        };
+        let mut qemu = machine.command();
+        qemu.args([
+            "-chardev",
+            "stdio,id=console,mux=on,signal=off",
+            "-serial",
+            "chardev:console",
+        ])
+        .args(["-mon", "chardev=console"])
+        .stdin(std::process::Stdio::inherit());
+        Ok(qemu
+            .status()
+            .context("starting 'qemu-system-x86_64'")?
+            .success())
+    }
+
+    /// The files that stand for the case's media: a copy where the guest could write.
+    fn media(&self, case: &Case, dir: &Path) -> Result<Vec<(Medium, PathBuf)>> {
+        let maker = Maker {
+            cache: &self.cache,
+            apt: &self.apt,
+            binary: &self.binary,
+        };
+        let media = case.media.iter().enumerate().map(|(number, medium)| {
+            let made = maker.get(medium.content)?;
+            if medium.bus == Bus::Cd {
+                return Ok((*medium, made));
+            }
+            let copy = dir.join(format!("medium{number}"));
+            run(
+                "cp",
+                [
+                    "--sparse=always".as_ref(),
+                    made.as_os_str(),
+                    copy.as_os_str(),
+                ],
+            )?;
+            Ok((*medium, copy))
+        });
+        media.collect()
+    }
+}
+
+/// The end of the console, or what led to a panic: the call trace behind it tells nothing.
+fn last_words(console: &[String]) -> &[String] {
+    let panic = console.iter().position(|l| l.contains(PANIC));
+    let end = panic.map_or(console.len(), |line| line + 1);
+    console
+        .get(end.saturating_sub(LAST_LINES)..end)
+        .unwrap_or_default()
+}
+
+fn sums(media: &[(Medium, PathBuf)]) -> Result<Vec<String>> {
+    media.iter().map(|(_, file)| sha256(file)).collect()
+}
+
+/// Does the outcome bear out the case's claim?
+fn judge(case: &Case, outcome: &Outcome) -> Result<()> {
+    let reported = |text: &str| outcome.report.iter().any(|l| l.contains(text));
+    let failed: Vec<&str> = outcome
+        .report
+        .iter()
+        .map(String::as_str)
+        .filter(|l| l.contains(" FAILED"))
+        .collect();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    if let Some(stuck) = &outcome.stuck {
+        bail!("{stuck}");
+    }
+    let shown = |text: &str| outcome.console.iter().any(|l| l.contains(text));
+    let panicked = shown(PANIC);
+    match case.ending {
+        Ending::Panic => ensure!(panicked, "the boot did not end in a panic"),
+        Ending::PowerOff => {
+            ensure!(!panicked, "the kernel panicked");
+            ensure!(
+                reported("COWROOT-TEST finished"),
+                "the guest's check did not reach its end"
+            );
+        }
+    }
+    for text in &case.console {
+        ensure!(shown(text), "the console does not say '{text}'");
+    }
+    for line in &outcome.report {
+        if let Some(json) = line.strip_prefix("COWROOT-JSON ") {
+            judge_status(json)?;
+        }
+    }
+    let ours = outcome
+        .console
+        .iter()
+        .filter(|l| l.contains("cowroot[") || l.contains("cowroot:"));
+    let quiet = !matches!(case.initramfs, Initramfs::Bare(_)) || ours.clone().count() <= MOST_LINES;
+    ensure!(
+        quiet,
+        "more than {MOST_LINES} lines from cowroot:\n{}",
+        ours.cloned().collect::<Vec<_>>().join("\n")
+    );
+    Ok(())
+}
+
+/// `cowroot status --json`, as scripts will rely on it.
+fn judge_status(json: &str) -> Result<()> {
+    let status: Value =
+        serde_json::from_str(json).with_context(|| format!("parsing the status '{json}'"))?;
+    ensure!(
+        status.pointer("/version").is_some_and(Value::is_string),
+        "status without a version: {json}"
+    );
+    let devices = status
+        .pointer("/devices")
+        .and_then(Value::as_array)
+        .context("status without devices")?;
+    for device in devices {
+        for number in [
+            "/id",
+            "/pid",
+            "/size_bytes",
+            "/cow/capacity_bytes",
+            "/cow/used_bytes",
+            "/cow/map_bytes",
+        ] {
+            ensure!(
+                device.pointer(number).is_some_and(Value::is_u64),
+                "status without the number {number}: {json}"
+            );
+        }
+        for text in ["/device", "/base", "/cow/store"] {
+            ensure!(
+                device.pointer(text).is_some_and(Value::is_string),
+                "status without the text {text}: {json}"
+            );
+        }
+        ensure!(
+            device.pointer("/read_only").is_some_and(Value::is_boolean),
+            "status without read_only: {json}"
+        );
+        ensure!(
+            device.pointer("/health") == Some(&Value::from("ok")),
+            "a device is not well: {json}"
+        );
+    }
+    Ok(())
+}
