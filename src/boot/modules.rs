@@ -122,7 +122,8 @@ impl std::error::Error for LoadError {
 fn advice(errno: i32) -> &'static str {
     match errno {
         libc::ENOKEY | libc::EKEYREJECTED | libc::EBADMSG => {
-            "its signature is not one this kernel trusts: take the module from the kernel's own package"
+            "its signature is not one this kernel trusts: take the module from the kernel's own \
+             package"
         }
         libc::EPERM => {
             "it is on a blacklist, module loading is switched off, or the kernel is locked down \
@@ -187,7 +188,7 @@ impl Modules {
         })
     }
 
-    /// Load `name`, and first what it needs. An alias (`fs-ext4`, `crc32c`) loads what it stands for.
+    /// Load `name`, and first what it needs. An alias (`fs-ext4`) loads what it stands for.
     ///
     /// # Errors
     /// A [`LoadError`] that tells a missing module from one the kernel refused.
