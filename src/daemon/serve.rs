@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn a_share_of_ram_is_a_number_of_chunks() {
         let half = tmpfs_bytes(TmpfsSize::Percent(50)).unwrap();
-        assert!(half > 1 << 20 && half % 4096 == 0);
+        assert!(half > 1 << 20 && half.is_multiple_of(4096));
         assert_eq!(
             tmpfs_bytes(TmpfsSize::Bytes((1 << 20) + 5)).unwrap(),
             1 << 20
