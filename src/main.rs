@@ -3,9 +3,51 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cowroot::cli::Cli;
+use cowroot::boot::{self, cmdline::Problems};
+use cowroot::cli::{Cli, Command};
+use cowroot::cmd;
+use cowroot::kmsg::{self, Reader};
 
 fn main() -> ExitCode {
-    let _cli = Cli::parse();
-    ExitCode::SUCCESS
+    if boot::is_init() {
+        // The kernel's words for init are no options of ours.
+        return ended(boot::run(None).map(|never| match never {}));
+    }
+    let cli = Cli::parse();
+    let reader = match &cli.command {
+        Command::Serve(serve) if serve.kmsg => Some(Reader::Kernel),
+        // Chooses for itself, when there is a /dev.
+        Command::Boot(_) => None,
+        _ => Some(Reader::Stderr),
+    };
+    if let Some(reader) = reader {
+        kmsg::init(reader, cli.verbose);
+    }
+    ended(run(&cli.command))
+}
+
+/// Whether it went well; if not, and there is no error, whoever asked has been told.
+fn run(command: &Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Serve(serve) => return cmd::serve::run(serve),
+        Command::Boot(options) => cmd::boot::run(options).map(|never| match never {}),
+        Command::Attach(attach) => cmd::attach::run(attach),
+        Command::Detach(detach) => cmd::detach::run(detach),
+        Command::Status(status) => cmd::status::run(status),
+        Command::Explain(explain) => cmd::explain::run(explain),
+    }?;
+    Ok(true)
+}
+
+/// 0 done, 1 failed, 2 wrong usage.
+fn ended(result: anyhow::Result<bool>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            kmsg::init(Reader::Stderr, false);
+            log::error!("{error:#}");
+            ExitCode::from(if error.is::<Problems>() { 2 } else { 1 })
+        }
+    }
 }

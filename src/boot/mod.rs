@@ -1,3 +1,250 @@
 //! The initramfs entry: from the kernel command line to a running root.
+//!
+//! [`run`] is the story; each chapter is a file beside this one.
 
+pub mod cmdline;
+mod early;
 pub mod modules;
+mod reach;
+pub mod switch;
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use sys_mount::MountFlags;
+
+use self::cmdline::{Plan, RootWords};
+use self::modules::Modules;
+use self::reach::Reached;
+use crate::daemon;
+use crate::kmsg;
+use crate::media::mount;
+use crate::ublk;
+
+/// Where the root is mounted before it becomes `/`.
+const SYSROOT: &str = "/sysroot";
+
+/// How long the node of a device that is being served may take to appear.
+const NODE_WAIT: Duration = Duration::from_secs(10);
+
+/// Whether the kernel started this process as the initramfs's `/init`.
+#[must_use]
+pub fn is_init() -> bool {
+    let name = std::env::args_os().next().unwrap_or_default();
+    is_first_process() && Path::new(&name).file_name() == Some("init".as_ref())
+}
+
+fn is_first_process() -> bool {
+    std::process::id() == 1
+}
+
+/// Boot this machine: returns only if it is not PID 1 that asks.
+///
+/// The kernel's words are read from `cmdline`, or from /proc/cmdline.
+///
+/// # Errors
+/// This process is not PID 1. Any other failure is logged and ends in a shell or a panic.
+pub fn run(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
+    if !is_first_process() {
+        bail!(
+            "booting: only PID 1 of an initramfs can do that; 'cowroot explain' says what it would do"
+        );
+    }
+    match boot(cmdline) {
+        Ok(never) => Ok(never),
+        Err(error) => early::give_up(&error),
+    }
+}
+
+fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
+    let started = Instant::now();
+    let prepared = early::mount_kernels();
+    early::open_console();
+    let plan = prepared.and_then(|()| read_plan(cmdline));
+    let debug = plan.as_ref().is_ok_and(|plan| plan.debug);
+    kmsg::init(kmsg::Reader::Kernel, debug);
+    let plan = plan?;
+    log::info!(
+        "version {}: base '{}', writes go to {}",
+        env!("CARGO_PKG_VERSION"),
+        plan.base,
+        plan.cow
+    );
+
+    let mut modules = Modules::open()?;
+    load_ublk(&mut modules)?;
+    let base = reach::reach(&plan, &mut modules)?;
+    let kind = root_kind(&plan.root, &base)?;
+    modules.load_filesystem(&kind)?;
+
+    let attached = daemon::launch(&daemon::Options {
+        base: base.path.clone(),
+        cow: plan.cow.clone(),
+        id: None,
+        size_bytes: None,
+        read_only: false,
+    })?;
+    let device = attached.device();
+    wait_for_node(&device)?;
+    mount_root(&device, &kind, &plan.root)?;
+
+    let sysroot = Path::new(SYSROOT);
+    let init = switch::find_init(sysroot, plan.root.init.as_deref())?;
+    switch::prepare(sysroot)?;
+    warn_without_modules(sysroot);
+    log::info!(
+        "starting '{}' after {:.1} s",
+        init.display(),
+        started.elapsed().as_secs_f32()
+    );
+    switch::switch_root(sysroot, &init, &init_args(&plan.root))
+}
+
+fn read_plan(cmdline: Option<&Path>) -> anyhow::Result<Plan> {
+    let path = cmdline.unwrap_or(Path::new("/proc/cmdline"));
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("reading the kernel command line from '{}'", path.display()))?;
+    Ok(Plan::parse(&text)?)
+}
+
+/// Load the driver of the device that will be served, unless it is there.
+///
+/// # Errors
+/// There is no such module for this kernel, or the kernel refused it.
+pub fn load_ublk(modules: &mut Modules) -> anyhow::Result<()> {
+    if !Path::new(ublk::CONTROL).exists() {
+        modules
+            .load("ublk_drv")
+            .context("serving a root needs ublk (Linux 6.0 and later, CONFIG_BLK_DEV_UBLK)")?;
+    }
+    let deadline = Instant::now() + NODE_WAIT;
+    while !Path::new(ublk::CONTROL).exists() {
+        if Instant::now() >= deadline {
+            bail!(
+                "loading module 'ublk_drv': it made no '{}'; the kernel's log says more",
+                ublk::CONTROL
+            );
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// The driver for the root: what `rootfstype=` says, else what is recognised.
+fn root_kind(words: &RootWords, base: &Reached) -> anyhow::Result<String> {
+    match (&words.kind, &base.content) {
+        (Some(kind), _) => Ok(kind.clone()),
+        (None, Some(content)) => Ok(mount::driver(content.kind).unwrap_or(content.kind).into()),
+        (None, None) => bail!(
+            "looking for a file system in the base '{}': none that is known; is it damaged? \
+             rootfstype= names one",
+            base.path.display()
+        ),
+    }
+}
+
+fn wait_for_node(device: &Path) -> anyhow::Result<()> {
+    let deadline = Instant::now() + NODE_WAIT;
+    while !device.exists() {
+        if Instant::now() >= deadline {
+            bail!(
+                "waiting for '{}': not there after {} s; the kernel's log says more",
+                device.display(),
+                NODE_WAIT.as_secs()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn mount_root(device: &Path, kind: &str, words: &RootWords) -> anyhow::Result<()> {
+    let options = words.options.as_deref().unwrap_or_default();
+    let (mut flags, rest) = mount::split_options(options);
+    if words.read_only {
+        flags |= MountFlags::RDONLY;
+    }
+    let access = if flags.contains(MountFlags::RDONLY) {
+        "read-only"
+    } else {
+        "writable"
+    };
+    mount::filesystem(device, Path::new(SYSROOT), kind, flags, &rest).with_context(|| {
+        format!(
+            "mounting the root '{}' ({kind}, {access}{}{options}); the kernel's log says more",
+            device.display(),
+            if options.is_empty() { "" } else { ", " }
+        )
+    })?;
+    log::info!("root '{}' mounted: {kind}, {access}", device.display());
+    Ok(())
+}
+
+/// A root made for another kernel boots, and then lacks half its drivers.
+fn warn_without_modules(sysroot: &Path) {
+    let Ok(kernel) = nix::sys::utsname::uname() else {
+        return;
+    };
+    let release = kernel.release();
+    let has_modules = ["/lib/modules", "/usr/lib/modules"]
+        .iter()
+        .any(|folder| switch::resolve_inside(sysroot, &Path::new(folder).join(release)).is_some());
+    if !has_modules {
+        log::warn!(
+            "the root has no modules for the running kernel {}: what the initramfs has not loaded stays missing",
+            release.to_string_lossy()
+        );
+    }
+}
+
+/// As /init the kernel has given us what is meant for init; else it is what follows `--`.
+fn init_args(words: &RootWords) -> Vec<OsString> {
+    if is_init() {
+        std::env::args_os().skip(1).collect()
+    } else {
+        words.init_args.iter().map(OsString::from).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::probe::Content;
+
+    #[test]
+    fn the_root_is_mounted_by_what_is_said_or_else_by_what_is_found() {
+        let base = |kind: Option<&'static str>| Reached {
+            path: "/base".into(),
+            size_bytes: 1,
+            content: kind.map(|kind| Content {
+                kind,
+                label: None,
+                uuid: None,
+            }),
+        };
+        let words = |kind: Option<&str>| RootWords {
+            kind: kind.map(str::to_owned),
+            ..RootWords::default()
+        };
+        for (said, found, expected) in [
+            (None, Some("ext2"), Some("ext4")),
+            (None, Some("xfs"), Some("xfs")),
+            (Some("ext2"), Some("ext4"), Some("ext2")),
+            (Some("bcachefs"), None, Some("bcachefs")),
+            (None, None, None),
+        ] {
+            let kind = root_kind(&words(said), &base(found)).ok();
+            assert_eq!(kind.as_deref(), expected, "{said:?} {found:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_process_boots() {
+        let error = run(None).unwrap_err().to_string();
+        assert!(error.contains("PID 1"), "{error}");
+        assert!(!is_init());
+    }
+}

@@ -1,1 +1,391 @@
-//! The block device: requests in, completions out. The only user of libublk.
+//! The block device: requests in, completions out. The only user of libublk, and its fence.
+//!
+//! What libublk 0.4.8 does that this room guards against (each was measured):
+//! - A start that fails would hang the process in a synchronous delete: `DEL_DEV_ASYNC` always, the
+//!   starter deletes what is left (`delete_leftovers`), and a watchdog bounds the start (`daemon`).
+//! - ADD_DEV masks flags it does not know without a word, and queues then fail: granted flags are
+//!   compared with those asked for.
+//! - `run_target` joins threads, deletes the device when one ends and writes a JSON file to /run:
+//!   not used. `start_dev` alone writes nothing.
+//! - Its loop ends on any error of io_uring_enter, EINTR included: the loop is ours (`queue`).
+//! - ADD_DEV of a number that is in use fails, and dropping the failed control then deletes *that*
+//!   device, mounted or not: only one process at a time adds, and only a number that is free.
+//! - STOP_DEV takes a mounted device away: `Device::claim` comes first.
+
+pub mod queue;
+
+use std::fs::{File, OpenOptions};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
+use libublk::io::UblkDev;
+use libublk::{UblkError, UblkFlags, sys};
+
+use crate::engine::units::{CHUNK_BYTES, SECTOR_BYTES};
+
+/// Requests under way at a time.
+pub const DEPTH: u16 = 64;
+/// Bytes of the largest request. Each tag has a buffer of this size, touched only when needed.
+pub const BUFFER_BYTES: u32 = 128 << 10;
+
+/// Adding a device takes milliseconds; somebody stuck must not hold up others for ever.
+const TURN_TRIES: u32 = 100;
+const TURN_PAUSE: Duration = Duration::from_millis(50);
+
+/// The driver's node; there as soon as the driver is.
+pub const CONTROL: &str = "/dev/ublk-control";
+/// What a driver must offer: every one since Linux 6.4 does.
+const NEEDED: u64 = sys::UBLK_F_CMD_IOCTL_ENCODE as u64;
+
+/// What kind of device to make.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// The N of /dev/ublkbN, or the first free one.
+    pub id: Option<u32>,
+    /// A multiple of 512.
+    pub size_bytes: u64,
+    /// Refuse writes.
+    pub read_only: bool,
+}
+
+/// A device that is being served by a thread of this process.
+#[derive(Debug)]
+pub struct Device {
+    ctrl: Control,
+    queue: JoinHandle<anyhow::Result<()>>,
+    id: u32,
+}
+
+/// libublk's control side; its thread-local ring makes it belong to the thread that created it.
+struct Control(UblkCtrl);
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Control(ublkc{})", self.0.dev_info().dev_id)
+    }
+}
+
+/// Whether this kernel can serve block devices from user space, as it is now.
+///
+/// # Errors
+/// What is missing and what to do: the module, the kernel's support, io_uring, or the right to use it.
+pub fn check_kernel() -> anyhow::Result<()> {
+    if let Err(error) = OpenOptions::new().read(true).write(true).open(CONTROL) {
+        let context = format!("opening '{CONTROL}'");
+        return Err(match error.kind() {
+            std::io::ErrorKind::NotFound if Path::new("/sys/module/ublk_drv").exists() => {
+                anyhow::anyhow!(
+                    "{context}: module ublk_drv is loaded but the node is missing; is /dev a devtmpfs?"
+                )
+            }
+            std::io::ErrorKind::NotFound => {
+                anyhow::anyhow!("{context}: module ublk_drv is not loaded")
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                anyhow::Error::new(error).context(context + ": run this as root")
+            }
+            _ => anyhow::Error::new(error).context(context),
+        });
+    }
+    match std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
+        .as_deref()
+        .map(str::trim)
+    {
+        Ok("2") => bail!(
+            "starting io_uring: it is switched off; set kernel.io_uring_disabled=0 with sysctl"
+        ),
+        Err(_) if !Path::new("/proc/sys/kernel").exists() => {
+            bail!("reading /proc/sys/kernel: mount /proc first")
+        }
+        _ => {}
+    }
+    match UblkCtrl::get_features() {
+        Some(features) if features & NEEDED == NEEDED => Ok(()),
+        Some(features) => bail!(
+            "asking ublk_drv for its features: {features:#x} is too few; Linux 6.4 or newer is needed"
+        ),
+        None => bail!(
+            "asking ublk_drv for its features: no answer; Linux 6.4 or newer and io_uring are needed"
+        ),
+    }
+}
+
+/// Make the device and start serving it: `serve` runs in the queue's thread until the device stops.
+///
+/// # Errors
+/// What the kernel refused. The device may be left half made: `delete_leftovers` from another
+/// process removes it once this one has ended.
+pub fn start<F>(spec: &Spec, serve: F) -> anyhow::Result<Device>
+where
+    F: FnOnce(&UblkDev) -> anyhow::Result<()> + Send + 'static,
+{
+    let ctrl = add_device(spec)?;
+    let info = ctrl.dev_info();
+    let id = info.dev_id;
+    let size_bytes = spec.size_bytes;
+    let read_only = spec.read_only;
+    let initialize = |dev: &mut UblkDev| {
+        dev.set_default_params(size_bytes);
+        let basic = &mut dev.tgt.params.basic;
+        // A volatile cache cannot be announced later; `write_through` switches its flushes off now.
+        basic.attrs = sys::UBLK_ATTR_VOLATILE_CACHE
+            | if read_only {
+                sys::UBLK_ATTR_READ_ONLY
+            } else {
+                0
+            };
+        dev.tgt.params.types |= sys::UBLK_PARAM_TYPE_DISCARD;
+        // In sectors: the block layer cuts at 4 GiB, for it counts a request's bytes in 32 bits.
+        let longest = u32::MAX / 512 / 8 * 8;
+        dev.tgt.params.discard = sys::ublk_param_discard {
+            discard_granularity: u32::try_from(CHUNK_BYTES).unwrap_or_default(),
+            max_discard_sectors: longest,
+            max_write_zeroes_sectors: longest,
+            max_discard_segments: 1,
+            ..Default::default()
+        };
+        // One completion for each tag, and one for the workers' wake.
+        dev.tgt.sq_depth = DEPTH * 2;
+        dev.tgt.cq_depth = DEPTH * 2;
+        Ok(())
+    };
+    let dev = UblkDev::new("cowroot".to_owned(), initialize, &ctrl)
+        .map_err(|error| explain(&error).context(format!("opening /dev/ublkc{id}")))?;
+    let dev = Arc::new(dev);
+    let served = Arc::clone(&dev);
+    let queue = std::thread::Builder::new()
+        .name("cowroot-queue".into())
+        .spawn(move || serve(&served))
+        .context("starting the queue's thread")?;
+    ctrl.start_dev(&dev)
+        .map_err(|error| explain(&error).context(format!("starting /dev/ublkb{id}")))?;
+    Ok(Device {
+        ctrl: Control(ctrl),
+        queue,
+        id,
+    })
+}
+
+fn add_device(spec: &Spec) -> anyhow::Result<UblkCtrl> {
+    let _turn = take_turn()?;
+    if let Some(id) = spec.id.filter(|id| device_ids().contains(id)) {
+        bail!("making /dev/ublkb{id}: that number is in use; leave --id out for a free one");
+    }
+    let id = spec
+        .id
+        .map_or(Ok(-1), i32::try_from)
+        .context("choosing a device number")?;
+    let ctrl = UblkCtrlBuilder::default()
+        .name("cowroot")
+        .id(id)
+        .nr_queues(1)
+        .depth(DEPTH)
+        .io_buf_bytes(BUFFER_BYTES)
+        .ctrl_flags(NEEDED)
+        .dev_flags(UblkFlags::UBLK_DEV_F_ADD_DEV | UblkFlags::UBLK_DEV_F_DEL_DEV_ASYNC)
+        .build()
+        .map_err(|error| match error {
+            UblkError::UringIOError(code) if code == -libc::ENOSPC || code == -libc::EACCES => explain(&error)
+                .context("making a ublk device: are there too many? ublk_drv's parameter ublks_max sets how many"),
+            _ => explain(&error).context("making a ublk device"),
+        })?;
+    let granted = ctrl.dev_info();
+    if granted.flags & NEEDED != NEEDED
+        || granted.queue_depth != DEPTH
+        || granted.max_io_buf_bytes != BUFFER_BYTES
+    {
+        bail!(
+            "making a ublk device: asked for flags {NEEDED:#x}, depth {DEPTH}, {BUFFER_BYTES} bytes, the kernel granted \
+             {:#x}, {}, {}",
+            granted.flags,
+            granted.queue_depth,
+            granted.max_io_buf_bytes
+        );
+    }
+    Ok(ctrl)
+}
+
+/// Wait until no other cowroot is adding a device. The turn ends when the socket is dropped, or with
+/// the process; its name is abstract, so nothing is left behind.
+fn take_turn() -> anyhow::Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name("cowroot/adding").context("naming a lock")?;
+    for _ in 0..TURN_TRIES {
+        match UnixListener::bind_addr(&name) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                std::thread::sleep(TURN_PAUSE)
+            }
+            turn => return turn.context("taking a lock"),
+        }
+    }
+    bail!("waiting for another cowroot to add its device: it takes too long; is it stuck?")
+}
+
+impl Device {
+    /// The N of /dev/ublkbN.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The block device's node.
+    #[must_use]
+    pub fn node(&self) -> PathBuf {
+        PathBuf::from(format!("/dev/ublkb{}", self.id))
+    }
+
+    /// Set the queue up for a store in RAM: nothing to schedule, and nothing a flush would have to do.
+    ///
+    /// # Errors
+    /// If sysfs does not take it; the device works all the same, slower.
+    pub fn tune_for_ram(&self) -> anyhow::Result<()> {
+        for (file, value) in [("scheduler", "none"), ("write_cache", "write through")] {
+            let path = format!("/sys/block/ublkb{}/queue/{file}", self.id);
+            std::fs::write(&path, value)
+                .with_context(|| format!("writing '{value}' to '{path}'"))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the queue's thread has ended, which it should not before `stop`.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.queue.is_finished()
+    }
+
+    /// Claim the device, so that nobody can mount it any more.
+    ///
+    /// # Errors
+    /// If it is mounted, or part of something that is.
+    pub fn claim(&self) -> anyhow::Result<File> {
+        let node = self.node();
+        let claimed = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_EXCL)
+            .open(&node);
+        claimed.map_err(|error| match error.raw_os_error() {
+            Some(libc::EBUSY) => anyhow::anyhow!(
+                "detaching '{}': it is in use (mounted, swap, or part of another device); unmount it first, \
+                 `findmnt {}` and `lsblk` say where",
+                node.display(),
+                node.display()
+            ),
+            _ => anyhow::Error::new(error).context(format!("claiming '{}'", node.display())),
+        })
+    }
+
+    /// Take the device away. Whoever has it open gets errors from now on.
+    ///
+    /// # Errors
+    /// What the queue's thread ended with, or the kernel refused.
+    pub fn stop(self) -> anyhow::Result<()> {
+        let Self {
+            ctrl: Control(ctrl),
+            queue,
+            id,
+        } = self;
+        ctrl.kill_dev()
+            .map_err(|error| explain(&error).context(format!("stopping /dev/ublkb{id}")))?;
+        let served = queue
+            .join()
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("the queue's thread panicked")));
+        ctrl.del_dev_async()
+            .map_err(|error| explain(&error).context(format!("deleting /dev/ublkc{id}")))?;
+        served
+    }
+}
+
+/// Delete the devices that a process made and left behind when it ended. Returns how many.
+pub fn delete_leftovers(pid: u32) -> usize {
+    let mut deleted = 0;
+    // Only what has no block device can be a leftover; libublk grumbles on stderr for each one asked.
+    let halfway = |id: &u32| !Path::new(&format!("/sys/block/ublkb{id}")).exists();
+    for id in device_ids().into_iter().filter(halfway) {
+        let Ok(id) = i32::try_from(id) else { continue };
+        let Ok(ctrl) = UblkCtrl::new_simple(id) else {
+            continue;
+        };
+        let dead = u32::from(ctrl.dev_info().state) != sys::UBLK_S_DEV_LIVE;
+        if dead
+            && u32::try_from(ctrl.dev_info().ublksrv_pid) == Ok(pid)
+            && ctrl.del_dev_async().is_ok()
+        {
+            deleted += 1;
+        }
+    }
+    deleted
+}
+
+/// The numbers of all ublk devices of this machine, whoever serves them, in ascending order.
+#[must_use]
+pub fn device_ids() -> Vec<u32> {
+    let entries = std::fs::read_dir("/sys/class/ublk-char")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut ids: Vec<u32> = entries
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("ublkc")?
+                .parse()
+                .ok()
+        })
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// libublk's errors with the cause that their text leaves out.
+fn explain(error: &UblkError) -> anyhow::Error {
+    match error {
+        UblkError::UringIOError(code) | UblkError::OtherError(code) => {
+            anyhow::Error::new(std::io::Error::from_raw_os_error(code.saturating_abs()))
+        }
+        UblkError::IOError(cause) => match cause.raw_os_error() {
+            Some(code) => anyhow::Error::new(std::io::Error::from_raw_os_error(code)),
+            None => anyhow::anyhow!("{cause}"),
+        },
+        other => anyhow::anyhow!("{other}"),
+    }
+}
+
+/// Size of the device over a base of `base_bytes`: whole sectors, or as asked.
+///
+/// # Errors
+/// If a size was asked for that would hide the end of the base, or is no whole number of sectors.
+pub fn device_size_bytes(base_bytes: u64, asked: Option<u64>) -> anyhow::Result<u64> {
+    let Some(asked) = asked else {
+        return Ok(base_bytes.next_multiple_of(SECTOR_BYTES));
+    };
+    if asked < base_bytes {
+        bail!(
+            "sizing the device: {asked} bytes are fewer than the base has ({base_bytes}); it would lose its end"
+        );
+    }
+    if asked % SECTOR_BYTES != 0 {
+        bail!("sizing the device: {asked} bytes are no multiple of 512");
+    }
+    Ok(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_has_whole_sectors_and_never_hides_the_end_of_its_base() {
+        assert_eq!(device_size_bytes(1, None).unwrap(), 512);
+        assert_eq!(device_size_bytes(1024, None).unwrap(), 1024);
+        assert_eq!(device_size_bytes(1000, Some(1 << 20)).unwrap(), 1 << 20);
+        assert!(device_size_bytes(1000, Some(512)).is_err());
+        assert!(device_size_bytes(1000, Some(1025)).is_err());
+    }
+}

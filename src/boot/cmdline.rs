@@ -1,0 +1,325 @@
+//! The kernel command line: split as the kernel splits it, and read into a [`Plan`].
+//!
+//! Pure: text in, plan or problems out. Every problem is reported, not just the first, for each
+//! attempt costs its user a reboot.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::media::open::CowStore;
+use crate::media::source::Base;
+
+/// What a boot is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// What is never written.
+    pub base: Base,
+    /// What takes the writes.
+    pub cow: CowStore,
+    /// How long to wait for the medium.
+    pub wait: Duration,
+    /// Whether to say more.
+    pub debug: bool,
+    /// The kernel's words for mounting the root and starting init.
+    pub root: RootWords,
+}
+
+/// The kernel's own words that keep their meaning. As for the kernel, the last one counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RootWords {
+    /// `rootfstype=`
+    pub kind: Option<String>,
+    /// `rootflags=`
+    pub options: Option<String>,
+    /// `ro`: a live root is writable unless this is said.
+    pub read_only: bool,
+    /// `init=`
+    pub init: Option<String>,
+    /// What follows `--`: arguments of init.
+    pub init_args: Vec<String>,
+}
+
+/// All that is wrong with a command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("reading the kernel command line: ")?;
+        match self.0.as_slice() {
+            [one] => f.write_str(one),
+            several => {
+                write!(f, "{} problems:", several.len())?;
+                several.iter().try_for_each(|one| write!(f, "\n  {one}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A word of the command line: `name`, or `name=value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// What stands before the first `=`.
+    pub name: String,
+    /// What stands after it.
+    pub value: Option<String>,
+}
+
+/// A command line in pieces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Line {
+    /// The kernel's words, and ours.
+    pub words: Vec<Word>,
+    /// What follows `--`.
+    pub init_args: Vec<String>,
+}
+
+/// Split `text` as the kernel does: at white space outside quotes; quotes around a word or around a
+/// value are taken off; what follows `--` belongs to init.
+#[must_use]
+pub fn split(text: &str) -> Line {
+    let mut line = Line::default();
+    let mut is_quoted = false;
+    let pieces = text.split(|letter: char| {
+        is_quoted ^= letter == '"';
+        letter.is_ascii_whitespace() && !is_quoted
+    });
+    let mut is_inits = false;
+    for piece in pieces.filter(|piece| !piece.is_empty()) {
+        if is_inits {
+            line.init_args.push(unquote(piece).to_owned());
+        } else if piece == "--" {
+            is_inits = true;
+        } else {
+            let piece = unquote(piece);
+            let (name, value) = match piece.split_once('=') {
+                Some((name, value)) => (name, Some(unquote(value).to_owned())),
+                None => (piece, None),
+            };
+            let name = name.to_owned();
+            line.words.push(Word { name, value });
+        }
+    }
+    line
+}
+
+fn unquote(text: &str) -> &str {
+    match text.strip_prefix('"') {
+        Some(text) => text.strip_suffix('"').unwrap_or(text),
+        None => text,
+    }
+}
+
+/// What a word of ours may say in this version.
+enum Meaning {
+    /// Read by [`Plan::parse`].
+    Plan,
+    /// These values say what happens anyway; no other is available.
+    Only(&'static [&'static str]),
+    /// Known, and not available.
+    Later,
+}
+
+const WORDS: &[(&str, Meaning)] = &[
+    ("cowroot", Meaning::Plan),
+    ("cowroot.cow", Meaning::Plan),
+    ("cowroot.wait", Meaning::Plan),
+    ("cowroot.debug", Meaning::Plan),
+    ("cowroot.session", Meaning::Later),
+    ("cowroot.durability", Meaning::Only(&["flush"])),
+    ("cowroot.onfull", Meaning::Only(&["error"])),
+    ("cowroot.fallback", Meaning::Only(&["fail"])),
+    ("cowroot.merge", Meaning::Only(&["requested", "no"])),
+    ("cowroot.lost", Meaning::Later),
+    ("cowroot.root", Meaning::Later),
+    ("cowroot.size", Meaning::Later),
+    ("cowroot.growfs", Meaning::Later),
+    ("cowroot.toram", Meaning::Later),
+    ("cowroot.verify", Meaning::Later),
+    ("cowroot.nfsopts", Meaning::Later),
+];
+
+const LONGEST_WAIT_S: u64 = 24 * 60 * 60;
+
+impl Plan {
+    /// Read a kernel command line.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        let line = split(text);
+        let mut ours = Ours::of(&line.words);
+        let base = ours.base(&line.words);
+        let cow = ours.read("cowroot.cow", CowStore::from_str);
+        let wait = ours.read("cowroot.wait", wait);
+        let debug = ours.read("cowroot.debug", flag);
+        let root = RootWords::of(line);
+        match base {
+            Some(base) if ours.problems.is_empty() => Ok(Self {
+                base,
+                cow: cow.unwrap_or(CowStore::Tmpfs(crate::media::open::TmpfsSize::Percent(50))),
+                wait: wait.unwrap_or(Duration::from_secs(30)),
+                debug: debug.unwrap_or(false),
+                root,
+            }),
+            _ => Err(Problems(ours.problems)),
+        }
+    }
+}
+
+fn wait(value: &str) -> Result<Duration, String> {
+    match value.parse() {
+        Ok(seconds @ 0..=LONGEST_WAIT_S) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!(
+            "'{value}' is not a time to wait; use whole seconds, at most {LONGEST_WAIT_S}"
+        )),
+    }
+}
+
+/// A word without a value arrives as an empty one.
+fn flag(value: &str) -> Result<bool, String> {
+    match value {
+        "" | "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err(format!("'{value}' is neither 1 nor 0")),
+    }
+}
+
+/// The words that are ours, and what is wrong with them.
+struct Ours {
+    values: Vec<(String, String)>,
+    problems: Vec<String>,
+}
+
+impl Ours {
+    fn of(words: &[Word]) -> Self {
+        let mut ours = Self {
+            values: Vec::new(),
+            problems: Vec::new(),
+        };
+        for word in words {
+            if word.name == "cowroot" || word.name.starts_with("cowroot.") {
+                ours.take(&word.name, word.value.as_deref().unwrap_or_default());
+            }
+        }
+        ours
+    }
+
+    fn take(&mut self, name: &str, value: &str) {
+        let known = WORDS.iter().find(|(known, _)| *known == name);
+        let problem = match known.map(|(_, meaning)| meaning) {
+            None => Some(unknown(name)),
+            Some(Meaning::Later) => Some(format!("'{name}' is not available in this version")),
+            Some(Meaning::Only(values)) if !values.contains(&value) => Some(format!(
+                "'{name}={value}' is not available in this version; only {} is",
+                values.join(" or ")
+            )),
+            Some(Meaning::Only(_) | Meaning::Plan) => None,
+        };
+        if let Some(problem) = problem {
+            self.problems.push(problem);
+            return;
+        }
+        match self.values.iter().find(|(before, _)| before == name) {
+            Some((_, before)) if before == value => {}
+            Some((_, before)) => self.problems.push(format!(
+                "'{name}' is given twice, as '{before}' and as '{value}'; keep one"
+            )),
+            None => self.values.push((name.to_owned(), value.to_owned())),
+        }
+    }
+
+    fn read<T>(&mut self, name: &str, read: fn(&str) -> Result<T, String>) -> Option<T> {
+        let (_, value) = self.values.iter().find(|(known, _)| known == name)?;
+        match read(value) {
+            Ok(read) => Some(read),
+            Err(problem) => {
+                self.problems.push(format!("'{name}': {problem}"));
+                None
+            }
+        }
+    }
+
+    fn base(&mut self, words: &[Word]) -> Option<Base> {
+        if self.values.iter().any(|(name, _)| name == "cowroot") {
+            return self.read("cowroot", Base::from_str);
+        }
+        let misspelled = words
+            .iter()
+            .find(|word| word.name != "cowroot" && distance(&word.name, "cowroot") <= 2);
+        self.problems.push(match misspelled {
+            Some(word) => format!(
+                "the word 'cowroot=<base>' is missing; is '{}' meant for it?",
+                word.name
+            ),
+            None => "the word 'cowroot=<base>' is missing; it names what to boot, e.g. \
+                     cowroot=LABEL=LIVE:/live/root.img"
+                .to_owned(),
+        });
+        None
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let nearest = WORDS
+        .iter()
+        .map(|(known, _)| (distance(name, known), known))
+        .min();
+    match nearest {
+        Some((0..=2, known)) => format!("'{name}' is unknown; is '{known}' meant?"),
+        _ => {
+            let known: Vec<_> = WORDS
+                .iter()
+                .filter(|(_, meaning)| !matches!(meaning, Meaning::Later))
+                .map(|(known, _)| *known)
+                .collect();
+            format!("'{name}' is unknown; there are {}", known.join(", "))
+        }
+    }
+}
+
+/// How many letters must be added, dropped or changed to make one of the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.chars().enumerate() {
+        let mut left = at + 1;
+        let mut next = vec![left];
+        for (above, theirs) in row.windows(2).zip(&other) {
+            let [diagonal, above] = above else { continue };
+            left = (left + 1)
+                .min(above + 1)
+                .min(diagonal + usize::from(letter != *theirs));
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+impl RootWords {
+    fn of(line: Line) -> Self {
+        let mut root = Self {
+            init_args: line.init_args,
+            ..Self::default()
+        };
+        for Word { name, value } in line.words {
+            match (name.as_str(), value) {
+                ("ro", None) => root.read_only = true,
+                ("rw", None) => root.read_only = false,
+                ("rootfstype", value) => root.kind = value,
+                ("rootflags", value) => root.options = value,
+                ("init", value) => root.init = value,
+                _ => {}
+            }
+        }
+        root
+    }
+}
+
+#[cfg(test)]
+#[path = "cmdline_tests.rs"]
+mod tests;

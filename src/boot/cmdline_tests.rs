@@ -1,0 +1,183 @@
+//! The command line: as the kernel splits it, and as DESIGN means it.
+
+use super::*;
+use crate::media::open::TmpfsSize;
+
+fn problems(text: &str) -> Vec<String> {
+    Plan::parse(text).unwrap_err().0
+}
+
+#[test]
+fn words_are_split_as_the_kernel_splits_them() {
+    for (text, words, init_args) in [
+        ("a b=c", vec![("a", None), ("b", Some("c"))], vec![]),
+        (" a\tb\n", vec![("a", None), ("b", None)], vec![]),
+        ("a=\"b c\" d", vec![("a", Some("b c")), ("d", None)], vec![]),
+        ("\"a=b c\" d", vec![("a", Some("b c")), ("d", None)], vec![]),
+        ("a=b=c", vec![("a", Some("b=c"))], vec![]),
+        ("a=", vec![("a", Some(""))], vec![]),
+        ("a=\"b c", vec![("a", Some("b c"))], vec![]),
+        ("a=b\" \"c", vec![("a", Some("b\" \"c"))], vec![]),
+        (
+            "a -- b c=\"d e\"",
+            vec![("a", None)],
+            vec!["b", "c=\"d e\""],
+        ),
+        (
+            "a --b -- -- c",
+            vec![("a", None), ("--b", None)],
+            vec!["--", "c"],
+        ),
+        ("", vec![], vec![]),
+    ] {
+        let line = split(text);
+        let found: Vec<_> = line
+            .words
+            .iter()
+            .map(|word| (word.name.as_str(), word.value.as_deref()))
+            .collect();
+        assert_eq!(found, words, "{text}");
+        assert_eq!(line.init_args, init_args, "{text}");
+    }
+}
+
+#[test]
+fn a_line_with_the_base_alone_gets_the_defaults() {
+    let plan = Plan::parse("quiet cowroot=LABEL=LIVE:/live/root.img").unwrap();
+    assert_eq!(plan.base.to_string(), "LABEL=LIVE:/live/root.img");
+    assert_eq!(plan.cow, CowStore::Tmpfs(TmpfsSize::Percent(50)));
+    assert_eq!(plan.wait, Duration::from_secs(30));
+    assert_eq!((plan.debug, plan.root), (false, RootWords::default()));
+}
+
+#[test]
+fn every_word_reaches_its_field() {
+    let plan = Plan::parse(
+        "BOOT_IMAGE=/vmlinuz root=/dev/ram0 rd.break ro cowroot=\"LABEL=MY DISK:/r\" \
+         cowroot.cow=tmpfs:64M cowroot.wait=5 cowroot.debug rootfstype=ext4 \
+         rootflags=noatime,data=ordered init=/bin/bash cowroot.onfull=error \
+         cowroot.fallback=fail cowroot.merge=no cowroot.durability=flush \
+         -- cowroot.bogus single",
+    )
+    .unwrap();
+    assert_eq!(plan.base.to_string(), "LABEL=MY DISK:/r");
+    assert_eq!(plan.cow, CowStore::Tmpfs(TmpfsSize::Bytes(64 << 20)));
+    assert_eq!((plan.wait, plan.debug), (Duration::from_secs(5), true));
+    let root = RootWords {
+        kind: Some("ext4".into()),
+        options: Some("noatime,data=ordered".into()),
+        read_only: true,
+        init: Some("/bin/bash".into()),
+        init_args: vec!["cowroot.bogus".into(), "single".into()],
+    };
+    assert_eq!(plan.root, root);
+}
+
+#[test]
+fn of_the_kernels_own_words_the_last_one_counts() {
+    let plan = Plan::parse("cowroot=/dev/sr0:/r ro init=/a rw init=/b").unwrap();
+    assert!(!plan.root.read_only);
+    assert_eq!(plan.root.init.as_deref(), Some("/b"));
+}
+
+#[test]
+fn all_problems_are_named_at_once() {
+    let found = problems(
+        "cowroot=LIVE cowroot.cow=tmpfs:0 cowroot.wait=soon cowroot.debug=yes \
+         cowroot.weit=3 cowroot.session=new cowroot.onfull=wait",
+    );
+    assert_eq!(found.len(), 7, "{found:#?}");
+    for part in [
+        "'cowroot': 'LIVE' does not name a medium",
+        "'cowroot.cow': a tmpfs of size 0",
+        "'cowroot.wait': 'soon'",
+        "'cowroot.debug': 'yes'",
+        "'cowroot.weit' is unknown; is 'cowroot.wait' meant?",
+        "'cowroot.session' is not available",
+        "'cowroot.onfull=wait' is not available in this version; only error is",
+    ] {
+        assert!(
+            found.iter().any(|problem| problem.contains(part)),
+            "{part}: {found:#?}"
+        );
+    }
+    let text = Problems(found).to_string();
+    assert!(
+        text.starts_with("reading the kernel command line: 7 problems:\n  "),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_does_not_work_yet_is_refused_by_name() {
+    for word in [
+        "cowroot.session=resume",
+        "cowroot.durability=interval:5",
+        "cowroot.onfull=wait:10",
+        "cowroot.fallback=tmpfs",
+        "cowroot.merge=yes",
+        "cowroot.lost=eio",
+        "cowroot.root=LABEL=r",
+        "cowroot.size=8G",
+        "cowroot.growfs",
+        "cowroot.toram",
+        "cowroot.verify",
+        "cowroot.nfsopts=vers=3",
+        "cowroot.cow=UUID=1A2B-3C4D:/session.cow,create",
+        "cowroot.cow=/dev/sdb1",
+    ] {
+        let found = problems(&format!("cowroot=/dev/sr0:/r {word}"));
+        let name = word.split_once('=').map_or(word, |(name, _)| name);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains(name), "{found:#?}");
+        assert!(
+            found[0].contains("not available in this version"),
+            "{found:#?}"
+        );
+    }
+    let found = problems("cowroot=nfs:192.0.2.1:/export:/root.img");
+    assert!(
+        found[0].contains("not available in this version"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_word_given_twice_is_refused_unless_it_says_the_same() {
+    let found = problems("cowroot=/dev/sr0:/r cowroot.wait=3 cowroot.wait=4");
+    assert_eq!(
+        found,
+        ["'cowroot.wait' is given twice, as '3' and as '4'; keep one"]
+    );
+    assert!(Plan::parse("cowroot=/dev/sr0:/r cowroot.wait=3 cowroot.wait=3").is_ok());
+}
+
+#[test]
+fn a_missing_base_is_said_with_a_guess_at_what_was_meant() {
+    assert!(problems("quiet")[0].contains("'cowroot=<base>' is missing"));
+    assert!(problems("cowrot=/dev/sr0:/r")[0].contains("is 'cowrot' meant"));
+    assert!(problems("cowroot.bogus -- cowroot=/dev/sr0:/r").len() == 2);
+}
+
+#[test]
+fn a_word_far_from_any_is_answered_with_all_there_are() {
+    let found = problems("cowroot=/dev/sr0:/r cowroot.xyzzyx=1");
+    assert!(
+        found[0].contains("there are cowroot, cowroot.cow"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn distance_counts_letters() {
+    for (one, other, expected) in [
+        ("", "", 0),
+        ("a", "", 1),
+        ("wait", "wiat", 2),
+        ("wait", "waits", 1),
+        ("kitten", "sitting", 3),
+    ] {
+        assert_eq!(distance(one, other), expected, "{one} {other}");
+        assert_eq!(distance(other, one), expected, "{other} {one}");
+    }
+}

@@ -1,0 +1,208 @@
+//! From the words for a base to a file or device that can be read.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+
+use super::cmdline::Plan;
+use super::modules::Modules;
+use super::switch::resolve_inside;
+use crate::media::probe::{Content, probe};
+use crate::media::{find, mount, partition, text};
+use crate::sys;
+
+/// Where the medium is mounted; what is inside its images goes beside it.
+const MOUNTS: &str = "/run/cowroot";
+
+/// A base that was found.
+#[derive(Debug)]
+pub(super) struct Reached {
+    /// A regular file or a block device.
+    pub(super) path: PathBuf,
+    /// Its size.
+    pub(super) size_bytes: u64,
+    /// The root file system in it, as far as recognised.
+    pub(super) content: Option<Content>,
+}
+
+/// Wait for the medium, mount it and what lies in it, and open the base.
+pub(super) fn reach(plan: &Plan, modules: &mut Modules) -> anyhow::Result<Reached> {
+    let started = Instant::now();
+    let medium = find::wait_for(&plan.base.medium, plan.wait, &mut || {
+        let loaded = modules.load_for_hardware();
+        if !loaded.is_empty() {
+            log::debug!("drivers loaded: {}", loaded.join(", "));
+        }
+    })?;
+    log::info!(
+        "medium found after {:.1} s: {medium}",
+        started.elapsed().as_secs_f32()
+    );
+    let device = medium.device();
+    let path = match plan.base.path.split_last() {
+        None => {
+            mount::set_read_only(&device)?;
+            device
+        }
+        Some((last, images)) => {
+            let mut at = Path::new(MOUNTS).join("medium");
+            mount_medium(&device, medium.content.as_ref(), &at, modules)?;
+            for (depth, image) in (1..).zip(images) {
+                let inner = Path::new(MOUNTS).join(format!("inner-{depth}"));
+                mount_image(&find_file(&at, image)?, &inner, modules)?;
+                at = inner;
+            }
+            find_file(&at, last)?
+        }
+    };
+    let reached = open(path)?;
+    let kind = match &reached.content {
+        Some(content) => content.kind,
+        None => "nothing recognised in it",
+    };
+    log::info!(
+        "base '{}': {}, {kind}",
+        plan.base,
+        text::size(reached.size_bytes)
+    );
+    Ok(reached)
+}
+
+fn mount_medium(
+    device: &Path,
+    content: Option<&Content>,
+    target: &Path,
+    modules: &mut Modules,
+) -> anyhow::Result<()> {
+    let Some(content) = content else {
+        bail!(
+            "mounting '{}': no file system that is known is on it; is it damaged, or encrypted?",
+            device.display()
+        );
+    };
+    if let Some(driver) = mount::driver(content.kind) {
+        modules.load_filesystem(driver)?;
+    }
+    mount::medium(device, content.kind, target)
+}
+
+fn mount_image(image: &Path, target: &Path, modules: &mut Modules) -> anyhow::Result<()> {
+    if !Path::new("/dev/loop-control").exists() {
+        modules.load("loop")?;
+    }
+    let device = mount::loop_read_only(image)?;
+    let content = probe(&device.holder);
+    mount_medium(&device.path, content.as_ref(), target, modules)
+        .with_context(|| format!("entering the image '{}'", image.display()))
+}
+
+/// The file `path` below `root`. If it is not there the error says what is.
+fn find_file(root: &Path, path: &str) -> anyhow::Result<PathBuf> {
+    if let Some(found) = resolve_inside(root, Path::new(path)) {
+        return Ok(found);
+    }
+    let mut folder = Path::new(path);
+    let listed = loop {
+        folder = folder.parent().unwrap_or(Path::new("/"));
+        let there = resolve_inside(root, folder).and_then(|folder| fs::read_dir(folder).ok());
+        match there {
+            Some(there) => break list(there),
+            None if folder == Path::new("/") => break "nothing that can be read".into(),
+            None => {}
+        }
+    };
+    bail!(
+        "looking for '{path}' on the medium: not there; '{}' holds {listed}",
+        folder.display()
+    )
+}
+
+fn list(folder: fs::ReadDir) -> String {
+    const SHOWN_AT_MOST: usize = 20;
+    let names = folder.flatten().map(|entry| entry.file_name());
+    let mut names: Vec<String> = names
+        .map(|name| format!("'{}'", name.to_string_lossy()))
+        .collect();
+    names.sort();
+    let more = names.len().saturating_sub(SHOWN_AT_MOST);
+    names.truncate(SHOWN_AT_MOST);
+    match (names.is_empty(), more) {
+        (true, _) => "nothing".into(),
+        (false, 0) => names.join(", "),
+        (false, more) => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+fn open(path: PathBuf) -> anyhow::Result<Reached> {
+    let opening = || format!("opening the base '{}'", path.display());
+    let file = File::open(&path).with_context(opening)?;
+    let found = file.metadata().with_context(opening)?;
+    let size_bytes = if found.file_type().is_block_device() {
+        sys::block_device_size_bytes(&file).with_context(opening)?
+    } else if found.is_file() {
+        found.len()
+    } else {
+        bail!("{}: it is neither a file nor a disk", opening());
+    };
+    if size_bytes == 0 {
+        bail!("{}: it is empty", opening());
+    }
+    let content = probe(&file);
+    if content.is_none() && partition::has_table(&file, 512) {
+        bail!(
+            "{}: it is a whole disk with partitions, and 'cowroot.root' that names one of them is \
+             not available in this version; use an image of the root file system alone",
+            opening()
+        );
+    }
+    Ok(Reached {
+        path,
+        size_bytes,
+        content,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_there_is_answered_with_what_is() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("live")).unwrap();
+        fs::write(root.path().join("live/root.img"), "x").unwrap();
+        let found = find_file(root.path(), "/live/root.img").unwrap();
+        assert_eq!(found, root.path().join("live/root.img"));
+        for (path, says) in [
+            ("/live/rot.img", "'/live' holds 'root.img'"),
+            ("/life/a/root.img", "'/' holds 'live'"),
+            ("/live/root.img/x", "'/live' holds 'root.img'"),
+        ] {
+            let error = find_file(root.path(), path).unwrap_err().to_string();
+            assert!(error.contains(path) && error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_base_that_cannot_be_one_is_refused_before_anything_is_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = vec![0; 4096];
+        disk[446 + 4] = 0x83;
+        disk[446 + 12] = 8;
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        for (content, says) in [
+            (vec![], "it is empty"),
+            (disk, "whole disk with partitions"),
+        ] {
+            let path = folder.path().join("base");
+            fs::write(&path, content).unwrap();
+            let error = open(path).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        let error = open(folder.path().to_owned()).unwrap_err().to_string();
+        assert!(error.contains("neither a file nor a disk"), "{error}");
+    }
+}

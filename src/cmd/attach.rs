@@ -1,0 +1,53 @@
+//! `cowroot attach`: start a daemon for a base and a cowfile, print the device.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::boot::{self, modules::Modules};
+use crate::cli::Attach;
+use crate::daemon::serve::{Starter, serve};
+use crate::daemon::{self, Options};
+use crate::engine::units::parse_size_bytes;
+use crate::ublk;
+
+/// Attach and return, or stay in the foreground until detached.
+///
+/// # Errors
+/// Options that make no sense, or why there is no device now.
+pub fn run(attach: &Attach) -> anyhow::Result<()> {
+    let options = options(attach)?;
+    if !Path::new(ublk::CONTROL).exists() {
+        boot::load_ublk(&mut Modules::open()?)?;
+    }
+    if attach.foreground {
+        serve(&options, Starter::Terminal)?;
+        return Ok(());
+    }
+    let attached = daemon::launch(&options)?;
+    println!("{}", attached.device().display());
+    Ok(())
+}
+
+/// What to serve, from the words of the command line.
+///
+/// # Errors
+/// The word that cannot be understood.
+pub(super) fn options(attach: &Attach) -> anyhow::Result<Options> {
+    let cow = attach
+        .cow
+        .parse()
+        .map_err(anyhow::Error::msg)
+        .context("reading --cow")?;
+    let size_bytes = attach.size.as_deref().map(parse_size_bytes).transpose();
+    let size_bytes = size_bytes
+        .map_err(anyhow::Error::msg)
+        .context("reading --size")?;
+    Ok(Options {
+        base: attach.base.clone(),
+        cow,
+        id: attach.id,
+        size_bytes,
+        read_only: attach.read_only,
+    })
+}

@@ -1,0 +1,190 @@
+//! `cowroot explain`: what a kernel command line would do, in plain words, without doing it.
+
+use std::io::Write;
+
+use anyhow::Context;
+
+use crate::boot::cmdline::{Plan, RootWords};
+use crate::cli;
+use crate::media::open::{CowStore, TmpfsSize};
+use crate::media::source::{Base, Source};
+use crate::media::text;
+
+const COLUMNS: usize = 80;
+
+/// Print what would be done.
+///
+/// # Errors
+/// A [`crate::boot::cmdline::Problems`] with all that is wrong with the command line.
+pub fn run(options: &cli::Explain) -> anyhow::Result<()> {
+    let plan = Plan::parse(&options.cmdline)?;
+    std::io::stdout()
+        .write_all(text_of(&plan).as_bytes())
+        .context("printing the explanation")
+}
+
+fn text_of(plan: &Plan) -> String {
+    let steps = steps(plan);
+    let steps = (1..).zip(steps);
+    steps
+        .map(|(number, step)| folded(&format!("{number}. "), &step))
+        .collect()
+}
+
+fn steps(plan: &Plan) -> Vec<String> {
+    let mut steps = vec![
+        "Load the module ublk_drv and, as hardware turns up, its drivers: those that the initramfs \
+         holds."
+            .into(),
+        format!(
+            "Wait for {}, at most {} s; if it is not there by then, or two answer to that name, stop.",
+            medium(&plan.base.medium),
+            plan.wait.as_secs()
+        ),
+    ];
+    steps.extend(base(&plan.base));
+    steps.push(cow(&plan.cow));
+    steps.extend(root(&plan.root));
+    if plan.debug {
+        steps.push("Log every step on the way, not just each change of state.".into());
+    }
+    steps.push(
+        "If a step fails: log what and why, start /bin/sh if the initramfs has it, else end, which \
+         is a kernel panic; panic=<s> on the command line then restarts the machine."
+            .into(),
+    );
+    steps
+}
+
+fn medium(source: &Source) -> String {
+    match source {
+        Source::Label(name) => format!("the medium whose file system is labelled '{name}'"),
+        Source::Uuid(name) => format!("the medium whose file system has the UUID '{name}'"),
+        Source::PartUuid(name) => format!("the partition whose UUID is '{name}'"),
+        Source::PartLabel(name) => format!("the partition named '{name}'"),
+        Source::Device(path) => format!("the device '{}'", path.display()),
+    }
+}
+
+fn base(base: &Base) -> Vec<String> {
+    let Some((last, images)) = base.path.split_last() else {
+        return vec!["Make it read-only; all of it is the base.".into()];
+    };
+    let mut steps = vec![
+        "Make it read-only and mount it at '/run/cowroot/medium' so that no journal is replayed: \
+         nothing on it changes."
+            .into(),
+    ];
+    for image in images {
+        steps.push(format!("Mount the image '{image}' in it, read-only."));
+    }
+    steps.push(format!("Take the file '{last}' in it as the base."));
+    steps
+}
+
+fn cow(store: &CowStore) -> String {
+    let CowStore::Tmpfs(size) = store;
+    let size = match size {
+        TmpfsSize::Bytes(bytes) => text::size(*bytes),
+        TmpfsSize::Percent(percent) => format!("{percent} % of the machine's RAM"),
+    };
+    format!(
+        "Serve the base as a writable block device, /dev/ublkb0 if that is free. What is written \
+         goes to RAM, to at most {size}, and is gone when the machine stops."
+    )
+}
+
+fn root(words: &RootWords) -> Vec<String> {
+    let kind = match &words.kind {
+        Some(kind) => format!("as {kind}"),
+        None => "by the type that is found on it".into(),
+    };
+    let access = if words.read_only {
+        "read-only"
+    } else {
+        "writable"
+    };
+    let options = match &words.options {
+        Some(options) => format!(", with the options '{options}'"),
+        None => String::new(),
+    };
+    let init = match &words.init {
+        Some(init) => format!("'{init}'"),
+        None => "the first there is of /sbin/init, /etc/init, /bin/init, /bin/sh".into(),
+    };
+    let args = if words.init_args.is_empty() {
+        String::new()
+    } else {
+        format!(" with the arguments '{}'", words.init_args.join(" "))
+    };
+    vec![
+        format!("Mount that device {kind}, {access}{options}."),
+        "Move /dev, /proc, /sys and /run into it, free the initramfs, and make it the root.".into(),
+        format!("Execute {init}{args}."),
+    ]
+}
+
+/// `text` in lines of at most [`COLUMNS`], the first after `mark`, the others below its text.
+fn folded(mark: &str, text: &str) -> String {
+    let indent = " ".repeat(mark.len());
+    let mut folded = String::new();
+    let mut line = mark.to_owned();
+    for word in text.split_whitespace() {
+        let is_empty = line.ends_with(' ');
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            folded.push_str(&line);
+            folded.push('\n');
+            line.clone_from(&indent);
+        } else if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    folded + &line + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explain(words: &str) -> String {
+        text_of(&Plan::parse(words).unwrap())
+    }
+
+    #[test]
+    fn what_each_word_changes_is_said_in_order() {
+        let text = explain(
+            "cowroot=LABEL=LIVE:/a.sqfs!/root.img cowroot.cow=tmpfs:1G cowroot.wait=7 ro \
+             rootfstype=ext4 rootflags=noatime init=/bin/bash -- -l",
+        );
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut from = 0;
+        for part in [
+            "labelled 'LIVE', at most 7 s",
+            "no journal is replayed",
+            "Mount the image '/a.sqfs'",
+            "Take the file '/root.img'",
+            "to at most 1 GiB",
+            "as ext4, read-only, with the options 'noatime'",
+            "Execute '/bin/bash' with the arguments '-l'",
+        ] {
+            let found = flat.get(from..).unwrap().find(part);
+            from += found.unwrap_or_else(|| panic!("'{part}' is missing or too early:\n{text}"));
+        }
+    }
+
+    #[test]
+    fn every_line_fits_a_terminal() {
+        for words in [
+            "cowroot=/dev/vda2 cowroot.debug",
+            "cowroot=UUID=11111111-2222-3333-4444-555555555555:/a/b/c/d/e.img rootflags=a,b,c",
+        ] {
+            let text = explain(words);
+            assert!(
+                text.lines().all(|line| line.chars().count() <= 80),
+                "{text}"
+            );
+            assert!(text.lines().count() > 8, "{text}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! `cowroot status`: the devices of this machine, as text or JSON.
+
+use std::fmt::Write;
+
+use anyhow::Context;
+
+use crate::cli::Status;
+use crate::daemon::protocol::{Answer, Question, Report, ask};
+use crate::ublk::device_ids;
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Document {
+    /// Version of the binary that printed it.
+    version: &'static str,
+    devices: Vec<Report>,
+}
+
+/// Print the state of every device that cowroot serves.
+///
+/// # Errors
+/// If a daemon does not answer.
+pub fn run(status: &Status) -> anyhow::Result<()> {
+    let mut devices = Vec::new();
+    for id in device_ids() {
+        if let Some(Answer::Status(report)) = ask(id, &Question::Status)? {
+            devices.push(report);
+        }
+    }
+    if status.json {
+        let document = Document {
+            version: env!("CARGO_PKG_VERSION"),
+            devices,
+        };
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&document).context("writing JSON")?
+        );
+    } else if devices.is_empty() {
+        println!("cowroot serves no device");
+    } else {
+        let texts: Vec<String> = devices.iter().map(text).collect();
+        print!("{}", texts.join("\n"));
+    }
+    Ok(())
+}
+
+/// A device for people.
+fn text(report: &Report) -> String {
+    let cow = &report.cow;
+    let share = (cow.used_bytes * 100)
+        .checked_div(cow.capacity_bytes)
+        .unwrap_or_default();
+    let mut lines = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(lines, "  {name:<8} {value}");
+    };
+    let access = if report.read_only {
+        "read-only"
+    } else {
+        "writable"
+    };
+    line(
+        "base",
+        format!("{} ({})", report.base, human(report.base_bytes)),
+    );
+    line("device", format!("{}, {access}", human(report.size_bytes)));
+    line(
+        "cowfile",
+        format!(
+            "{}: {} of {} used ({share} %); gone at power-off",
+            cow.store,
+            human(cow.used_bytes),
+            human(cow.capacity_bytes)
+        ),
+    );
+    line(
+        "daemon",
+        format!(
+            "pid {}, version {}, {} requests",
+            report.pid, report.version, report.requests
+        ),
+    );
+    if report.failed_requests > 0 {
+        line(
+            "errors",
+            format!(
+                "{} requests failed; the kernel's log says more",
+                report.failed_requests
+            ),
+        );
+    }
+    for warning in &report.warnings {
+        line("warning", warning.clone());
+    }
+    format!("{}\n{lines}", report.device)
+}
+
+/// Bytes as people read them.
+fn human(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut tenths = bytes * 10 / 1024;
+    let mut unit = 0;
+    while tenths >= 10 * 1024 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!(
+        "{}.{} {}",
+        tenths / 10,
+        tenths % 10,
+        UNITS.get(unit).unwrap_or(&"KiB")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_shown_in_the_largest_unit_that_fits() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (64 << 20, "64.0 MiB"),
+            (3 << 40, "3.0 TiB"),
+        ] {
+            assert_eq!(human(bytes), text);
+        }
+    }
+}

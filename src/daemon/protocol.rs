@@ -1,0 +1,232 @@
+//! How other cowroot processes talk to a daemon: one message each way over a local socket.
+//!
+//! The socket is abstract (`\0cowroot/N`), so it outlives every change of root and mount, and there
+//! is no file to clean up. A message is an envelope and an rkyv archive:
+//!
+//! ```text
+//! offset 0   4 bytes   "COWC"
+//! offset 4   u16       version of the messages, little-endian
+//! offset 6   u16       zero
+//! offset 8   u32       length of the archive in bytes, little-endian
+//! offset 12            the archive
+//! ```
+
+use std::io::{self, Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rkyv::rancor::Error as ArchiveError;
+use rkyv::util::AlignedVec;
+use rkyv::{Archive, Deserialize, Serialize};
+
+const MAGIC: [u8; 4] = *b"COWC";
+const VERSION: u16 = 1;
+const LONGEST: u32 = 1 << 20;
+/// Nobody may keep the other side waiting for longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a daemon can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Question {
+    /// How is the device?
+    Status,
+    /// Take the device away and end.
+    Detach,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Answer {
+    /// To `Status`.
+    Status(Report),
+    /// It is done.
+    Done,
+    /// It was not done, and why.
+    Refused(String),
+}
+
+/// The state of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize)]
+pub struct Report {
+    /// The N of /dev/ublkbN.
+    pub id: u32,
+    /// The block device's node.
+    pub device: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// Version of the daemon's binary.
+    pub version: String,
+    /// Path of the base, as the daemon opened it.
+    pub base: String,
+    /// Bytes of the base.
+    pub base_bytes: u64,
+    /// Bytes of the device.
+    pub size_bytes: u64,
+    /// Writes are refused.
+    pub read_only: bool,
+    /// The cowfile.
+    pub cow: CowReport,
+    /// Requests served since the start.
+    pub requests: u64,
+    /// Requests that ended in an error since the start.
+    pub failed_requests: u64,
+    /// What somebody should do something about.
+    pub warnings: Vec<String>,
+}
+
+/// The state of a cowfile.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize)]
+pub struct CowReport {
+    /// What kind of store: `tmpfs`.
+    pub store: String,
+    /// Bytes it may hold.
+    pub capacity_bytes: u64,
+    /// Bytes of these that only a file system's metadata may take.
+    pub reserve_bytes: u64,
+    /// Bytes it holds.
+    pub used_bytes: u64,
+    /// Bytes of RAM the map takes.
+    pub map_bytes: u64,
+}
+
+/// The name of a daemon's socket.
+fn address(id: u32) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("cowroot/{id}"))
+}
+
+/// Be the daemon of device `id`.
+///
+/// # Errors
+/// If the name is taken, or the kernel has no sockets.
+pub fn listen(id: u32) -> anyhow::Result<UnixListener> {
+    let bind = || UnixListener::bind_addr(&address(id)?);
+    bind().with_context(|| format!("listening for commands to device {id}"))
+}
+
+/// Ask the daemon of device `id`; `None` if there is none.
+///
+/// # Errors
+/// If it does not answer in time, or in a version this binary does not speak.
+pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
+    let context = || format!("asking the daemon of /dev/ublkb{id}");
+    let mut stream = match UnixStream::connect_addr(&address(id).with_context(context)?) {
+        Ok(stream) => stream,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
+        Err(error) => return Err(error).with_context(context),
+    };
+    be_patient(&stream).with_context(context)?;
+    let archive = rkyv::to_bytes::<ArchiveError>(question).with_context(context)?;
+    send(&mut stream, &archive).with_context(context)?;
+    let archive = receive(&mut stream).with_context(context)?;
+    let answer = rkyv::from_bytes::<Answer, ArchiveError>(&archive).with_context(context)?;
+    Ok(Some(answer))
+}
+
+/// Read a question from a customer of `listen`.
+///
+/// # Errors
+/// If none comes in time, or one that this binary does not understand.
+pub fn hear(stream: &mut UnixStream) -> anyhow::Result<Question> {
+    be_patient(stream)?;
+    let archive = receive(stream)?;
+    rkyv::from_bytes::<Question, ArchiveError>(&archive).context("reading a question")
+}
+
+/// Answer it.
+///
+/// # Errors
+/// If the customer has gone.
+pub fn reply(stream: &mut UnixStream, answer: &Answer) -> anyhow::Result<()> {
+    let archive = rkyv::to_bytes::<ArchiveError>(answer).context("writing an answer")?;
+    send(stream, &archive)
+}
+
+fn be_patient(stream: &UnixStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))
+}
+
+fn send(stream: &mut impl Write, archive: &[u8]) -> anyhow::Result<()> {
+    let length = u32::try_from(archive.len())
+        .ok()
+        .filter(|&length| length <= LONGEST)
+        .context("the message is too long")?;
+    let mut message = Vec::with_capacity(12 + archive.len());
+    message.extend_from_slice(&MAGIC);
+    message.extend_from_slice(&VERSION.to_le_bytes());
+    message.extend_from_slice(&[0; 2]);
+    message.extend_from_slice(&length.to_le_bytes());
+    message.extend_from_slice(archive);
+    stream.write_all(&message).context("sending a message")
+}
+
+fn receive(stream: &mut impl Read) -> anyhow::Result<AlignedVec> {
+    let mut head = [0; 12];
+    stream
+        .read_exact(&mut head)
+        .context("receiving a message")?;
+    let [a, b, c, d, v0, v1, _, _, l0, l1, l2, l3] = head;
+    if [a, b, c, d] != MAGIC {
+        bail!("this is no cowroot speaking");
+    }
+    let version = u16::from_le_bytes([v0, v1]);
+    if version != VERSION {
+        bail!(
+            "it speaks version {version}, this binary version {VERSION}; use the cowroot that started it"
+        );
+    }
+    let length = u32::from_le_bytes([l0, l1, l2, l3]);
+    if length > LONGEST {
+        bail!("a message of {length} bytes is too long");
+    }
+    let mut archive = AlignedVec::new();
+    archive.resize(usize::try_from(length)?, 0);
+    stream
+        .read_exact(&mut archive)
+        .context("receiving a message")?;
+    Ok(archive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_is_asked_and_answers() {
+        let id = 4_000_000_000 + std::process::id() % 1000;
+        let listener = listen(id).unwrap();
+        assert!(listen(id).is_err(), "one daemon for each device");
+        let daemon = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert_eq!(hear(&mut stream).unwrap(), Question::Detach);
+            reply(&mut stream, &Answer::Refused("mounted at '/'".into())).unwrap();
+        });
+        assert_eq!(
+            ask(id, &Question::Detach).unwrap(),
+            Some(Answer::Refused("mounted at '/'".into()))
+        );
+        daemon.join().unwrap();
+        assert_eq!(ask(id, &Question::Status).unwrap(), None, "nobody is there");
+    }
+
+    #[test]
+    fn foreign_and_broken_messages_are_refused() {
+        let archive = rkyv::to_bytes::<ArchiveError>(&Question::Status).unwrap();
+        let mut good = Vec::new();
+        send(&mut good, &archive).unwrap();
+        assert!(receive(&mut &good[..]).is_ok());
+        for (at, byte, reason) in [
+            (0, b'X', "no cowroot"),
+            (4, 9, "version 9"),
+            (11, 1, "too long"),
+        ] {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            let error = format!("{:#}", receive(&mut &bad[..]).unwrap_err());
+            assert!(error.contains(reason), "{error}");
+        }
+        assert!(receive(&mut &good[..good.len() - 1]).is_err(), "cut short");
+    }
+}

@@ -1,0 +1,387 @@
+//! A daemon's life: open base and cowfile, leave everything else, serve, answer, stop.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use super::protocol::{Answer, CowReport, Question, Report};
+use super::{FAILED, Options, READY, START, protect, protocol};
+use crate::disk::{Disk, base::Base};
+use crate::engine::map::{MAX_SLOT, Map};
+use crate::engine::plan::Geometry;
+use crate::engine::stack::Stack;
+use crate::engine::units::CHUNK_BYTES;
+use crate::engine::volatile::Limits;
+use crate::media::mount::{self, Swap};
+use crate::media::namespace;
+use crate::media::open::{CowStore, TmpfsSize};
+use crate::sys::SharedWords;
+use crate::ublk::queue::{self, Counters};
+use crate::ublk::{self, Device, Spec};
+
+/// Where the daemon mounts its tmpfs, in its own view of the mounts.
+const STORE: &str = "/run/store";
+
+/// Whom to tell that the device is there, or why not.
+#[derive(Debug)]
+pub enum Starter {
+    /// The process that started this one, over a pipe.
+    Pipe(File),
+    /// A person at a terminal: the device is printed, a failure returned.
+    Terminal,
+}
+
+/// Serve a device until it is detached. Does not return before.
+///
+/// Returns whether all went well; if not, the starter at the other end of a pipe knows why.
+///
+/// # Errors
+/// Why it could not start or what ended it, where no starter was told.
+pub fn serve(options: &Options, starter: Starter) -> anyhow::Result<bool> {
+    block_signals()?;
+    let starter = Arc::new(Mutex::new(Some(starter)));
+    let started = watch_start(&starter);
+    let result = start(options).and_then(|daemon| {
+        tell(&starter, Ok(daemon.device.id()));
+        let _ = started.send(());
+        daemon.live()
+    });
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if tell(&starter, Err(&error)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A root disk's server does not end because somebody sends it a signal. Those that would are only
+/// waited for (`wait_for_signal`), and only in the foreground.
+fn block_signals() -> anyhow::Result<()> {
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
+        .into_iter()
+        .collect();
+    signals.thread_block().context("blocking signals")
+}
+
+/// libublk can wait for ever for a queue that failed. If the start takes too long, say so and end;
+/// the starter deletes what is left.
+fn watch_start(starter: &Arc<Mutex<Option<Starter>>>) -> Sender<()> {
+    let (started, watch) = channel();
+    let starter = Arc::clone(starter);
+    std::thread::spawn(move || {
+        if watch.recv_timeout(START) == Err(RecvTimeoutError::Timeout) {
+            let error = anyhow::anyhow!(
+                "starting the device: the kernel did not finish within {} s; its log may say why",
+                START.as_secs()
+            );
+            if !tell(&starter, Err(&error)) {
+                log::error!("{error:#}");
+            }
+            std::process::exit(1);
+        }
+    });
+    started
+}
+
+/// Tell the starter, once. Whether somebody knows now.
+fn tell(starter: &Mutex<Option<Starter>>, result: Result<u32, &anyhow::Error>) -> bool {
+    let starter = starter
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    match (starter, result) {
+        (Some(Starter::Pipe(mut pipe)), Ok(id)) => writeln!(pipe, "{READY}{id}").is_ok(),
+        (Some(Starter::Pipe(mut pipe)), Err(error)) => {
+            let reason = format!("{error:#}").replace('\n', " ");
+            writeln!(pipe, "{FAILED}{reason}").is_ok()
+        }
+        (Some(Starter::Terminal), Ok(id)) => {
+            println!("/dev/ublkb{id}");
+            std::thread::spawn(move || wait_for_signal(id));
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Detach when the person in the foreground presses Ctrl-C.
+fn wait_for_signal(id: u32) {
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
+        .into_iter()
+        .collect();
+    while signals.wait().is_ok() {
+        match protocol::ask(id, &Question::Detach) {
+            Ok(Some(Answer::Refused(reason))) => log::warn!("{reason}"),
+            Ok(_) => return,
+            Err(error) => log::warn!("{error:#}"),
+        }
+    }
+}
+
+/// A device and what is known about it.
+struct Daemon {
+    device: Device,
+    listener: UnixListener,
+    counters: Arc<Counters>,
+    /// Written when the queue's thread ends.
+    over: Arc<EventFd>,
+    /// What does not change while it lives; the rest is filled in for each answer.
+    report: Report,
+}
+
+fn start(options: &Options) -> anyhow::Result<Daemon> {
+    ublk::check_kernel()?;
+    let base = Arc::new(Base::open(&options.base)?);
+    let device_bytes = ublk::device_size_bytes(base.size_bytes(), options.size_bytes)?;
+    let geometry = Geometry {
+        device_bytes,
+        base_bytes: base.size_bytes(),
+    };
+    let CowStore::Tmpfs(size) = options.cow;
+    let capacity_bytes = tmpfs_bytes(size)?;
+    namespace::leave()?;
+    protect::protect(c"cowroot");
+    let (cowfile, swap) = tmpfs_cowfile(capacity_bytes)?;
+    let limits = limits(capacity_bytes);
+    let stack = Stack::create(
+        map_memory(geometry.chunks())?,
+        geometry,
+        limits,
+        usize::from(ublk::DEPTH),
+    );
+    let disk = Disk::new(Arc::clone(&base), cowfile).context("starting the disk's workers")?;
+
+    let counters = Arc::new(Counters::default());
+    let over = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).context("making an eventfd")?);
+    let spec = Spec {
+        id: options.id,
+        size_bytes: device_bytes,
+        read_only: options.read_only,
+    };
+    let (queue_counters, queue_over) = (Arc::clone(&counters), Arc::clone(&over));
+    let device = ublk::start(&spec, move |dev| {
+        let result = queue::serve(dev, stack, disk, &queue_counters);
+        let _ = queue_over.write(1);
+        result
+    })?;
+    if let Err(error) = device.tune_for_ram() {
+        log::warn!("{error:#}; the device works, but slower");
+    }
+    let listener = protocol::listen(device.id())?;
+    let mut warnings = Vec::new();
+    if swap == Swap::Possible {
+        warnings.push("this kernel cannot keep the cowfile from swap (Linux 6.4 can): do not swap to this device".into());
+    }
+    let report = Report {
+        id: device.id(),
+        device: device.node().display().to_string(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        base: base.path().display().to_string(),
+        base_bytes: base.size_bytes(),
+        size_bytes: device_bytes,
+        read_only: options.read_only,
+        cow: CowReport {
+            store: "tmpfs".into(),
+            capacity_bytes: u64::from(limits.capacity) * CHUNK_BYTES,
+            reserve_bytes: u64::from(limits.reserve) * CHUNK_BYTES,
+            used_bytes: 0,
+            map_bytes: 0,
+        },
+        requests: 0,
+        failed_requests: 0,
+        warnings,
+    };
+    Ok(Daemon {
+        device,
+        listener,
+        counters,
+        over,
+        report,
+    })
+}
+
+impl Daemon {
+    /// Answer questions until the device is detached, or its queue ends by itself.
+    fn live(self) -> anyhow::Result<()> {
+        loop {
+            let mut events = [
+                PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.over.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut events, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error).context("waiting for commands"),
+            }
+            let [asked, over] = events.map(|event| event.any() == Some(true));
+            if over {
+                log::error!(
+                    "the queue of '{}' ended by itself; the device is gone",
+                    self.report.device
+                );
+                return self.device.stop();
+            }
+            if !asked {
+                continue;
+            }
+            let Ok((mut stream, _)) = self.listener.accept() else {
+                continue;
+            };
+            match self.answer(&mut stream) {
+                Ok(Some(claimed)) => return self.detach(&claimed, &mut stream),
+                Ok(None) => {}
+                // A customer that went away or speaks nonsense is no reason to stop serving.
+                Err(error) => log::debug!("{error:#}"),
+            }
+        }
+    }
+
+    /// Answer one question. A device that is to be detached comes back claimed.
+    fn answer(&self, stream: &mut UnixStream) -> anyhow::Result<Option<File>> {
+        match protocol::hear(stream)? {
+            Question::Status => {
+                protocol::reply(stream, &Answer::Status(self.report())).map(|()| None)
+            }
+            Question::Detach => {
+                let refusal = match (
+                    getsockopt(stream, PeerCredentials).map(|peer| peer.uid()),
+                    self.device.claim(),
+                ) {
+                    (Ok(0), Ok(claimed)) => return Ok(Some(claimed)),
+                    (Ok(0), Err(error)) => format!("{error:#}"),
+                    _ => format!("detaching '{}': only root may", self.report.device),
+                };
+                protocol::reply(stream, &Answer::Refused(refusal)).map(|()| None)
+            }
+        }
+    }
+
+    fn detach(self, _claimed: &File, stream: &mut UnixStream) -> anyhow::Result<()> {
+        let result = self.device.stop();
+        let answer = match &result {
+            Ok(()) => Answer::Done,
+            Err(error) => Answer::Refused(format!("{error:#}")),
+        };
+        let _ = protocol::reply(stream, &answer);
+        result
+    }
+
+    fn report(&self) -> Report {
+        let mut report = self.report.clone();
+        let counters = &self.counters;
+        report.cow.used_bytes =
+            u64::from(counters.used_slots.load(Ordering::Relaxed)) * CHUNK_BYTES;
+        report.cow.map_bytes = counters.map_bytes.load(Ordering::Relaxed);
+        report.requests = counters.requests.load(Ordering::Relaxed);
+        report.failed_requests = counters.failed.load(Ordering::Relaxed);
+        if counters.swap_requests.load(Ordering::Relaxed) > 0 {
+            report.warnings.push(
+                "swap was used on this device: the machine can dead-lock; use swapoff".into(),
+            );
+        }
+        report
+    }
+}
+
+/// How many bytes a tmpfs of `size` may hold on this machine.
+fn tmpfs_bytes(size: TmpfsSize) -> anyhow::Result<u64> {
+    let bytes = match size {
+        TmpfsSize::Bytes(bytes) => bytes,
+        TmpfsSize::Percent(percent) => {
+            let memory =
+                std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
+            let total = memory
+                .lines()
+                .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
+            let kibibytes: u64 = total
+                .and_then(|total| total.parse().ok())
+                .context("finding MemTotal in /proc/meminfo")?;
+            kibibytes * 1024 / 100 * u64::from(percent)
+        }
+    };
+    const LEAST: u64 = 1 << 20;
+    if bytes < LEAST {
+        bail!("sizing the cowfile: {bytes} bytes of tmpfs are too few; give it 1M or more");
+    }
+    Ok(bytes / CHUNK_BYTES * CHUNK_BYTES)
+}
+
+/// Slots of the cowfile, and those kept for a file system's own needs: a journal write that fails
+/// would make a root file system read-only.
+fn limits(capacity_bytes: u64) -> Limits {
+    let reserve_bytes = (16 << 20).max(capacity_bytes / 50).min(capacity_bytes / 8);
+    let slots = |bytes: u64| u32::try_from(bytes / CHUNK_BYTES).unwrap_or(MAX_SLOT);
+    Limits {
+        capacity: slots(capacity_bytes),
+        reserve: slots(reserve_bytes),
+    }
+}
+
+/// A file in a tmpfs that only this process sees.
+fn tmpfs_cowfile(capacity_bytes: u64) -> anyhow::Result<(File, Swap)> {
+    let swap = mount::tmpfs(Path::new(STORE), capacity_bytes)?;
+    let path = Path::new(STORE).join("cowfile");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path);
+    Ok((
+        file.with_context(|| format!("making the cowfile '{}'", path.display()))?,
+        swap,
+    ))
+}
+
+/// Shared memory for the map of a device.
+fn map_memory(chunks: u64) -> anyhow::Result<SharedWords> {
+    let words = Map::<SharedWords>::words_needed(chunks);
+    let memory =
+        memfd_create(c"cowroot-map", MFdFlags::MFD_CLOEXEC).context("making memory for the map")?;
+    let memory = File::from(memory);
+    memory
+        .set_len(words * 4)
+        .context("sizing the map's memory")?;
+    SharedWords::map(&memory, usize::try_from(words)?).context("mapping the map's memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserve_is_kept_but_never_most_of_the_store() {
+        for (capacity_mib, reserve_kib) in
+            [(8, 1024), (64, 8 << 10), (256, 16 << 10), (2048, 40 << 10)]
+        {
+            let limits = limits(capacity_mib << 20);
+            assert_eq!(limits.capacity, u32::try_from(capacity_mib * 256).unwrap());
+            assert_eq!(
+                u64::from(limits.reserve) / 256,
+                reserve_kib >> 10,
+                "{capacity_mib} MiB"
+            );
+        }
+    }
+
+    #[test]
+    fn a_share_of_ram_is_a_number_of_chunks() {
+        let half = tmpfs_bytes(TmpfsSize::Percent(50)).unwrap();
+        assert!(half > 1 << 20 && half % 4096 == 0);
+        assert_eq!(
+            tmpfs_bytes(TmpfsSize::Bytes((1 << 20) + 5)).unwrap(),
+            1 << 20
+        );
+        assert!(tmpfs_bytes(TmpfsSize::Bytes(4096)).is_err());
+    }
+}

@@ -1,0 +1,294 @@
+//! Wait for the medium that was named.
+//!
+//! The kernel's uevents say when to look again; a look each second is the backstop, for an event can
+//! be lost and a disc put into a drive announces nothing.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
+
+use super::source::Source;
+use super::survey::{Seen, Survey};
+
+const POLL: Duration = Duration::from_secs(1);
+
+/// How long a medium that was found waits for devices that have not answered yet: one of them may
+/// have the same name.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Wait at most `limit` for `source`. `each_look` runs before every look: it loads drivers.
+///
+/// # Errors
+/// It was not found, with the list of what was; or several media answer to its name.
+pub fn wait_for(
+    source: &Source,
+    limit: Duration,
+    each_look: &mut dyn FnMut(),
+) -> anyhow::Result<Seen> {
+    let started = Instant::now();
+    let mut survey = Survey::new().context("preparing to look for media")?;
+    // Without events the poll still finds it, a little later.
+    let events = uevents().ok();
+    let mut found_at = None;
+    loop {
+        each_look();
+        survey.refresh();
+        let seen: Vec<&Seen> = survey.seen().collect();
+        let choice = choose(source, &seen);
+        if choice != Choice::None {
+            let found_at = *found_at.get_or_insert_with(Instant::now);
+            if survey.pending().next().is_none() || found_at.elapsed() >= SETTLE {
+                return choice.settle(source);
+            }
+        } else if started.elapsed() >= limit {
+            bail!(not_found(source, limit, &survey));
+        }
+        let left = limit.saturating_sub(started.elapsed()).max(SETTLE / 20);
+        wait(&survey, events.as_ref(), left.min(POLL));
+    }
+}
+
+/// What a look came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Choice<'a> {
+    None,
+    One(&'a Seen),
+    Several(Vec<&'a Seen>),
+}
+
+impl Choice<'_> {
+    fn settle(self, source: &Source) -> anyhow::Result<Seen> {
+        match self {
+            Self::One(seen) => Ok(seen.clone()),
+            Self::None => bail!("finding the medium '{source}': it has gone"),
+            Self::Several(several) => bail!(
+                "finding the medium '{source}': {} media answer to that name; remove all but one, \
+                 or name one by its device or its PARTUUID=:{}",
+                several.len(),
+                list(several.into_iter())
+            ),
+        }
+    }
+}
+
+/// The one device that answers to `source`, if there is one.
+///
+/// A disk and its partition with the same content are one medium (an isohybrid stick shows both):
+/// the partition is taken, for it can be made read-only without its neighbours.
+fn choose<'a>(source: &Source, seen: &[&'a Seen]) -> Choice<'a> {
+    let matching: Vec<&Seen> = seen
+        .iter()
+        .filter(|seen| answers(source, seen))
+        .copied()
+        .collect();
+    let is_shadowed = |disk: &Seen| {
+        matching.iter().any(|partition| {
+            partition.disk.as_ref() == Some(&disk.name) && partition.content == disk.content
+        })
+    };
+    let mut matching: Vec<&Seen> = matching
+        .iter()
+        .filter(|seen| !is_shadowed(seen))
+        .copied()
+        .collect();
+    match (matching.pop(), matching.is_empty()) {
+        (None, _) => Choice::None,
+        (Some(one), true) => Choice::One(one),
+        (Some(one), false) => {
+            matching.push(one);
+            Choice::Several(matching)
+        }
+    }
+}
+
+fn answers(source: &Source, seen: &Seen) -> bool {
+    let content = seen.content.as_ref();
+    let same = |found: Option<&String>, asked: &str| {
+        found.is_some_and(|found| found.eq_ignore_ascii_case(asked))
+    };
+    match source {
+        Source::Label(asked) => {
+            content.is_some_and(|content| content.label.as_ref() == Some(asked))
+        }
+        Source::Uuid(asked) => same(content.and_then(|content| content.uuid.as_ref()), asked),
+        Source::PartUuid(asked) => same(seen.names.uuid.as_ref(), asked),
+        Source::PartLabel(asked) => seen.names.label.as_ref() == Some(asked),
+        Source::Device(path) => seen.trouble.is_none() && is_device(path, &seen.device()),
+    }
+}
+
+/// The path itself, or a link to the device.
+fn is_device(path: &Path, device: &Path) -> bool {
+    path == device || path.canonicalize().is_ok_and(|path| path == device)
+}
+
+fn not_found(source: &Source, limit: Duration, survey: &Survey) -> String {
+    let mut seen = list(survey.seen());
+    for name in survey.pending() {
+        seen.push_str(&format!("\n  /dev/{name}: has not answered yet"));
+    }
+    if seen.is_empty() {
+        seen = " none; is the driver of its disk controller in the initramfs?".into();
+    }
+    format!(
+        "finding the medium '{source}': not there after {} s; check its name, or wait longer with \
+         cowroot.wait=<s>. Block devices seen:{seen}",
+        limit.as_secs()
+    )
+}
+
+fn list<'a>(seen: impl Iterator<Item = &'a Seen>) -> String {
+    seen.map(|seen| format!("\n  {seen}")).collect()
+}
+
+/// A socket that hears of every device the kernel finds.
+fn uevents() -> nix::Result<OwnedFd> {
+    const KERNEL: u32 = 1;
+    let events = socket(
+        AddressFamily::Netlink,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        SockProtocol::NetlinkKObjectUEvent,
+    )?;
+    bind(events.as_raw_fd(), &NetlinkAddr::new(0, KERNEL))?;
+    Ok(events)
+}
+
+/// Until something happened, at most `limit`.
+fn wait(survey: &Survey, events: Option<&OwnedFd>, limit: Duration) {
+    let fds = [Some(survey.woken().as_fd()), events.map(AsFd::as_fd)];
+    let mut fds: Vec<PollFd> = fds
+        .into_iter()
+        .flatten()
+        .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+        .collect();
+    let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
+    if nix::poll::poll(&mut fds, timeout).is_err() {
+        // Never spin: what poll has against us will not pass quickly.
+        std::thread::sleep(limit.min(Duration::from_millis(100)));
+    }
+    let Some(events) = events else { return };
+    let mut event = [0; 8192];
+    // What they say does not matter, for every device is looked at. ENOBUFS means that some were
+    // lost, and is as good a reason to look.
+    while recv(events.as_raw_fd(), &mut event, MsgFlags::empty()).is_ok() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::partition::PartitionNames;
+    use super::super::probe::Content;
+    use super::*;
+
+    fn seen(name: &str, disk: Option<&str>, label: &str) -> Seen {
+        Seen {
+            name: name.into(),
+            disk: disk.map(str::to_owned),
+            size_bytes: 1 << 20,
+            content: Some(Content {
+                kind: "iso9660",
+                label: Some(label.into()),
+                uuid: Some("2026-01-01-00-00-00-00".into()),
+            }),
+            names: PartitionNames::default(),
+            trouble: None,
+        }
+    }
+
+    #[test]
+    fn two_media_of_one_name_are_refused_but_a_disk_and_its_partition_are_one() {
+        let live = || Source::Label("LIVE".into());
+        for (claim, devices, expected) in [
+            ("nothing", vec![], "none"),
+            ("another", vec![seen("sda", None, "OTHER")], "none"),
+            ("one", vec![seen("sr0", None, "LIVE")], "sr0"),
+            (
+                "an isohybrid stick is its partition",
+                vec![seen("sda", None, "LIVE"), seen("sda1", Some("sda"), "LIVE")],
+                "sda1",
+            ),
+            (
+                "a disk and its partition with different content",
+                vec![
+                    Seen {
+                        content: Some(Content {
+                            kind: "ext4",
+                            label: Some("LIVE".into()),
+                            uuid: None,
+                        }),
+                        ..seen("sda", None, "")
+                    },
+                    seen("sda1", Some("sda"), "LIVE"),
+                ],
+                "several",
+            ),
+            (
+                "two sticks",
+                vec![seen("sda", None, "LIVE"), seen("sdb", None, "LIVE")],
+                "several",
+            ),
+            (
+                "a CD and a hybrid stick",
+                vec![
+                    seen("sda", None, "LIVE"),
+                    seen("sda1", Some("sda"), "LIVE"),
+                    seen("sr0", None, "LIVE"),
+                ],
+                "several",
+            ),
+        ] {
+            let devices: Vec<&Seen> = devices.iter().collect();
+            let found = match choose(&live(), &devices) {
+                Choice::None => "none".to_owned(),
+                Choice::One(seen) => seen.name.clone(),
+                Choice::Several(_) => "several".to_owned(),
+            };
+            assert_eq!(found, expected, "{claim}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_name_is_compared_with_its_own_field() {
+        let mut device = seen("vda2", Some("vda"), "LIVE");
+        device.names = PartitionNames {
+            uuid: Some("1a2b3c4d-02".into()),
+            label: Some("part".into()),
+        };
+        for (source, expected) in [
+            (Source::Label("LIVE".into()), true),
+            (Source::Label("live".into()), false),
+            (Source::Uuid("2026-01-01-00-00-00-00".into()), true),
+            (Source::Uuid("LIVE".into()), false),
+            (Source::PartUuid("1A2B3C4D-02".into()), true),
+            (Source::PartUuid("1a2b3c4d-01".into()), false),
+            (Source::PartLabel("part".into()), true),
+            (Source::PartLabel("LIVE".into()), false),
+            (Source::Device("/dev/vda2".into()), true),
+            (Source::Device("/dev/vda".into()), false),
+        ] {
+            assert_eq!(answers(&source, &device), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn several_media_are_refused_with_a_list_and_a_way_out() {
+        let (one, two) = (seen("sda", None, "LIVE"), seen("sdb", None, "LIVE"));
+        let choice = Choice::Several(vec![&one, &two]);
+        let error = choice.settle(&Source::Label("LIVE".into())).unwrap_err();
+        let text = error.to_string();
+        for part in [
+            "'LABEL=LIVE'",
+            "PARTUUID=",
+            "/dev/sda: 1 MiB, iso9660",
+            "/dev/sdb: ",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Which block devices the machine has, and what is on each.
+//!
+//! Each device is read in a thread of its own: a drive that spins up, or hangs on a bad disc, must
+//! not keep a stick from being found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::partition::{self, PartitionNames};
+use super::probe::{Content, probe};
+use super::text;
+use crate::engine::units::SECTOR_BYTES;
+
+/// A block device, and what was read from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The kernel's name: `sr0`, `sda1`.
+    pub name: String,
+    /// The whole disk this is a partition of.
+    pub disk: Option<String>,
+    /// Its size.
+    pub size_bytes: u64,
+    /// What it holds, if that was recognised.
+    pub content: Option<Content>,
+    /// What it is called in its disk's partition table.
+    pub names: PartitionNames,
+    /// Why nothing could be read.
+    pub trouble: Option<String>,
+}
+
+impl Seen {
+    /// The device's node, as devtmpfs names it.
+    #[must_use]
+    pub fn device(&self) -> PathBuf {
+        // The kernel writes `!` for a slash inside a device's name.
+        Path::new("/dev").join(self.name.replace('!', "/"))
+    }
+}
+
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: ", self.device().display())?;
+        if let Some(trouble) = &self.trouble {
+            return f.write_str(trouble);
+        }
+        f.write_str(&text::size(self.size_bytes))?;
+        match &self.content {
+            Some(content) => write!(f, ", {}", content.kind)?,
+            None => f.write_str(", nothing recognised")?,
+        }
+        let content = self.content.as_ref();
+        for (word, value) in [
+            ("LABEL", content.and_then(|content| content.label.as_ref())),
+            ("UUID", content.and_then(|content| content.uuid.as_ref())),
+            ("PARTLABEL", self.names.label.as_ref()),
+            ("PARTUUID", self.names.uuid.as_ref()),
+        ] {
+            if let Some(value) = value {
+                write!(f, ", {word}={value}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads every block device once, and again when its medium may have changed.
+#[derive(Debug)]
+pub struct Survey {
+    class: PathBuf,
+    seen: BTreeMap<String, (u64, Seen)>,
+    pending: BTreeSet<String>,
+    results: Receiver<(u64, Seen)>,
+    report: Sender<(u64, Seen)>,
+    wake: UnixStream,
+    woken: UnixStream,
+}
+
+impl Survey {
+    /// A survey that has looked at nothing yet.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn new() -> std::io::Result<Self> {
+        let (report, results) = channel();
+        let (wake, woken) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        Ok(Self {
+            class: "/sys/class/block".into(),
+            seen: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            results,
+            report,
+            wake,
+            woken,
+        })
+    }
+
+    /// Becomes readable when a device has been read.
+    #[must_use]
+    pub fn woken(&self) -> &UnixStream {
+        &self.woken
+    }
+
+    /// Start reading what is new, and take in what has been read.
+    pub fn refresh(&mut self) {
+        let _ = std::io::copy(&mut &self.woken, &mut std::io::sink());
+        for (version, seen) in self.results.try_iter() {
+            self.pending.remove(&seen.name);
+            self.seen.insert(seen.name.clone(), (version, seen));
+        }
+        let present = present(&self.class);
+        self.seen.retain(|name, _| present.contains(name));
+        for name in present {
+            if !self.pending.contains(&name) && self.is_stale(&name) {
+                self.start(name);
+            }
+        }
+    }
+
+    /// What has been read so far, in the order of the names.
+    pub fn seen(&self) -> impl Iterator<Item = &Seen> {
+        self.seen.values().map(|(_, seen)| seen)
+    }
+
+    /// The devices that have not answered yet.
+    pub fn pending(&self) -> impl Iterator<Item = &str> {
+        self.pending.iter().map(String::as_str)
+    }
+
+    /// A device without a medium is read again each time: nobody else may be polling it.
+    fn is_stale(&self, name: &str) -> bool {
+        self.seen.get(name).is_none_or(|(version, seen)| {
+            seen.trouble.is_some() || *version != medium_version(&self.class.join(name))
+        })
+    }
+
+    fn start(&mut self, name: String) {
+        let folder = self.class.join(&name);
+        let report = self.report.clone();
+        let Ok(mut wake) = self.wake.try_clone() else {
+            return;
+        };
+        let named = name.clone();
+        let thread = std::thread::Builder::new().name("probe".into());
+        let started = thread.spawn(move || {
+            let version = medium_version(&folder);
+            // Nobody is left to hear of it if the survey has ended.
+            let _ = report.send((version, look(named, &folder)));
+            let _ = wake.write(&[1]);
+        });
+        if started.is_ok() {
+            self.pending.insert(name);
+        }
+    }
+}
+
+/// Names of the block devices that may be a medium: no RAM disks, and not what cowroot serves.
+fn present(class: &Path) -> BTreeSet<String> {
+    let names = std::fs::read_dir(class).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| {
+            !["ram", "zram", "ublkb"]
+                .iter()
+                .any(|kind| is_kind(name, kind))
+        })
+        .filter(|name| name.starts_with("sr") || size_bytes(&class.join(name)) > 0)
+        .collect()
+}
+
+fn is_kind(name: &str, kind: &str) -> bool {
+    name.strip_prefix(kind)
+        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+fn attribute(folder: &Path, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(folder.join(name)).ok()?;
+    Some(text.trim().to_owned())
+}
+
+fn number(folder: &Path, name: &str) -> Option<u64> {
+    attribute(folder, name)?.parse().ok()
+}
+
+fn size_bytes(folder: &Path) -> u64 {
+    number(folder, "size")
+        .unwrap_or(0)
+        .saturating_mul(SECTOR_BYTES)
+}
+
+/// Changes when another medium is in the drive (Linux 5.15; 0 before).
+fn medium_version(folder: &Path) -> u64 {
+    number(folder, "diskseq").unwrap_or(0)
+}
+
+/// Read one device.
+fn look(name: String, folder: &Path) -> Seen {
+    let mut seen = Seen {
+        name,
+        ..Seen::default()
+    };
+    let number = number(folder, "partition").and_then(|number| u32::try_from(number).ok());
+    if let Some(number) = number {
+        seen.disk = folder.canonicalize().ok().and_then(|folder| {
+            let disk = folder.parent()?.file_name()?.to_str()?;
+            Some(disk.to_owned())
+        });
+        seen.names = partition_names(folder, seen.disk.as_deref(), number);
+    }
+    match open(&seen.device()) {
+        Ok(device) => {
+            // Only now: opening a CD drive is what makes the kernel look at its disc.
+            seen.size_bytes = size_bytes(folder);
+            seen.content = probe(&device);
+            if let Err(error) = std::os::unix::fs::FileExt::read_at(&device, &mut [0; 512], 0) {
+                seen.trouble = Some(trouble(&error));
+            }
+        }
+        Err(error) => seen.trouble = Some(trouble(&error)),
+    }
+    seen
+}
+
+fn trouble(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOMEDIUM) => "no disc in the drive".into(),
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
+/// Without O_NONBLOCK the kernel would close the drive's tray and wait for a disc.
+fn open(device: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(device)
+}
+
+/// The kernel tells the names since 6.x; before that they are read from the disk's table.
+fn partition_names(folder: &Path, disk: Option<&str>, number: u32) -> PartitionNames {
+    let uevent = attribute(folder, "uevent").unwrap_or_default();
+    let told = |key: &str| {
+        uevent
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .map(str::to_owned)
+    };
+    let (uuid, label) = (told("PARTUUID"), told("PARTNAME"));
+    if uuid.is_some() {
+        return PartitionNames { uuid, label };
+    }
+    let read = || {
+        let disk = disk?;
+        let queue = folder.join("../queue");
+        let sector_bytes = self::number(&queue, "logical_block_size").unwrap_or(512);
+        partition::names(
+            &open(&Path::new("/dev").join(disk)).ok()?,
+            number,
+            sector_bytes,
+        )
+    };
+    read().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ram_disks_and_our_own_devices_are_no_media() {
+        let class = tempfile::tempdir().unwrap();
+        for (name, size) in [
+            ("sda", "8"),
+            ("sda1", "4"),
+            ("sr0", "0"),
+            ("ram0", "8"),
+            ("zram0", "8"),
+            ("ublkb0", "8"),
+            ("ublkb0p1", "8"),
+            ("loop0", "0"),
+            ("loop1", "8"),
+            ("rambo", "8"),
+        ] {
+            std::fs::create_dir(class.path().join(name)).unwrap();
+            std::fs::write(class.path().join(name).join("size"), size).unwrap();
+        }
+        let names: Vec<_> = present(class.path()).into_iter().collect();
+        assert_eq!(names, ["loop1", "rambo", "sda", "sda1", "sr0"]);
+    }
+
+    #[test]
+    fn the_kernels_word_on_a_partitions_name_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let uevent = "MAJOR=8\nPARTN=1\nPARTNAME=the live one\nPARTUUID=1a2b3c4d-01\n";
+        std::fs::write(folder.path().join("uevent"), uevent).unwrap();
+        let names = partition_names(folder.path(), None, 1);
+        assert_eq!(names.uuid.as_deref(), Some("1a2b3c4d-01"));
+        assert_eq!(names.label.as_deref(), Some("the live one"));
+    }
+}

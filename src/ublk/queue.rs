@@ -1,0 +1,269 @@
+//! The queue: a thread that takes requests from the kernel, drives the engine, and completes them.
+//!
+//! There and back once: a request comes as a completion on the ring, the engine turns it into
+//! commands, `disk` runs them at once or later, and the result goes back with the next submission.
+
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use anyhow::{Context, bail};
+use io_uring::{opcode, types};
+use libublk::helpers::IoBuf;
+use libublk::io::{BufDesc, BufDescList, UblkDev, UblkIOCtx, UblkQueue};
+use libublk::{UblkError, UblkIORes, sys};
+
+use crate::disk::Disk;
+use crate::engine::command::{Buffer, Buffers, Failure, Op, Outbox, Request, RequestId, Span};
+use crate::engine::stack::{Stack, scratch_chunks};
+use crate::engine::units::{CHUNK_BYTES, Extent, SECTOR_BYTES};
+use crate::sys::SharedWords;
+use crate::ublk::DEPTH;
+
+/// What the queue tells whoever asks, updated after each round.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Slots of the cowfile that hold data.
+    pub used_slots: AtomicU32,
+    /// Bytes of shared memory the map takes.
+    pub map_bytes: AtomicU64,
+    /// Requests served so far.
+    pub requests: AtomicU64,
+    /// Requests that ended in an error so far.
+    pub failed: AtomicU64,
+    /// Requests of a swap area; there should be none.
+    pub swap_requests: AtomicU64,
+}
+
+/// The tags' buffers, which the kernel copies requests' data to and from, and the engine's scratch.
+struct Memory {
+    tags: Vec<IoBuf<u8>>,
+    scratch: Vec<u8>,
+}
+
+impl Buffers for Memory {
+    fn bytes(&self, span: Span) -> &[u8] {
+        let (memory, start) = match span.buffer {
+            Buffer::Request(id) => (
+                self.tags
+                    .get(usize::from(id.0))
+                    .map_or(&[][..], IoBuf::as_slice),
+                span.start,
+            ),
+            Buffer::Scratch(index) => (&self.scratch[..], index * SCRATCH + span.start),
+        };
+        memory
+            .get(start..start + span.len)
+            .unwrap_or_else(|| out_of_bounds(span))
+    }
+
+    fn bytes_mut(&mut self, span: Span) -> &mut [u8] {
+        let (memory, start) = match span.buffer {
+            Buffer::Request(id) => (
+                self.tags
+                    .get_mut(usize::from(id.0))
+                    .map_or(&mut [][..], IoBuf::as_mut_slice),
+                span.start,
+            ),
+            Buffer::Scratch(index) => (&mut self.scratch[..], index * SCRATCH + span.start),
+        };
+        memory
+            .get_mut(start..start + span.len)
+            .unwrap_or_else(|| out_of_bounds(span))
+    }
+}
+
+const SCRATCH: usize = CHUNK_BYTES as usize;
+/// Marks the completion that says a worker has finished; requests carry their tag instead.
+const WAKE: u64 = 1 << 63;
+
+#[expect(
+    clippy::panic,
+    reason = "the engine asks only for memory it was lent; anything else would corrupt data"
+)]
+fn out_of_bounds(span: Span) -> ! {
+    panic!("a span lies within its buffer: {span:?}")
+}
+
+/// Serve the device until it is stopped.
+///
+/// # Errors
+/// If the queue cannot be set up, or the ring fails; the device is dead then.
+pub fn serve(
+    dev: &UblkDev,
+    stack: Stack<SharedWords>,
+    disk: Disk,
+    counters: &Counters,
+) -> anyhow::Result<()> {
+    let depth = usize::from(DEPTH);
+    let memory = Memory {
+        tags: dev.alloc_queue_io_bufs(),
+        scratch: vec![0; scratch_chunks(depth) * SCRATCH],
+    };
+    let setup = |error: UblkError| super::explain(&error).context("setting up the queue");
+    let queue = UblkQueue::new(0, dev)
+        .map_err(setup)?
+        .submit_fetch_commands_unified(BufDescList::Slices(Some(&memory.tags)))
+        .map_err(setup)?;
+    let mut server = Server {
+        queue,
+        stack,
+        disk,
+        memory,
+        counters,
+    };
+    server.listen_to_workers()?;
+    server.run()
+}
+
+struct Server<'a> {
+    queue: UblkQueue<'a>,
+    stack: Stack<SharedWords>,
+    disk: Disk,
+    memory: Memory,
+    counters: &'a Counters,
+}
+
+impl Server<'_> {
+    fn run(&mut self) -> anyhow::Result<()> {
+        let mut arrived = Vec::new();
+        loop {
+            let round = self
+                .queue
+                .flush_and_wake_io_tasks(|mark, cqe, _| arrived.push((mark, cqe.result())), 1);
+            match round {
+                Ok(_) => {}
+                Err(UblkError::QueueIsDown) => return Ok(()),
+                Err(UblkError::IOError(error))
+                    if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(super::explain(&error).context("waiting for requests")),
+            }
+            let mut out = Outbox::default();
+            for (mark, result) in arrived.drain(..) {
+                if mark & WAKE != 0 {
+                    self.collect_from_workers(&mut out)?;
+                } else if u32::try_from(result) == Ok(sys::UBLK_IO_RES_OK) {
+                    self.accept(UblkIOCtx::user_data_to_tag(mark), &mut out)?;
+                }
+            }
+            self.pump(out)?;
+            self.publish();
+        }
+    }
+
+    /// Have the ring tell when a worker has finished.
+    fn listen_to_workers(&self) -> anyhow::Result<()> {
+        let wake = types::Fd(self.disk.wake().as_raw_fd());
+        let poll = opcode::PollAdd::new(wake, libc::POLLIN as u32)
+            .build()
+            .user_data(WAKE);
+        self.queue
+            .ublk_submit_sqe_sync(poll)
+            .map_err(|error| super::explain(&error).context("listening to the workers"))
+    }
+
+    fn collect_from_workers(&mut self, out: &mut Outbox) -> anyhow::Result<()> {
+        for (id, outcome) in self.disk.finished(&mut self.memory) {
+            self.stack.complete(id, outcome, &mut self.memory, out);
+        }
+        self.listen_to_workers()
+    }
+
+    /// A request has come in under `tag`.
+    fn accept(&mut self, tag: u32, out: &mut Outbox) -> anyhow::Result<()> {
+        let tag = u16::try_from(tag).context("reading a tag")?;
+        let iod = self.queue.get_iod(tag);
+        let extent = Extent {
+            offset: iod.start_sector.saturating_mul(SECTOR_BYTES),
+            len: u64::from(iod.nr_sectors) * SECTOR_BYTES,
+        };
+        let flags = iod.op_flags;
+        if flags & sys::UBLK_IO_F_SWAP != 0
+            && self.counters.swap_requests.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            log::error!(
+                "swap on this device: its cowfile is in RAM, so the machine can dead-lock; use swapoff"
+            );
+        }
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let id = RequestId(tag);
+        let op = match flags & 0xff {
+            sys::UBLK_IO_OP_READ => Op::Read,
+            sys::UBLK_IO_OP_WRITE => Op::Write,
+            sys::UBLK_IO_OP_FLUSH => Op::Flush,
+            sys::UBLK_IO_OP_DISCARD => Op::Discard,
+            sys::UBLK_IO_OP_WRITE_ZEROES => Op::WriteZeroes,
+            _ => return self.finish(id, -libc::EOPNOTSUPP),
+        };
+        let metadata = flags & sys::UBLK_IO_F_META != 0;
+        self.stack.submit(
+            Request {
+                id,
+                op,
+                extent,
+                metadata,
+            },
+            &mut self.memory,
+            out,
+        );
+        Ok(())
+    }
+
+    /// Run commands until only workers have any left, and complete what is done.
+    fn pump(&mut self, mut out: Outbox) -> anyhow::Result<()> {
+        loop {
+            for (id, result) in std::mem::take(&mut out.done) {
+                let code = match result {
+                    Ok(()) => self.transferred(id),
+                    Err(Failure::Io) => -libc::EIO,
+                    Err(Failure::NoSpace) => -libc::ENOSPC,
+                };
+                self.finish(id, code)?;
+            }
+            let Some(command) = out.commands.pop() else {
+                return Ok(());
+            };
+            if let Some(outcome) = self.disk.run(command, &mut self.memory) {
+                self.stack
+                    .complete(command.id, outcome, &mut self.memory, &mut out);
+            }
+        }
+    }
+
+    /// What the kernel wants to hear of a request that is done: its bytes where bytes were moved.
+    fn transferred(&self, id: RequestId) -> i32 {
+        let iod = self.queue.get_iod(id.0);
+        match iod.op_flags & 0xff {
+            sys::UBLK_IO_OP_READ | sys::UBLK_IO_OP_WRITE => {
+                i32::try_from(iod.nr_sectors * 512).unwrap_or(i32::MAX)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Give the tag back to the kernel with its result, and ask for the next request.
+    fn finish(&self, id: RequestId, code: i32) -> anyhow::Result<()> {
+        if code < 0 {
+            self.counters.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        let Some(buffer) = self.memory.tags.get(usize::from(id.0)) else {
+            bail!("completing tag {}", id.0)
+        };
+        self.queue
+            .complete_io_cmd_unified(
+                id.0,
+                BufDesc::Slice(buffer.as_slice()),
+                Ok(UblkIORes::Result(code)),
+            )
+            .map_err(|error| super::explain(&error).context("completing a request"))
+    }
+
+    fn publish(&self) {
+        let usage = self.stack.usage();
+        self.counters
+            .used_slots
+            .store(usage.used_slots, Ordering::Relaxed);
+        self.counters
+            .map_bytes
+            .store(usage.map_bytes, Ordering::Relaxed);
+    }
+}
