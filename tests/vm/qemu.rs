@@ -45,7 +45,9 @@ pub(crate) struct Outcome {
 impl Machine<'_> {
     /// The command line, but for where the serial lines go.
     pub(crate) fn command(&self) -> Command {
-        let mut qemu = command("qemu-system-x86_64");
+        // setpriv: whoever ends this process must not leave a VM behind.
+        let mut qemu = command("setpriv");
+        qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
         qemu.args([
             "-nodefaults",
             "-no-user-config",
