@@ -146,20 +146,24 @@ struct Daemon {
 
 fn start(options: &Options) -> anyhow::Result<Daemon> {
     ublk::check_kernel()?;
-    let mut base = Base::open(&options.base)?;
-    let device_bytes = ublk::device_size_bytes(base.size_bytes(), options.size_bytes)?;
+    let everybodys_base = Base::open(&options.base)?;
+    let base_bytes = everybodys_base.size_bytes();
+    let device_bytes = ublk::device_size_bytes(base_bytes, options.size_bytes)?;
     let geometry = Geometry {
         device_bytes,
-        base_bytes: base.size_bytes(),
+        base_bytes,
     };
     let CowStore::Tmpfs(size) = options.cow;
     let capacity_bytes = tmpfs_bytes(size)?;
-    if namespace::leave()? == Left::Nothing {
+    mount::private_namespace()?;
+    // Before anything is mounted over its path: a boot's medium is below /run.
+    let own_base = Base::open(&options.base)?;
+    let base = Arc::new(match namespace::leave()? {
         // Through our own copy of its mount, so that a shutdown can unmount the one everybody sees.
+        Left::Nothing => own_base,
         // Elsewhere the one everybody sees is held: unmounting a base in use says that it is busy.
-        base = Base::open(&options.base)?;
-    }
-    let base = Arc::new(base);
+        Left::TheMachine => everybodys_base,
+    });
     protect::protect(c"cowroot");
     let (cowfile, swap) = tmpfs_cowfile(capacity_bytes)?;
     let limits = limits(capacity_bytes);

@@ -20,18 +20,17 @@ pub enum Left {
     Nothing,
 }
 
-/// Leave the mounts of the machine: a namespace of its own, and in it a small root that shows only
-/// /dev, /proc, /sys and an empty /run.
+/// Leave the mounts of the machine for a small root that shows only /dev, /proc, /sys and an empty
+/// /run. The process must be in a namespace of its own ([`mount::private_namespace`]).
 ///
 /// Otherwise every file system mounted now would stay in use until this process ends, and a daemon
 /// that serves a root disk would wait for itself at the end (facts measured: a ublk server that
 /// shares a namespace with its device's users can dead-lock on exit). The root file system of an
-/// initramfs cannot be left (pivot_root refuses it); there only the private namespace is made.
+/// initramfs cannot be left (pivot_root refuses it); there only /run is covered.
 ///
 /// # Errors
 /// The kernel's refusal of the namespace or a mount.
 pub fn leave() -> anyhow::Result<Left> {
-    mount::private_namespace()?;
     let root = ["/run", "/tmp", "/mnt"]
         .map(Path::new)
         .into_iter()
