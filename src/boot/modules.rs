@@ -130,7 +130,7 @@ fn advice(errno: i32) -> &'static str {
              (Secure Boot) and wants a signed one"
         }
         libc::ENOEXEC | libc::ENOENT => {
-            "it was built for another kernel: the kernel's log says more"
+            "it is damaged or was built for another kernel: the kernel's log says more"
         }
         _ => "the kernel's log says more",
     }

@@ -107,7 +107,7 @@ impl Choice<'_> {
             Self::None => bail!("finding the medium '{source}': it has gone"),
             Self::Several(several) => bail!(
                 "finding the medium '{source}': {} media answer to that name; remove all but one, \
-                 or name one by its device or its PARTUUID=:{}",
+                 or name one by its device or its PARTUUID:{}",
                 several.len(),
                 list(several.into_iter())
             ),
@@ -339,7 +339,7 @@ mod tests {
         let text = error.to_string();
         for part in [
             "'LABEL=LIVE'",
-            "PARTUUID=",
+            "PARTUUID",
             "/dev/sda: 1 MiB, iso9660",
             "/dev/sdb: ",
         ] {

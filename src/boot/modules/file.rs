@@ -24,17 +24,25 @@ pub(super) fn load(path: &Path, options: &str) -> Result<(), LoadError> {
     };
     let options = CString::new(options).unwrap_or_default();
     let is_packed = path.extension().is_some_and(|ending| ending != "ko");
-    let flags = if is_packed {
-        COMPRESSED_FILE
-    } else {
-        ModuleInitFlags::empty()
+    let result = match (is_packed, is_unpacked_by_kernel(path)) {
+        (true, false) => Err(Errno::EOPNOTSUPP),
+        (_, kernel_unpacks) => {
+            let file = File::open(path).map_err(unreadable)?;
+            let flags = if kernel_unpacks {
+                COMPRESSED_FILE
+            } else {
+                ModuleInitFlags::empty()
+            };
+            finit_module(&file, &options, flags)
+        }
     };
-    let file = File::open(path).map_err(unreadable)?;
-    let mut result = finit_module(&file, &options, flags);
-    if is_packed && result.is_err_and(may_be_about_packing) {
-        let module = read(path).map_err(unreadable)?;
-        result = init_module(&module, &options);
-    }
+    let result = match result {
+        Err(errno) if is_packed && may_be_about_packing(errno) => {
+            let module = read(path).map_err(unreadable)?;
+            init_module(&module, &options)
+        }
+        result => result,
+    };
     match result {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(LoadError::Refused {
@@ -42,6 +50,19 @@ pub(super) fn load(path: &Path, options: &str) -> Result<(), LoadError> {
             errno: errno as i32,
         }),
     }
+}
+
+/// Whether the kernel says that it unpacks this kind of file. Trying one that it does not know would
+/// leave an error in its log.
+fn is_unpacked_by_kernel(path: &Path) -> bool {
+    let known = std::fs::read_to_string("/sys/module/compression").unwrap_or_default();
+    let ending = match path.extension().and_then(|ending| ending.to_str()) {
+        Some("zst") => "zstd",
+        Some("gz") => "gzip",
+        Some(ending) => ending,
+        None => return false,
+    };
+    known.trim() == ending
 }
 
 /// Whether the kernel may have failed to unpack, rather than disliked what was inside.
