@@ -65,6 +65,9 @@ const LEVELS: [(&str, u8, &str); 5] = [
     ("[TRACE] ", 7, ""),
 ];
 
+/// The kernel refuses a record of more than 992 bytes with its prefix (1024 since 6.x).
+const RECORD_BYTES: usize = 900;
+
 impl<W: Write> LineWriter<W> {
     fn new(reader: Reader, inner: W) -> Self {
         Self {
@@ -84,17 +87,34 @@ impl<W: Write> LineWriter<W> {
         // A message of several lines carries its mark on the first.
         let (text, severity, word) = known.unwrap_or((&line, self.severity, ""));
         self.severity = severity;
-        let record = match self.reader {
-            Reader::Kernel => format!(
-                "<{}>cowroot[{}]: {text}\n",
-                DAEMON_FACILITY + severity,
-                std::process::id()
-            ),
-            Reader::Stderr => format!("cowroot: {word}{text}\n"),
+        let most = match self.reader {
+            Reader::Kernel => RECORD_BYTES,
+            Reader::Stderr => usize::MAX,
         };
-        // Nobody is left to tell when the log itself cannot be written.
-        let _ = self.inner.write_all(record.as_bytes());
+        for text in pieces(text, most) {
+            let record = match self.reader {
+                Reader::Kernel => format!(
+                    "<{}>cowroot[{}]: {text}\n",
+                    DAEMON_FACILITY + severity,
+                    std::process::id()
+                ),
+                Reader::Stderr => format!("cowroot: {word}{text}\n"),
+            };
+            // Nobody is left to tell when the log itself cannot be written.
+            let _ = self.inner.write_all(record.as_bytes());
+        }
     }
+}
+
+/// `text` in pieces of at most `most` bytes, cut between characters; one piece if it is empty.
+fn pieces(text: &str, most: usize) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let (piece, left) = text.split_at(text.floor_char_boundary(most.max(4)));
+        rest = Some(left).filter(|left| !left.is_empty());
+        Some(piece)
+    })
 }
 
 impl<W: Write> Write for LineWriter<W> {
@@ -146,6 +166,19 @@ mod tests {
                 format!("<28>cowroot[{pid}]: second line\n")
             ]
         );
+    }
+
+    #[test]
+    fn a_line_the_kernel_would_refuse_comes_in_several_records() {
+        let mut records = Records::default();
+        let mut writer = LineWriter::new(Reader::Kernel, &mut records);
+        let long = "é".repeat(1000);
+        writeln!(writer, "[ERROR] x{long}").unwrap();
+        assert!(records.0.iter().all(|record| record.len() < 992));
+        let prefix = format!("<27>cowroot[{}]: ", std::process::id());
+        let texts = records.0.iter().map(|record| record.strip_prefix(&prefix));
+        let text: String = texts.map(|text| text.unwrap().trim_end()).collect();
+        assert_eq!(text, format!("x{long}"));
     }
 
     #[test]

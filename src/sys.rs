@@ -15,12 +15,13 @@ use std::sync::atomic::AtomicU32;
 use nix::sys::mman::{MapFlags, ProtFlags};
 
 mod ioctls {
-    //! Request numbers of <linux/fs.h> and <linux/loop.h>.
+    //! Request numbers of <linux/fs.h>, <linux/loop.h> and <linux/cdrom.h>.
     nix::ioctl_write_ptr_bad!(blkroset, nix::request_code_none!(0x12, 93), libc::c_int);
     nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
     nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
     nix::ioctl_none_bad!(loop_ctl_get_free, 0x4C82);
     nix::ioctl_write_ptr_bad!(loop_configure, 0x4C0A, super::LoopConfig);
+    nix::ioctl_write_int_bad!(cdrom_drive_status, 0x5326);
 }
 
 /// `struct loop_info64` of <linux/loop.h>.
@@ -77,6 +78,20 @@ pub fn set_block_device_read_only(device: &File) -> io::Result<()> {
     // SAFETY: the descriptor is open and the kernel reads one int from a live local.
     unsafe { ioctls::blkroset(device.as_raw_fd(), &raw const on) }?;
     Ok(())
+}
+
+/// Whether a disc that can be read is in the drive `device` (CDROM_DRIVE_STATUS).
+///
+/// # Errors
+/// `ENOTTY` if it is no CD drive.
+pub fn is_disc_ready(device: &File) -> io::Result<bool> {
+    const CDSL_CURRENT: libc::c_int = libc::c_int::MAX;
+    const CDS_NO_INFO: libc::c_int = 0;
+    const CDS_DISC_OK: libc::c_int = 4;
+    // SAFETY: the descriptor is open; the call takes one integer and touches no memory of ours.
+    let status = unsafe { ioctls::cdrom_drive_status(device.as_raw_fd(), CDSL_CURRENT) }?;
+    // A drive that cannot tell is read, to find out.
+    Ok(matches!(status, CDS_NO_INFO | CDS_DISC_OK))
 }
 
 /// Attach `backing` to the loop device `device` (an open /dev/loopN), read-only.

@@ -34,8 +34,8 @@ pub(super) fn mount_kernels() -> anyhow::Result<()> {
         .context("mounting a tmpfs on '/run'")?;
     }
     // Else the kernel drops all but ten lines in five seconds, and a list of media is longer. Where
-    // the command line has fixed the choice it stays.
-    let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on");
+    // the command line has fixed the choice it stays. Without the newline it is refused.
+    let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
     Ok(())
 }
 
@@ -44,7 +44,7 @@ fn device_of(path: &str) -> anyhow::Result<u64> {
     Ok(found.dev())
 }
 
-/// Give init and a shell a terminal, if the kernel could not: its /dev/console may have been missing.
+/// Give init and a shell a terminal, if the kernel could not: /dev/console may have been missing.
 pub(super) fn open_console() {
     let stdin = fs::read_link("/proc/self/fd/0").unwrap_or_default();
     if stdin != Path::new("/dev/null") {
@@ -71,14 +71,16 @@ pub(super) fn give_up(error: &anyhow::Error) -> ! {
     const SHELL: &str = "/bin/sh";
     if Path::new(SHELL).exists() {
         log::error!(
-            "{error:#}\nstarting a shell; when it ends the kernel panics, and restarts if panic= says so"
+            "{error:#}\nstarting a shell; when it ends the kernel panics, and restarts if panic= \
+             says so"
         );
         if let Err(error) = Command::new(SHELL).status() {
             log::error!("starting '{SHELL}': {error}");
         }
     } else {
         log::error!(
-            "{error:#}\nno shell in this initramfs: the kernel panics now, and restarts if panic= says so"
+            "{error:#}\nno shell in this initramfs: the kernel panics now, and restarts if panic= \
+             says so"
         );
     }
     // The kernel takes the end of PID 1 for a panic.

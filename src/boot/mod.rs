@@ -50,7 +50,8 @@ fn is_first_process() -> bool {
 pub fn run(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
     if !is_first_process() {
         bail!(
-            "booting: only PID 1 of an initramfs can do that; 'cowroot explain' says what it would do"
+            "booting: only PID 1 of an initramfs can do that; 'cowroot explain' says what it \
+             would do"
         );
     }
     match boot(cmdline) {
@@ -194,7 +195,8 @@ fn warn_without_modules(sysroot: &Path) {
         .any(|folder| switch::resolve_inside(sysroot, &Path::new(folder).join(release)).is_some());
     if !has_modules {
         log::warn!(
-            "the root has no modules for the running kernel {}: what the initramfs has not loaded stays missing",
+            "the root has no modules for the running kernel {}: what the initramfs has not loaded \
+             stays missing",
             release.to_string_lossy()
         );
     }

@@ -9,6 +9,7 @@ mod modinfo;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -32,6 +33,9 @@ fn is_filesystem_there(driver: &str) -> bool {
         .lines()
         .any(|line| line.split_whitespace().last() == Some(driver))
 }
+
+/// Reading modules.dep takes milliseconds; unpacking each module, where it is missing, does not.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// What loading a module came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +122,8 @@ impl std::error::Error for LoadError {
 fn advice(errno: i32) -> &'static str {
     match errno {
         libc::ENOKEY | libc::EKEYREJECTED | libc::EBADMSG => {
-            "its signature is not one this kernel trusts: take the module from the kernel's own package"
+            "its signature is not one this kernel trusts: take the module from the kernel's own \
+             package"
         }
         libc::EPERM => {
             "it is on a blacklist, module loading is switched off, or the kernel is locked down \
@@ -161,11 +166,18 @@ impl Modules {
             .iter()
             .map(|folder| Path::new(folder).join(&release))
             .find(|folder| folder.is_dir());
+        let started = Instant::now();
         let index = match &folder {
             Some(folder) => Index::read(folder)
                 .with_context(|| format!("reading modules in '{}'", folder.display()))?,
             None => Index::default(),
         };
+        if started.elapsed() > SLOW {
+            log::warn!(
+                "reading what each module needs took {:.1} s; run depmod when making the initramfs",
+                started.elapsed().as_secs_f32()
+            );
+        }
         let words = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
         Ok(Self {
             index,
@@ -176,7 +188,7 @@ impl Modules {
         })
     }
 
-    /// Load `name`, and first what it needs. An alias (`fs-ext4`, `crc32c`) loads what it stands for.
+    /// Load `name`, and first what it needs. An alias (`fs-ext4`) loads what it stands for.
     ///
     /// # Errors
     /// A [`LoadError`] that tells a missing module from one the kernel refused.

@@ -40,7 +40,8 @@ pub fn find_init(root: &Path, asked: Option<&str>) -> anyhow::Result<PathBuf> {
             bail!("looking for init: the root has no program '{asked}'; correct the word 'init='")
         }
         (None, None) => bail!(
-            "looking for init: the root has none of {}; is the base a whole system? init= names another",
+            "looking for init: the root has none of {}; is the base a whole system? init= names \
+             another",
             tried.join(", ")
         ),
     }
@@ -56,10 +57,14 @@ pub fn prepare(root: &Path) -> anyhow::Result<()> {
         match fs::symlink_metadata(&target) {
             Ok(found) if found.is_dir() => {}
             Ok(_) => bail!(
-                "preparing the root: '/{name}' in it is no directory; the base is not a root file system"
+                "preparing the root: '/{name}' in it is no directory; the base is not a root file \
+                 system"
             ),
             Err(_) => fs::create_dir(&target).with_context(|| {
-                format!("making the missing directory '/{name}' in the root; say rw, or add it to the base")
+                format!(
+                    "making the missing directory '/{name}' in the root; say rw, or add it to \
+                     the base"
+                )
             })?,
         }
     }

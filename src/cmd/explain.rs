@@ -37,7 +37,8 @@ fn steps(plan: &Plan) -> Vec<String> {
          holds."
             .into(),
         format!(
-            "Wait for {}, at most {} s; if it is not there by then, or two answer to that name, stop.",
+            "Wait for {}, at most {} s; if it is not there by then, or two answer to that name, \
+             stop.",
             medium(&plan.base.medium),
             plan.wait.as_secs()
         ),

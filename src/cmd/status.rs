@@ -81,15 +81,6 @@ fn text(report: &Report) -> String {
             report.pid, report.version, report.requests
         ),
     );
-    if report.failed_requests > 0 {
-        line(
-            "errors",
-            format!(
-                "{} requests failed; the kernel's log says more",
-                report.failed_requests
-            ),
-        );
-    }
     for warning in &report.warnings {
         line("warning", warning.clone());
     }

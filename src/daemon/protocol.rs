@@ -72,6 +72,8 @@ pub struct Report {
     pub requests: u64,
     /// Requests that ended in an error since the start.
     pub failed_requests: u64,
+    /// `ok`, or `attention` where there are warnings.
+    pub health: String,
     /// What somebody should do something about.
     pub warnings: Vec<String>,
 }

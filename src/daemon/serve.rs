@@ -25,7 +25,7 @@ use crate::engine::stack::Stack;
 use crate::engine::units::CHUNK_BYTES;
 use crate::engine::volatile::Limits;
 use crate::media::mount::{self, Swap};
-use crate::media::namespace;
+use crate::media::namespace::{self, Left};
 use crate::media::open::{CowStore, TmpfsSize};
 use crate::sys::SharedWords;
 use crate::ublk::queue::{self, Counters};
@@ -33,6 +33,10 @@ use crate::ublk::{self, Device, Spec};
 
 /// Where the daemon mounts its tmpfs, in its own view of the mounts.
 const STORE: &str = "/run/store";
+
+/// What a report says of a device's health.
+const HEALTHY: &str = "ok";
+const NEEDS_ATTENTION: &str = "attention";
 
 /// Whom to tell that the device is there, or why not.
 #[derive(Debug)]
@@ -142,7 +146,7 @@ struct Daemon {
 
 fn start(options: &Options) -> anyhow::Result<Daemon> {
     ublk::check_kernel()?;
-    let base = Arc::new(Base::open(&options.base)?);
+    let mut base = Base::open(&options.base)?;
     let device_bytes = ublk::device_size_bytes(base.size_bytes(), options.size_bytes)?;
     let geometry = Geometry {
         device_bytes,
@@ -150,7 +154,12 @@ fn start(options: &Options) -> anyhow::Result<Daemon> {
     };
     let CowStore::Tmpfs(size) = options.cow;
     let capacity_bytes = tmpfs_bytes(size)?;
-    namespace::leave()?;
+    if namespace::leave()? == Left::Nothing {
+        // Through our own copy of its mount, so that a shutdown can unmount the one everybody sees.
+        // Elsewhere the one everybody sees is held: unmounting a base in use says that it is busy.
+        base = Base::open(&options.base)?;
+    }
+    let base = Arc::new(base);
     protect::protect(c"cowroot");
     let (cowfile, swap) = tmpfs_cowfile(capacity_bytes)?;
     let limits = limits(capacity_bytes);
@@ -201,6 +210,7 @@ fn start(options: &Options) -> anyhow::Result<Daemon> {
         },
         requests: 0,
         failed_requests: 0,
+        health: HEALTHY.into(),
         warnings,
     };
     Ok(Daemon {
@@ -290,6 +300,16 @@ impl Daemon {
                 "swap was used on this device: the machine can dead-lock; use swapoff".into(),
             );
         }
+        if report.failed_requests > 0 {
+            let text = format!(
+                "{} requests failed; the kernel's log says more",
+                report.failed_requests
+            );
+            report.warnings.push(text);
+        }
+        if !report.warnings.is_empty() {
+            report.health = NEEDS_ATTENTION.into();
+        }
         report
     }
 }
@@ -377,7 +397,7 @@ mod tests {
     #[test]
     fn a_share_of_ram_is_a_number_of_chunks() {
         let half = tmpfs_bytes(TmpfsSize::Percent(50)).unwrap();
-        assert!(half > 1 << 20 && half % 4096 == 0);
+        assert!(half > 1 << 20 && half.is_multiple_of(4096));
         assert_eq!(
             tmpfs_bytes(TmpfsSize::Bytes((1 << 20) + 5)).unwrap(),
             1 << 20

@@ -172,6 +172,7 @@ impl Trouble {
 mod tests {
     use super::*;
     use crate::engine::command::{Buffer, RequestId};
+    use nix::poll::{PollFd, PollFlags};
     use std::io::Write;
     use std::os::fd::AsFd;
 
@@ -186,96 +187,73 @@ mod tests {
         }
     }
 
-    fn wait_for(disk: &mut Disk, memory: &mut Memory) -> Vec<(CommandId, Outcome)> {
+    /// Run a command to its end, whoever does it: its outcome.
+    fn run(disk: &mut Disk, memory: &mut Memory, action: Action) -> Outcome {
+        let id = CommandId(7);
+        if let Some(outcome) = disk.run(Command { id, action }, memory) {
+            return outcome;
+        }
         let wake = disk.wake();
-        let mut poll = [nix::poll::PollFd::new(
-            wake.as_fd(),
-            nix::poll::PollFlags::POLLIN,
-        )];
+        let mut poll = [PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
         assert_eq!(
-            nix::poll::poll(&mut poll, 5000u16).unwrap(),
-            1,
-            "the wake descriptor becomes readable"
+            nix::poll::poll(&mut poll, 5000u16),
+            Ok(1),
+            "nobody says that it is done"
         );
-        disk.finished(memory)
+        let finished = disk.finished(memory);
+        assert_eq!(finished.len(), 1);
+        assert_eq!(finished[0].0, id);
+        finished[0].1
     }
 
     #[test]
     fn commands_do_what_they_say_now_or_later() {
         let mut base = tempfile::NamedTempFile::new().unwrap();
         base.write_all(&[7; 10_000]).unwrap();
-        let cowfile = tempfile::tempfile().unwrap();
-        let mut disk = Disk::new(Arc::new(Base::open(base.path()).unwrap()), cowfile).unwrap();
+        let base = Arc::new(Base::open(base.path()).unwrap());
+        let mut disk = Disk::new(base, tempfile::tempfile().unwrap()).unwrap();
         let mut memory = Memory(vec![1; 8192]);
-        let span = |start, len| Span {
+        let span = |start| Span {
             buffer: Buffer::Request(RequestId(0)),
             start,
-            len,
+            len: 4096,
         };
-        let mut run = |number, action| {
-            let id = CommandId(number);
-            match disk.run(Command { id, action }, &mut memory) {
-                Some(outcome) => (outcome, memory.0.clone()),
-                None => {
-                    let outcomes = wait_for(&mut disk, &mut memory);
-                    assert_eq!(outcomes.len(), 1);
-                    assert_eq!(outcomes[0].0, id);
-                    (outcomes[0].1, memory.0.clone())
-                }
-            }
-        };
-        let (outcome, bytes) = run(
-            1,
+
+        let outcome = run(
+            &mut disk,
+            &mut memory,
             Action::ReadBase {
                 offset: 9000,
-                into: span(0, 4096),
+                into: span(0),
             },
         );
         assert_eq!(outcome, Ok(1000), "the base ends there");
-        assert_eq!((bytes[999], bytes[1000]), (7, 1));
-        assert_eq!(
-            run(
-                2,
-                Action::WriteCow {
-                    offset: 4096,
-                    from: span(0, 4096)
-                }
-            )
-            .0,
-            Ok(4096)
+        assert_eq!((memory.0[999], memory.0[1000]), (7, 1));
+        let outcome = run(
+            &mut disk,
+            &mut memory,
+            Action::WriteCow {
+                offset: 4096,
+                from: span(0),
+            },
         );
-        assert_eq!(
-            run(
-                3,
-                Action::ReadCow {
-                    offset: 4096,
-                    into: span(4096, 4096)
-                }
-            )
-            .1[4096],
-            7
+        assert_eq!(outcome, Ok(4096));
+        let read = Action::ReadCow {
+            offset: 4096,
+            into: span(4096),
+        };
+        assert_eq!(run(&mut disk, &mut memory, read), Ok(4096));
+        assert_eq!(memory.0[4096], 7);
+        let outcome = run(
+            &mut disk,
+            &mut memory,
+            Action::PunchCow {
+                offset: 4096,
+                len: 4096,
+            },
         );
-        assert_eq!(
-            run(
-                4,
-                Action::PunchCow {
-                    offset: 4096,
-                    len: 4096
-                }
-            )
-            .0,
-            Ok(0)
-        );
-        assert_eq!(
-            run(
-                5,
-                Action::ReadCow {
-                    offset: 4096,
-                    into: span(4096, 4096)
-                }
-            )
-            .1[4096],
-            0
-        );
+        assert_eq!(outcome, Ok(0));
+        assert_eq!(run(&mut disk, &mut memory, read), Ok(4096));
+        assert_eq!(memory.0[4096], 0);
     }
 }

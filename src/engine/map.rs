@@ -61,6 +61,13 @@ pub struct Map<W> {
     free_nodes: Vec<u32>,
 }
 
+/// What hangs under the entry at word `at`: `height` levels of nodes, from chunk `first` on.
+struct Subtree {
+    at: usize,
+    height: u32,
+    first: u64,
+}
+
 /// Why shared memory does not hold a map of this device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
@@ -192,19 +199,18 @@ impl<W: Deref<Target = [AtomicU32]>> Map<W> {
     pub fn set_zero(&mut self, range: Range<u64>, mut freed: impl FnMut(Slot)) {
         debug_assert!(range.end <= self.chunks, "a range lies within its device");
         if !range.is_empty() {
-            self.zero_under(HEADER_ROOT, self.height, 0, &range, &mut freed);
+            let whole = Subtree {
+                at: HEADER_ROOT,
+                height: self.height,
+                first: 0,
+            };
+            self.zero_under(whole, &range, &mut freed);
         }
     }
 
-    /// Zero the part of `range` under the entry at word `at`, whose subtree starts at chunk `first`.
-    fn zero_under(
-        &mut self,
-        at: usize,
-        height: u32,
-        first: u64,
-        range: &Range<u64>,
-        freed: &mut impl FnMut(Slot),
-    ) {
+    /// Zero the part of `range` in a subtree.
+    fn zero_under(&mut self, tree: Subtree, range: &Range<u64>, freed: &mut impl FnMut(Slot)) {
+        let Subtree { at, height, first } = tree;
         let span = FANOUT.pow(height);
         let end = (first + span).min(self.chunks);
         if range.start <= first && end <= range.end {
@@ -220,12 +226,14 @@ impl<W: Deref<Target = [AtomicU32]>> Map<W> {
         let step = span / FANOUT;
         let from = range.start.saturating_sub(first) / step;
         let to = (range.end - first).div_ceil(step).min(FANOUT);
-        for entry in from..to {
-            let child = first + entry * step;
+        for first in (from..to).map(|entry| first + entry * step) {
+            let at = self.entry_index(node, height - 1, first);
             self.zero_under(
-                self.entry_index(node, height - 1, child),
-                height - 1,
-                child,
+                Subtree {
+                    at,
+                    height: height - 1,
+                    first,
+                },
                 range,
                 freed,
             );
@@ -350,7 +358,7 @@ mod tests {
     fn memory_is_about_a_mebibyte_a_gibibyte() {
         let chunks_of_64_gib = 64 << 18;
         let bytes = Map::<Words>::words_needed(chunks_of_64_gib) * 4;
-        assert!(bytes >= 64 << 20 && bytes < 65 << 20, "{bytes}");
+        assert!((64 << 20..65 << 20).contains(&bytes), "{bytes}");
         assert_eq!(Map::<Words>::words_needed(1) * 4, 8192);
     }
 

@@ -3,6 +3,10 @@
 /// Bytes of a chunk, the unit of copy-on-write.
 pub const CHUNK_BYTES: u64 = 4096;
 
+/// The same as the length of a buffer.
+#[expect(clippy::cast_possible_truncation, reason = "4096 fits every usize")]
+pub const CHUNK_LEN: usize = CHUNK_BYTES as usize;
+
 /// Bytes of a sector, the unit of a block device's size. The kernel's, whatever the medium has.
 pub const SECTOR_BYTES: u64 = 512;
 

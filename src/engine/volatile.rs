@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(store.allocate(false), Ok(Slot(1)));
         assert_eq!(store.allocate(false), Err(Full::ForNow));
         store.unpin(0..1);
-        assert_eq!(store.take_punches(), [0..1]);
+        assert_eq!(store.take_punches(), vec![Range { start: 0, end: 1 }]);
         assert_eq!(store.allocate(false), Err(Full::ForNow), "not punched yet");
         store.punched(0..1);
         assert_eq!(store.allocate(false), Ok(Slot(0)));
@@ -306,7 +306,7 @@ mod tests {
         store.zero(5..6);
         store.zero(1..4);
         store.zero(4..5);
-        assert_eq!(store.take_punches(), [1..6]);
+        assert_eq!(store.take_punches(), vec![Range { start: 1, end: 6 }]);
         store.punched(1..6);
         assert_eq!(store.usage().used_slots, 4);
         assert_eq!(store.allocate(false), Ok(Slot(1)), "the lowest free one");

@@ -4,7 +4,7 @@
 //! be lost and a disc put into a drive announces nothing.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -18,9 +18,15 @@ use super::survey::{Seen, Survey};
 
 const POLL: Duration = Duration::from_secs(1);
 
-/// How long a medium that was found waits for devices that have not answered yet: one of them may
-/// have the same name.
-const SETTLE: Duration = Duration::from_secs(2);
+/// How long a medium that was found waits for devices that have not answered yet, and for sticks
+/// that are plugged in and not yet disks: one of them may have the same name.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// The drivers that make a disk of a USB stick, a second or more after it was found.
+const STICKS: [&str; 2] = [
+    "/sys/bus/usb/drivers/usb-storage",
+    "/sys/bus/usb/drivers/uas",
+];
 
 /// Wait at most `limit` for `source`. `each_look` runs before every look: it loads drivers.
 ///
@@ -43,15 +49,47 @@ pub fn wait_for(
         let choice = choose(source, &seen);
         if choice != Choice::None {
             let found_at = *found_at.get_or_insert_with(Instant::now);
-            if survey.pending().next().is_none() || found_at.elapsed() >= SETTLE {
+            let is_settled = matches!(source, Source::Device(_))
+                || (survey.pending().next().is_none() && !STICKS.iter().any(is_disk_coming));
+            if is_settled || found_at.elapsed() >= SETTLE {
                 return choice.settle(source);
             }
         } else if started.elapsed() >= limit {
             bail!(not_found(source, limit, &survey));
         }
-        let left = limit.saturating_sub(started.elapsed()).max(SETTLE / 20);
+        let left = match found_at {
+            Some(_) => POLL / 10,
+            None => limit.saturating_sub(started.elapsed()).max(POLL / 10),
+        };
         wait(&survey, events.as_ref(), left.min(POLL));
     }
+}
+
+/// Whether a device bound to `driver` has no disk yet: its folder holds hosts, those targets, those
+/// units, and a unit that is ready has a folder `block`.
+fn is_disk_coming(driver: impl AsRef<Path>) -> bool {
+    let below = |folders: Vec<PathBuf>, starts: &str| -> Vec<PathBuf> {
+        let entries = folders.into_iter().flat_map(std::fs::read_dir).flatten();
+        let entries = entries.flatten().filter(|entry| {
+            let name = entry.file_name();
+            name.to_string_lossy().starts_with(starts)
+        });
+        entries.map(|entry| entry.path()).collect()
+    };
+    let is_number = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(|first: char| first.is_ascii_digit())
+    };
+    let interfaces = below(vec![driver.as_ref().to_owned()], "");
+    interfaces
+        .into_iter()
+        .filter(|interface| is_number(interface))
+        .any(|interface| {
+            let mut units = below(below(vec![interface], "host"), "target");
+            units = below(units, "");
+            units.retain(|unit| is_number(unit));
+            !units.iter().any(|unit| unit.join("block").is_dir())
+        })
 }
 
 /// What a look came to.
@@ -273,6 +311,23 @@ mod tests {
             (Source::Device("/dev/vda".into()), false),
         ] {
             assert_eq!(answers(&source, &device), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn a_stick_that_is_not_yet_a_disk_is_waited_for() {
+        let driver = tempfile::tempdir().unwrap();
+        let make = |path: &str| std::fs::create_dir_all(driver.path().join(path)).unwrap();
+        make("module");
+        assert!(!is_disk_coming(driver.path()), "nothing is bound");
+        for (path, expected) in [
+            ("1-1:1.0/host2/scsi_host", true),
+            ("1-1:1.0/host2/target2:0:0/2:0:0:0/scsi_device", true),
+            ("1-1:1.0/host2/target2:0:0/2:0:0:0/block/sda", false),
+            ("1-2:1.0/power", true),
+        ] {
+            make(path);
+            assert_eq!(is_disk_coming(driver.path()), expected, "{path}");
         }
     }
 

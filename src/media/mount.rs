@@ -57,7 +57,7 @@ const HARMLESS: &[Harmless] = &[
     harmless("f2fs", "f2fs", &["norecovery", "disable_roll_forward"]),
 ];
 
-/// The name of the driver that mounts a medium of type `kind`, or `None` if none does so harmlessly.
+/// The driver that mounts a medium of type `kind`, or `None` if none does so harmlessly.
 #[must_use]
 pub fn driver(kind: &str) -> Option<&'static str> {
     let harmless = HARMLESS.iter().find(|harmless| harmless.kind == kind)?;

@@ -11,6 +11,15 @@ const ROOT_BYTES: u64 = 1 << 20;
 /// What the daemon goes on to use by path: nodes, sysfs attributes, its own /proc.
 const KEPT: [&str; 3] = ["dev", "proc", "sys"];
 
+/// What was left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Everything: paths from before mean nothing any more.
+    TheMachine,
+    /// Nothing, for this is an initramfs: paths still hold, in the process's own copy of its mounts.
+    Nothing,
+}
+
 /// Leave the mounts of the machine: a namespace of its own, and in it a small root that shows only
 /// /dev, /proc, /sys and an empty /run.
 ///
@@ -21,7 +30,7 @@ const KEPT: [&str; 3] = ["dev", "proc", "sys"];
 ///
 /// # Errors
 /// The kernel's refusal of the namespace or a mount.
-pub fn leave() -> anyhow::Result<()> {
+pub fn leave() -> anyhow::Result<Left> {
     mount::private_namespace()?;
     let root = ["/run", "/tmp", "/mnt"]
         .map(Path::new)
@@ -42,11 +51,13 @@ pub fn leave() -> anyhow::Result<()> {
     match nix::unistd::pivot_root(root, &root.join("old")) {
         Ok(()) => {
             std::env::set_current_dir("/").context("entering its own root")?;
-            mount::unmount_lazily(Path::new("/old")).context("leaving the machine's mounts")
+            mount::unmount_lazily(Path::new("/old")).context("leaving the machine's mounts")?;
+            Ok(Left::TheMachine)
         }
         // An initramfs: its few mounts stay, under a root that the switch will empty.
         Err(nix::errno::Errno::EINVAL) => {
-            std::env::set_current_dir("/").context("entering the root")
+            std::env::set_current_dir("/").context("entering the root")?;
+            Ok(Left::Nothing)
         }
         Err(error) => Err(error).context("leaving the machine's root"),
     }

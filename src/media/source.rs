@@ -39,7 +39,8 @@ const TAGS: [Tag; 4] = [
     ("PARTLABEL", "/dev/disk/by-partlabel/", Source::PartLabel),
 ];
 
-const FORMS: &str = "use LABEL=, UUID=, PARTUUID=, PARTLABEL= or /dev/…, each with :/path or alone";
+const FORMS: &str =
+    "use LABEL=, UUID=, PARTUUID=, PARTLABEL= or /dev/NAME, each with :/path or alone";
 
 impl FromStr for Source {
     type Err = String;

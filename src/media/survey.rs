@@ -15,6 +15,7 @@ use super::partition::{self, PartitionNames};
 use super::probe::{Content, probe};
 use super::text;
 use crate::engine::units::SECTOR_BYTES;
+use crate::sys;
 
 /// A block device, and what was read from it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -128,9 +129,10 @@ impl Survey {
         self.seen.values().map(|(_, seen)| seen)
     }
 
-    /// The devices that have not answered yet.
+    /// The devices that have never answered yet.
     pub fn pending(&self) -> impl Iterator<Item = &str> {
-        self.pending.iter().map(String::as_str)
+        let never = |name: &&String| !self.seen.contains_key(*name);
+        self.pending.iter().filter(never).map(String::as_str)
     }
 
     /// A device without a medium is read again each time: nobody else may be polling it.
@@ -214,6 +216,10 @@ fn look(name: String, folder: &Path) -> Seen {
         seen.names = partition_names(folder, seen.disk.as_deref(), number);
     }
     match open(&seen.device()) {
+        // Reading it would fail, and fill the kernel's log each time.
+        Ok(device) if matches!(sys::is_disc_ready(&device), Ok(false)) => {
+            seen.trouble = Some("no disc in the drive, or not ready".into());
+        }
         Ok(device) => {
             // Only now: opening a CD drive is what makes the kernel look at its disc.
             seen.size_bytes = size_bytes(folder);

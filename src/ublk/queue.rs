@@ -15,7 +15,7 @@ use libublk::{UblkError, UblkIORes, sys};
 use crate::disk::Disk;
 use crate::engine::command::{Buffer, Buffers, Failure, Op, Outbox, Request, RequestId, Span};
 use crate::engine::stack::{Stack, scratch_chunks};
-use crate::engine::units::{CHUNK_BYTES, Extent, SECTOR_BYTES};
+use crate::engine::units::{CHUNK_LEN, Extent, SECTOR_BYTES};
 use crate::sys::SharedWords;
 use crate::ublk::DEPTH;
 
@@ -49,7 +49,7 @@ impl Buffers for Memory {
                     .map_or(&[][..], IoBuf::as_slice),
                 span.start,
             ),
-            Buffer::Scratch(index) => (&self.scratch[..], index * SCRATCH + span.start),
+            Buffer::Scratch(index) => (&self.scratch[..], index * CHUNK_LEN + span.start),
         };
         memory
             .get(start..start + span.len)
@@ -64,7 +64,7 @@ impl Buffers for Memory {
                     .map_or(&mut [][..], IoBuf::as_mut_slice),
                 span.start,
             ),
-            Buffer::Scratch(index) => (&mut self.scratch[..], index * SCRATCH + span.start),
+            Buffer::Scratch(index) => (&mut self.scratch[..], index * CHUNK_LEN + span.start),
         };
         memory
             .get_mut(start..start + span.len)
@@ -72,7 +72,6 @@ impl Buffers for Memory {
     }
 }
 
-const SCRATCH: usize = CHUNK_BYTES as usize;
 /// Marks the completion that says a worker has finished; requests carry their tag instead.
 const WAKE: u64 = 1 << 63;
 
@@ -97,7 +96,7 @@ pub fn serve(
     let depth = usize::from(DEPTH);
     let memory = Memory {
         tags: dev.alloc_queue_io_bufs(),
-        scratch: vec![0; scratch_chunks(depth) * SCRATCH],
+        scratch: vec![0; scratch_chunks(depth) * CHUNK_LEN],
     };
     let setup = |error: UblkError| super::explain(&error).context("setting up the queue");
     let queue = UblkQueue::new(0, dev)

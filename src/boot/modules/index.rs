@@ -292,7 +292,8 @@ pub(super) fn modaliases(folder: &Path) -> BTreeSet<String> {
     found
 }
 
-/// What the kernel's command line says about modules: `usb_storage.quirks=…`, `modprobe.blacklist=…`.
+/// What the kernel's command line says about modules: `usb_storage.quirks=` and the like, and
+/// `modprobe.blacklist=`.
 #[derive(Debug, Default)]
 pub(super) struct Options {
     of_module: BTreeMap<String, Vec<String>>,

@@ -1,11 +1,14 @@
 //! Base and cowfile as one disk: requests in, commands out, outcomes in, requests done.
 //!
-//! The hazards this file is about (each tested in `simulation.rs`):
+//! The hazards this room is about (each tested in `simulation.rs`):
 //! - Requests that change the same chunk take turns, in the order they came: also a partial write
 //!   that waits for its base.
 //! - A read pins the slots it reads (`volatile.rs`).
 //! - A chunk's map entry is set only after its slot is complete, and a request is done only after
 //!   its entries are set.
+
+mod under_way;
+mod write;
 
 use std::collections::VecDeque;
 use std::ops::{Deref, Range};
@@ -13,16 +16,16 @@ use std::sync::atomic::AtomicU32;
 
 use slab::Slab;
 
+use under_way::{Io, Pending, Piece, Purpose, UnderWay};
+
 use crate::engine::command::{
     Action, Buffer, Buffers, Command, CommandId, Failure, Op, Outbox, Outcome,
 };
 use crate::engine::command::{Request, RequestId, Span};
-use crate::engine::map::{Damage, Place};
+use crate::engine::map::Damage;
 use crate::engine::plan::{Geometry, Source};
 use crate::engine::units::{CHUNK_BYTES, ChunkIndex, Extent, Slot};
-use crate::engine::volatile::{Full, Limits, Usage, Volatile};
-
-const CHUNK: usize = CHUNK_BYTES as usize;
+use crate::engine::volatile::{Limits, Usage, Volatile};
 
 /// How much scratch memory, in chunks, a driver with `depth` requests at a time must lend.
 #[must_use]
@@ -46,52 +49,6 @@ pub struct Stack<W> {
     starved: VecDeque<(RequestId, Piece)>,
     /// Scratch chunks nobody uses.
     scratch: Vec<usize>,
-}
-
-/// A request under way.
-#[derive(Debug)]
-struct UnderWay {
-    request: Request,
-    /// Commands and starved pieces it still waits for.
-    pending: usize,
-    failure: Option<Failure>,
-}
-
-/// A command under way.
-#[derive(Debug)]
-struct Pending {
-    action: Action,
-    purpose: Purpose,
-    /// Whose; a punch is nobody's.
-    request: Option<RequestId>,
-}
-
-/// What becomes of a command's outcome.
-#[derive(Debug)]
-enum Purpose {
-    /// Data for a read; of these slots, if of any.
-    Read { slots: Range<u32> },
-    /// Overwrites slots that have their names already.
-    InPlace { scratch: Option<usize> },
-    /// Fills slots that get their names when it is done.
-    Fresh {
-        first_chunk: u64,
-        slots: Range<u32>,
-        scratch: Option<usize>,
-    },
-    /// The old content of a chunk that a partial write goes into.
-    Fill { piece: Extent, scratch: usize },
-    /// Gives slots back.
-    Punch { slots: Range<u32> },
-}
-
-/// A part of a write that needs slots.
-#[derive(Debug)]
-enum Piece {
-    /// Whole chunks from the request's buffer.
-    Whole(Range<u64>),
-    /// A chunk made ready in scratch memory.
-    Ready { chunk: ChunkIndex, scratch: usize },
 }
 
 impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
@@ -177,8 +134,9 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
             self.waiting.push_back(request);
             return;
         }
-        self.start(request, buffers, out);
-        self.settle(request.id, buffers, out);
+        let io = &mut Io { buffers, out };
+        self.start(request, io);
+        self.settle(request.id, io);
     }
 
     /// A command has ended.
@@ -210,17 +168,16 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
         let Pending {
             purpose, request, ..
         } = self.commands.remove(id.0);
-        self.conclude(purpose, request, result, buffers, out);
+        let io = &mut Io { buffers, out };
+        self.conclude(purpose, request, result, io);
         if let Some(request) = request {
-            if let (Err(failure), Some(under_way)) = (result, self.under_way(request)) {
-                under_way.failure.get_or_insert(failure);
-            }
             if let Some(under_way) = self.under_way(request) {
                 under_way.pending -= 1;
+                under_way.failure = under_way.failure.or(result.err());
             }
-            self.settle(request, buffers, out);
+            self.settle(request, io);
         }
-        self.punch(out);
+        self.punch(io.out);
     }
 
     /// The chunks a request changes, which nobody else may change meanwhile.
@@ -237,32 +194,32 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
     }
 
     /// Begin a request that nothing stands in the way of.
-    fn start(&mut self, request: Request, buffers: &mut impl Buffers, out: &mut Outbox) {
+    fn start(&mut self, request: Request, io: &mut Io<'_, impl Buffers>) {
         let chunks = self.claimed(&request);
         if !chunks.is_empty() {
             self.claims.push((request.id, chunks));
         }
         match request.op {
             Op::Flush => {}
-            Op::Read => self.read(&request, buffers, out),
+            Op::Read => self.read(&request, io),
             Op::Discard => self.store.zero(self.geometry.pieces(request.extent).whole),
             Op::Write | Op::WriteZeroes => {
                 let pieces = self.geometry.pieces(request.extent);
                 if request.op == Op::WriteZeroes {
                     self.store.zero(pieces.whole);
                 } else if !pieces.whole.is_empty() {
-                    self.write_whole(&request, pieces.whole, buffers, out);
+                    self.write_whole(&request, pieces.whole, io);
                 }
                 for piece in pieces.partial.into_iter().flatten() {
-                    self.write_partial(&request, piece, buffers, out);
+                    self.write_partial(&request, piece, io);
                 }
             }
         }
-        self.punch(out);
+        self.punch(io.out);
     }
 
     /// End a request that waits for nothing more, and begin those that waited for it.
-    fn settle(&mut self, id: RequestId, buffers: &mut impl Buffers, out: &mut Outbox) {
+    fn settle(&mut self, id: RequestId, io: &mut Io<'_, impl Buffers>) {
         let mut settled = vec![id];
         while let Some(id) = settled.pop() {
             let Some(place) = self.requests.get_mut(usize::from(id.0)) else {
@@ -271,7 +228,7 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
             let Some(over) = place.take_if(|under_way| under_way.pending == 0) else {
                 continue;
             };
-            out.done.push((id, over.failure.map_or(Ok(()), Err)));
+            io.out.done.push((id, over.failure.map_or(Ok(()), Err)));
             self.claims.retain(|(owner, _)| *owner != id);
             let mut still_waiting: VecDeque<Request> = VecDeque::new();
             for request in std::mem::take(&mut self.waiting) {
@@ -286,7 +243,7 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
                 if blocked {
                     still_waiting.push_back(request);
                 } else {
-                    self.start(request, buffers, out);
+                    self.start(request, io);
                     settled.push(request.id);
                 }
             }
@@ -294,20 +251,20 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
         }
     }
 
-    fn read(&mut self, request: &Request, buffers: &mut impl Buffers, out: &mut Outbox) {
+    fn read(&mut self, request: &Request, io: &mut Io<'_, impl Buffers>) {
         for run in self
             .geometry
             .runs(request.extent, |chunk| self.store.place(chunk))
         {
             let into = self.span(request, run.extent);
             match run.source {
-                Source::Zero => buffers.bytes_mut(into).fill(0),
+                Source::Zero => io.buffers.bytes_mut(into).fill(0),
                 Source::Base => {
                     let action = Action::ReadBase {
                         offset: run.extent.offset,
                         into,
                     };
-                    self.command(request.id, action, Purpose::Read { slots: 0..0 }, out);
+                    self.command(request.id, action, Purpose::Read { slots: 0..0 }, io.out);
                 }
                 Source::Slots(first) => {
                     let offset = first.offset_bytes() + run.extent.offset % CHUNK_BYTES;
@@ -318,223 +275,9 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
                         request.id,
                         Action::ReadCow { offset, into },
                         Purpose::Read { slots },
-                        out,
+                        io.out,
                     );
                 }
-            }
-        }
-    }
-
-    /// Write chunks that the request covers: zeros take no space, what has a slot keeps it, the rest
-    /// gets fresh ones. Neighbours in neighbouring slots are written at once.
-    fn write_whole(
-        &mut self,
-        request: &Request,
-        chunks: Range<u64>,
-        buffers: &mut impl Buffers,
-        out: &mut Outbox,
-    ) {
-        let mut run: Option<(bool, u64, Range<u32>)> = None;
-        for chunk in chunks.clone() {
-            let extent = self.geometry.chunk_extent(ChunkIndex(chunk));
-            if is_zero(buffers.bytes(self.span(request, extent))) {
-                self.store.zero(chunk..chunk + 1);
-                continue;
-            }
-            let (fresh, slot) = match self.store.place(ChunkIndex(chunk)) {
-                Place::Slot(slot) => (false, slot),
-                Place::Absent | Place::Zero => match self.store.allocate(request.metadata) {
-                    Ok(slot) => (true, slot),
-                    Err(full) => {
-                        self.out_of_slots(request.id, full, Piece::Whole(chunk..chunks.end));
-                        break;
-                    }
-                },
-            };
-            match &mut run {
-                Some((run_fresh, first, slots))
-                    if *run_fresh == fresh
-                        && slots.end == slot.0
-                        && chunk - *first == u64::from(slots.end - slots.start) =>
-                {
-                    slots.end += 1;
-                }
-                _ => {
-                    if let Some(run) = run.replace((fresh, chunk, slot.0..slot.0 + 1)) {
-                        self.write_slots(request, run, out);
-                    }
-                }
-            }
-        }
-        if let Some(run) = run {
-            self.write_slots(request, run, out);
-        }
-    }
-
-    fn write_slots(&mut self, request: &Request, run: (bool, u64, Range<u32>), out: &mut Outbox) {
-        let (fresh, first_chunk, slots) = run;
-        let offset = first_chunk * CHUNK_BYTES;
-        let end = (offset + u64::from(slots.end - slots.start) * CHUNK_BYTES)
-            .min(self.geometry.device_bytes);
-        let from = self.span(
-            request,
-            Extent {
-                offset,
-                len: end - offset,
-            },
-        );
-        let action = Action::WriteCow {
-            offset: Slot(slots.start).offset_bytes(),
-            from,
-        };
-        let purpose = match fresh {
-            true => Purpose::Fresh {
-                first_chunk,
-                slots,
-                scratch: None,
-            },
-            false => Purpose::InPlace { scratch: None },
-        };
-        self.command(request.id, action, purpose, out);
-    }
-
-    /// Write, or zero, a part of one chunk.
-    fn write_partial(
-        &mut self,
-        request: &Request,
-        piece: Extent,
-        buffers: &mut impl Buffers,
-        out: &mut Outbox,
-    ) {
-        let chunk = ChunkIndex(piece.offset / CHUNK_BYTES);
-        let extent = self.geometry.chunk_extent(chunk);
-        let place = self.store.place(chunk);
-        if let (Place::Slot(slot), Op::Write) = (place, request.op) {
-            let offset = slot.offset_bytes() + piece.offset % CHUNK_BYTES;
-            let action = Action::WriteCow {
-                offset,
-                from: self.span(request, piece),
-            };
-            return self.command(request.id, action, Purpose::InPlace { scratch: None }, out);
-        }
-        let Some(scratch) = self.scratch.pop() else {
-            debug_assert!(false, "two scratch chunks for each request are enough");
-            return self.fail(request.id, Failure::Io);
-        };
-        let whole = Span {
-            buffer: Buffer::Scratch(scratch),
-            start: 0,
-            len: CHUNK,
-        };
-        buffers.bytes_mut(whole).fill(0);
-        let from_base = match place {
-            Place::Absent => {
-                self.geometry.base_bytes.clamp(extent.offset, extent.end()) - extent.offset
-            }
-            Place::Zero => 0,
-            Place::Slot(slot) => {
-                let offset = slot.offset_bytes() + piece.offset % CHUNK_BYTES;
-                let from = whole.part(0, to_usize(piece.len));
-                let purpose = Purpose::InPlace {
-                    scratch: Some(scratch),
-                };
-                return self.command(request.id, Action::WriteCow { offset, from }, purpose, out);
-            }
-        };
-        if from_base > 0 {
-            let into = whole.part(0, to_usize(from_base));
-            let action = Action::ReadBase {
-                offset: extent.offset,
-                into,
-            };
-            return self.command(request.id, action, Purpose::Fill { piece, scratch }, out);
-        }
-        self.lay_over(request, piece, scratch, buffers, out);
-    }
-
-    /// The old content of a chunk is in scratch memory: lay the new over it and write it out.
-    fn lay_over(
-        &mut self,
-        request: &Request,
-        piece: Extent,
-        scratch: usize,
-        buffers: &mut impl Buffers,
-        out: &mut Outbox,
-    ) {
-        let chunk = ChunkIndex(piece.offset / CHUNK_BYTES);
-        let start = to_usize(piece.offset % CHUNK_BYTES);
-        let target = Span {
-            buffer: Buffer::Scratch(scratch),
-            start,
-            len: to_usize(piece.len),
-        };
-        if request.op == Op::WriteZeroes {
-            buffers.bytes_mut(target).fill(0);
-        } else {
-            let new = buffers.bytes(self.span(request, piece)).to_vec();
-            buffers.bytes_mut(target).copy_from_slice(&new);
-        }
-        if is_zero(buffers.bytes(Span {
-            buffer: Buffer::Scratch(scratch),
-            start: 0,
-            len: CHUNK,
-        })) {
-            self.store.zero(chunk.0..chunk.0 + 1);
-            self.scratch.push(scratch);
-        } else {
-            self.write_ready(request, chunk, scratch, out);
-        }
-    }
-
-    /// Write a chunk that is ready in scratch memory to a fresh slot.
-    fn write_ready(
-        &mut self,
-        request: &Request,
-        chunk: ChunkIndex,
-        scratch: usize,
-        out: &mut Outbox,
-    ) {
-        match self.store.allocate(request.metadata) {
-            Ok(slot) => {
-                let len = to_usize(self.geometry.chunk_extent(chunk).len);
-                let from = Span {
-                    buffer: Buffer::Scratch(scratch),
-                    start: 0,
-                    len,
-                };
-                let purpose = Purpose::Fresh {
-                    first_chunk: chunk.0,
-                    slots: slot.0..slot.0 + 1,
-                    scratch: Some(scratch),
-                };
-                self.command(
-                    request.id,
-                    Action::WriteCow {
-                        offset: slot.offset_bytes(),
-                        from,
-                    },
-                    purpose,
-                    out,
-                );
-            }
-            Err(full) => self.out_of_slots(request.id, full, Piece::Ready { chunk, scratch }),
-        }
-    }
-
-    /// Wait for slots on their way to free, or give up where there are none.
-    fn out_of_slots(&mut self, id: RequestId, full: Full, piece: Piece) {
-        match (full, piece) {
-            (Full::ForNow, piece) => {
-                self.starved.push_back((id, piece));
-                if let Some(under_way) = self.under_way(id) {
-                    under_way.pending += 1;
-                }
-            }
-            (Full::ForGood, piece) => {
-                if let Piece::Ready { scratch, .. } = piece {
-                    self.scratch.push(scratch);
-                }
-                self.fail(id, Failure::NoSpace);
             }
         }
     }
@@ -545,8 +288,7 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
         purpose: Purpose,
         request: Option<RequestId>,
         result: Result<(), Failure>,
-        buffers: &mut impl Buffers,
-        out: &mut Outbox,
+        io: &mut Io<'_, impl Buffers>,
     ) {
         match purpose {
             Purpose::Read { slots } => self.store.unpin(slots),
@@ -567,33 +309,15 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
             Purpose::Fill { piece, scratch } => {
                 let request = request.and_then(|id| Some(self.under_way(id)?.request));
                 match (result, request) {
-                    (Ok(()), Some(request)) => {
-                        self.lay_over(&request, piece, scratch, buffers, out)
-                    }
+                    (Ok(()), Some(request)) => self.lay_over(&request, piece, scratch, io),
                     _ => self.scratch.push(scratch),
                 }
             }
             Purpose::Punch { slots } => {
                 // A punch that failed leaves its pages behind, but nothing needs them to be zero.
                 self.store.punched(slots);
-                self.feed_starved(buffers, out);
+                self.feed_starved(io);
             }
-        }
-    }
-
-    /// Slots have become free: go on with what waited for them.
-    fn feed_starved(&mut self, buffers: &mut impl Buffers, out: &mut Outbox) {
-        for (id, piece) in std::mem::take(&mut self.starved) {
-            let Some(under_way) = self.under_way(id) else {
-                continue;
-            };
-            under_way.pending -= 1;
-            let request = under_way.request;
-            match piece {
-                Piece::Whole(chunks) => self.write_whole(&request, chunks, buffers, out),
-                Piece::Ready { chunk, scratch } => self.write_ready(&request, chunk, scratch, out),
-            }
-            self.settle(id, buffers, out);
         }
     }
 
@@ -654,11 +378,4 @@ fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
 /// Lengths within a buffer fit an address; anything else would not have come this far.
 fn to_usize(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or_default()
-}
-
-/// Whether all bytes are zero; in steps that the compiler turns into vector instructions.
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes
-        .chunks(128)
-        .all(|step| step.iter().fold(0, |any, byte| any | byte) == 0)
 }
