@@ -25,6 +25,8 @@ pub(crate) struct Case {
     pub(crate) guest: &'static str,
     /// Texts that must be on the console.
     pub(crate) console: Vec<&'static str>,
+    /// Texts that must not be there.
+    pub(crate) never: Vec<&'static str>,
     pub(crate) ending: Ending,
     /// RAM in MiB.
     pub(crate) memory_mib: u32,
@@ -41,6 +43,7 @@ impl Case {
             words: "",
             guest: "",
             console: Vec::new(),
+            never: Vec::new(),
             ending: Ending::PowerOff,
             memory_mib: 512,
             quiet_s: 12,
@@ -107,6 +110,12 @@ impl Case {
     /// A text that must be on the console.
     pub(crate) fn console(mut self, text: &'static str) -> Self {
         self.console.push(text);
+        self
+    }
+
+    /// A text that must not be on the console.
+    pub(crate) fn never(mut self, text: &'static str) -> Self {
+        self.never.push(text);
         self
     }
 

@@ -208,6 +208,9 @@ fn judge(case: &Case, outcome: &Outcome) -> Result<()> {
     for text in &case.console {
         ensure!(shown(text), "the console does not say '{text}'");
     }
+    for text in &case.never {
+        ensure!(!shown(text), "the console says '{text}'");
+    }
     for line in &outcome.report {
         if let Some(json) = line.strip_prefix("COWROOT-JSON ") {
             judge_status(json)?;

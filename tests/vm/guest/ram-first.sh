@@ -2,7 +2,7 @@
 # shellcheck shell=sh
 cowroot attach --base /dev/vda --cow tmpfs:32M
 # A whole chunk needs no read of the base to be written.
-dd if=/dev/zero of=/dev/ublkb0 bs=4k seek=8000 count=8 oflag=direct conv=notrunc 2>/dev/null
+dd if=/dev/urandom of=/dev/ublkb0 bs=4k seek=8000 count=8 oflag=direct conv=notrunc 2>/dev/null
 dd if=/dev/ublkb0 of=/dev/null bs=1M count=2 iflag=direct 2>/dev/null &
 slow=$!
 sleep 1
