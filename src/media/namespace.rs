@@ -24,7 +24,7 @@ pub enum Left {
 /// /run. The process must be in a namespace of its own ([`mount::private_namespace`]).
 ///
 /// Otherwise every file system mounted now would stay in use until this process ends, and a daemon
-/// that serves a root disk would wait for itself at the end (facts measured: a ublk server that
+/// that serves a root disk would wait for itself at the end (measured: a ublk server that
 /// shares a namespace with its device's users can dead-lock on exit). The root file system of an
 /// initramfs cannot be left (pivot_root refuses it); there only /run is covered.
 ///
