@@ -1,7 +1,6 @@
 //! From the words for a base to a file or device that can be read.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,9 +9,9 @@ use anyhow::{Context, bail};
 use super::cmdline::Plan;
 use super::modules::Modules;
 use super::switch::resolve_inside;
+use crate::disk::base::Base;
 use crate::media::probe::{Content, probe};
 use crate::media::{find, mount, partition, text};
-use crate::sys;
 
 /// Where the medium is mounted; what is inside its images goes beside it.
 const MOUNTS: &str = "/run/cowroot";
@@ -137,19 +136,9 @@ fn list(folder: fs::ReadDir) -> String {
 }
 
 fn open(path: PathBuf) -> anyhow::Result<Reached> {
-    let opening = || format!("opening the base '{}'", path.display());
+    let size_bytes = Base::open(&path)?.size_bytes();
+    let opening = || format!("opening base '{}'", path.display());
     let file = File::open(&path).with_context(opening)?;
-    let found = file.metadata().with_context(opening)?;
-    let size_bytes = if found.file_type().is_block_device() {
-        sys::block_device_size_bytes(&file).with_context(opening)?
-    } else if found.is_file() {
-        found.len()
-    } else {
-        bail!("{}: it is neither a file nor a disk", opening());
-    };
-    if size_bytes == 0 {
-        bail!("{}: it is empty", opening());
-    }
     let content = probe(&file);
     if content.is_none() && partition::has_table(&file, 512) {
         bail!(
@@ -194,7 +183,7 @@ mod tests {
         disk[446 + 12] = 8;
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);
         for (content, says) in [
-            (vec![], "it is empty"),
+            (vec![], "hold no disk"),
             (disk, "whole disk with partitions"),
         ] {
             let path = folder.path().join("base");
@@ -203,6 +192,9 @@ mod tests {
             assert!(error.contains(says), "{error}");
         }
         let error = open(folder.path().to_owned()).unwrap_err().to_string();
-        assert!(error.contains("neither a file nor a disk"), "{error}");
+        assert!(
+            error.contains("neither a regular file nor a block device"),
+            "{error}"
+        );
     }
 }
