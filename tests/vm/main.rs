@@ -80,7 +80,7 @@ fn run(part: &str) -> Result<bool> {
         let result = bed.run(case);
         let seconds = start.elapsed().as_secs();
         match &result {
-            Ok(()) => println!("case {} ok {seconds}", case.name),
+            Ok(_) => println!("case {} ok {seconds}", case.name),
             Err(error) => {
                 failed += 1;
                 println!("case {} FAILED {seconds}", case.name);

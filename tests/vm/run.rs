@@ -72,7 +72,7 @@ impl Bed {
     }
 
     /// Runs one case. An error says what did not hold, and where the log is.
-    pub(crate) fn run(&self, case: &Case) -> Result<()> {
+    pub(crate) fn run(&self, case: &Case) -> Result<Outcome> {
         let dir = self.runs.join(case.name.replace(' ', "-"));
         fs::create_dir_all(&dir)?;
         let media = self.media(case, &dir)?;
@@ -100,17 +100,27 @@ impl Bed {
         for (_, file) in media.iter().filter(|(_, file)| file.starts_with(&dir)) {
             fs::remove_file(file)?;
         }
-        judged.map_err(|why| {
-            let last = last_words(&outcome.console).join("\n  ");
-            let log = dir.join("serial.log");
-            anyhow!("{why:#}\n  {last}\nserial log: {}", log.display())
-        })
+        match judged {
+            Ok(()) => Ok(outcome),
+            Err(why) => {
+                let last = last_words(&outcome.console).join("\n  ");
+                let log = dir.join("serial.log");
+                Err(anyhow!("{why:#}\n  {last}\nserial log: {}", log.display()))
+            }
+        }
     }
 
     /// The demo's machine: the first case's, without its check unless `guest` names one.
     pub(crate) fn demo(&self, case: &Case, interactive: bool) -> Result<bool> {
         if !interactive {
-            self.run(case)?;
+            let outcome = self.run(case)?;
+            for line in outcome
+                .console
+                .iter()
+                .filter_map(|l| l.strip_prefix("demo: "))
+            {
+                println!("{line}");
+            }
             return Ok(true);
         }
         let media = self.media(case, &self.runs)?;
@@ -212,8 +222,9 @@ fn judge(case: &Case, outcome: &Outcome) -> Result<()> {
         ensure!(!shown(text), "the console says '{text}'");
     }
     for line in &outcome.report {
-        if let Some(json) = line.strip_prefix("COWROOT-JSON ") {
-            judge_status(json)?;
+        let status = line.strip_prefix("COWROOT-JSON ");
+        if let Some((health, json)) = status.and_then(|s| s.split_once(' ')) {
+            judge_status(json, health)?;
         }
     }
     let ours = outcome
@@ -229,8 +240,8 @@ fn judge(case: &Case, outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
-/// `cowroot status --json`, as scripts will rely on it.
-fn judge_status(json: &str) -> Result<()> {
+/// `cowroot status --json`, as scripts will rely on it, every device's health being `health`.
+fn judge_status(json: &str, health: &str) -> Result<()> {
     let status: Value =
         serde_json::from_str(json).with_context(|| format!("parsing the status '{json}'"))?;
     ensure!(
@@ -266,8 +277,8 @@ fn judge_status(json: &str) -> Result<()> {
             "status without read_only: {json}"
         );
         ensure!(
-            device.pointer("/health") == Some(&Value::from("ok")),
-            "a device is not well: {json}"
+            device.pointer("/health") == Some(&Value::from(health)),
+            "a device's health is not '{health}': {json}"
         );
     }
     Ok(())

@@ -1,8 +1,10 @@
 # What `make demo` does where nobody sits at the terminal.
 # shellcheck shell=sh
 show() {
-	echo "+ $*" >/dev/console
-	"$@" >/dev/console 2>&1
+	said=$("$@" 2>&1)
+	status=$?
+	printf '$ %s\n%s\n' "$*" "$said" | sed 's/^/demo: /' >/dev/console
+	return "$status"
 }
 check findmnt show findmnt /
 check status show cowroot status

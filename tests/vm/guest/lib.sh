@@ -29,8 +29,8 @@ refused() {
 	fi
 }
 
-# The status as JSON, for the host to read.
-status_json() { echo "COWROOT-JSON $(cowroot status --json | tr -d '\n')" >/dev/ttyS1; }
+# status_json [HEALTH]: the status for the host to judge, every device's health being this (ok).
+status_json() { printf 'COWROOT-JSON %s %s\n' "${1:-ok}" "$(cowroot status --json | tr -d '\n')" >/dev/ttyS1; }
 
 # A number from the status: used_bytes [N-th device].
 number() { cowroot status --json | tr -d '\n' | tr ',{}' '\n' | sed -n "s/.*\"$1\": *//p" | sed -n "${2:-1}p"; }
