@@ -231,11 +231,12 @@ impl Simulation {
 
     fn issue(&mut self, request: Request, content: u32) {
         let sectors = affected(&self.geometry, &request);
-        let buffer = &mut self.memory.requests[usize::from(request.id.0)];
+        let buffer = &mut self.memory.requests[usize::from(request.id.0)][..sectors.len() * SECTOR];
+        let poison = 0xffff_ffff;
         fill(
             buffer,
             if request.op == Op::Read {
-                0xffff_ffff
+                poison
             } else {
                 content
             },
