@@ -13,9 +13,8 @@ use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use super::protocol::{Answer, CowReport, Question, Report};
+use super::protocol::{Answer, CowReport, Peer, Question, Report};
 use super::{FAILED, Options, READY, START, protect, protocol, store};
 use crate::disk::{Disk, base::Base};
 use crate::engine::plan::Geometry;
@@ -262,22 +261,20 @@ impl Daemon {
 
     /// Answer one question. A device that is to be detached comes back claimed.
     fn answer(&self, stream: &mut UnixStream) -> anyhow::Result<Option<File>> {
-        match protocol::hear(stream)? {
-            Question::Status => {
-                protocol::reply(stream, &Answer::Status(self.report())).map(|()| None)
+        let refusal = match protocol::hear(stream)? {
+            (Question::Status, _) => {
+                protocol::reply(stream, &Answer::Status(self.report()))?;
+                return Ok(None);
             }
-            Question::Detach => {
-                let refusal = match (
-                    getsockopt(stream, PeerCredentials).map(|peer| peer.uid()),
-                    self.device.claim(),
-                ) {
-                    (Ok(0), Ok(claimed)) => return Ok(Some(claimed)),
-                    (Ok(0), Err(error)) => format!("{error:#}"),
-                    _ => format!("detaching '{}': only root may", self.report.device),
-                };
-                protocol::reply(stream, &Answer::Refused(refusal)).map(|()| None)
+            (Question::Detach, Peer::User) => {
+                format!("detaching '{}': only root may", self.report.device)
             }
-        }
+            (Question::Detach, Peer::Root) => match self.device.claim() {
+                Ok(claimed) => return Ok(Some(claimed)),
+                Err(error) => format!("{error:#}"),
+            },
+        };
+        protocol::reply(stream, &Answer::Refused(refusal)).map(|()| None)
     }
 
     fn detach(self, _claimed: &File, stream: &mut UnixStream) -> anyhow::Result<()> {
