@@ -12,6 +12,7 @@
 //!   device, mounted or not: only one process at a time adds, and only a number that is free.
 //! - STOP_DEV takes a mounted device away: `Device::claim` comes first.
 
+mod fullness;
 pub mod queue;
 
 use std::fs::{File, OpenOptions};
