@@ -166,15 +166,28 @@ fn mirror() -> Result<String> {
         return Ok(mirror);
     }
     let format = "$(ORIGIN)\t$(LABEL)\t$(RELEASE)\t$(REPO_URI)";
-    let targets =
-        output(command("apt-get").args(["indextargets", "--format", format])).unwrap_or_default();
+    let list = |more: &[&str]| {
+        output(
+            command("apt-get")
+                .arg("indextargets")
+                .args(more)
+                .args(["--format", format]),
+        )
+    };
+    // Without package lists apt shows its sources only when it need not know more about them.
+    let known = list(&[]).ok().filter(|targets| !targets.trim().is_empty());
+    let targets = known
+        .or_else(|| list(&["--no-release-info"]).ok())
+        .unwrap_or_default();
     let release = own_debian_release();
     let found = targets.lines().find_map(|line| {
         let mut fields = line.split('\t');
         let (origin, label) = (fields.next()?, fields.next()?);
         let (suite, uri) = (fields.next()?, fields.next()?);
         let known = origin == "Debian" && label == "Debian";
-        let assumed = origin.is_empty() && release.as_deref() == Some(suite);
+        // What it does not know apt prints as the format's own word.
+        let unknown = origin.is_empty() || origin.starts_with("$(");
+        let assumed = unknown && release.as_deref() == Some(suite);
         let fetchable = uri.starts_with("http:") || uri.starts_with("https:");
         ((known || assumed) && fetchable).then(|| uri.to_owned())
     });
