@@ -3,6 +3,7 @@
 mod protect;
 pub mod protocol;
 pub mod serve;
+mod store;
 
 use std::fs::File;
 use std::io::{PipeReader, Read};

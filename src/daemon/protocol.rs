@@ -1,7 +1,9 @@
 //! How other cowroot processes talk to a daemon: one message each way over a local socket.
 //!
 //! The socket is abstract (`\0cowroot/N`), so it outlives every change of root and mount, and there
-//! is no file to clean up. A message is an envelope and an rkyv archive:
+//! is no file to clean up. Anybody may take such a name, so each side looks at who the other is: only
+//! root is believed to be a daemon, and only root may do more than look. A message is an envelope and
+//! an rkyv archive:
 //!
 //! ```text
 //! offset 0   4 bytes   "COWC"
@@ -17,6 +19,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rkyv::rancor::Error as ArchiveError;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -24,8 +27,10 @@ use rkyv::{Archive, Deserialize, Serialize};
 const MAGIC: [u8; 4] = *b"COWC";
 const VERSION: u16 = 1;
 const LONGEST: u32 = 1 << 20;
-/// Nobody may keep the other side waiting for longer.
+/// Nobody may keep the other side waiting for longer,
 const PATIENCE: Duration = Duration::from_secs(10);
+/// and who is not root not even as long, for others want to ask too.
+const PATIENCE_WITH_USERS: Duration = Duration::from_millis(200);
 
 /// What a daemon can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -45,6 +50,15 @@ pub enum Answer {
     Done,
     /// It was not done, and why.
     Refused(String),
+}
+
+/// Who is at the other end of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Or the user this process runs as: may do everything, and is believed.
+    Root,
+    /// May look.
+    User,
 }
 
 /// The state of a device.
@@ -118,7 +132,13 @@ pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
         Err(error) => return Err(error).with_context(context),
     };
-    be_patient(&stream).with_context(context)?;
+    if peer(&stream).with_context(context)? != Peer::Root {
+        bail!(
+            "{}: whoever answers there is not root, so no cowroot daemon",
+            context()
+        );
+    }
+    be_patient(&stream, PATIENCE).with_context(context)?;
     let archive = rkyv::to_bytes::<ArchiveError>(question).with_context(context)?;
     send(&mut stream, &archive).with_context(context)?;
     let archive = receive(&mut stream).with_context(context)?;
@@ -126,14 +146,24 @@ pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
     Ok(Some(answer))
 }
 
-/// Read a question from a customer of `listen`.
+/// Read a question from a customer of `listen`, and who asks.
 ///
 /// # Errors
 /// If none comes in time, or one that this binary does not understand.
-pub fn hear(stream: &mut UnixStream) -> anyhow::Result<Question> {
-    be_patient(stream)?;
+pub fn hear(stream: &mut UnixStream) -> anyhow::Result<(Question, Peer)> {
+    let peer = peer(stream)?;
+    be_patient(
+        stream,
+        if peer == Peer::Root {
+            PATIENCE
+        } else {
+            PATIENCE_WITH_USERS
+        },
+    )?;
     let archive = receive(stream)?;
-    rkyv::from_bytes::<Question, ArchiveError>(&archive).context("reading a question")
+    let question =
+        rkyv::from_bytes::<Question, ArchiveError>(&archive).context("reading a question")?;
+    Ok((question, peer))
 }
 
 /// Answer it.
@@ -145,9 +175,20 @@ pub fn reply(stream: &mut UnixStream, answer: &Answer) -> anyhow::Result<()> {
     send(stream, &archive)
 }
 
-fn be_patient(stream: &UnixStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))
+fn peer(stream: &UnixStream) -> anyhow::Result<Peer> {
+    let credentials =
+        getsockopt(stream, PeerCredentials).context("asking who is at the other end")?;
+    let mine = nix::unistd::geteuid().as_raw();
+    Ok(if [0, mine].contains(&credentials.uid()) {
+        Peer::Root
+    } else {
+        Peer::User
+    })
+}
+
+fn be_patient(stream: &UnixStream, patience: Duration) -> io::Result<()> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))
 }
 
 fn send(stream: &mut impl Write, archive: &[u8]) -> anyhow::Result<()> {
@@ -202,7 +243,7 @@ mod tests {
         assert!(listen(id).is_err(), "one daemon for each device");
         let daemon = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            assert_eq!(hear(&mut stream).unwrap(), Question::Detach);
+            assert_eq!(hear(&mut stream).unwrap().0, Question::Detach);
             reply(&mut stream, &Answer::Refused("mounted at '/'".into())).unwrap();
         });
         assert_eq!(

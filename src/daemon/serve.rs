@@ -1,6 +1,6 @@
 //! A daemon's life: open base and cowfile, leave everything else, serve, answer, stop.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,30 +9,23 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use super::protocol::{Answer, CowReport, Question, Report};
-use super::{FAILED, Options, READY, START, protect, protocol};
+use super::protocol::{Answer, CowReport, Peer, Question, Report};
+use super::{FAILED, Options, READY, START, protect, protocol, store};
 use crate::disk::{Disk, base::Base};
-use crate::engine::map::{MAX_SLOT, Map};
 use crate::engine::plan::Geometry;
 use crate::engine::stack::Stack;
 use crate::engine::units::CHUNK_BYTES;
 use crate::engine::volatile::Limits;
 use crate::media::mount::{self, Swap};
 use crate::media::namespace::{self, Left};
-use crate::media::open::{CowStore, TmpfsSize};
-use crate::sys::SharedWords;
+use crate::media::open::CowStore;
 use crate::ublk::queue::{self, Counters};
 use crate::ublk::{self, Device, Spec};
-
-/// Where the daemon mounts its tmpfs, in its own view of the mounts.
-const STORE: &str = "/run/store";
 
 /// What a report says of a device's health.
 const HEALTHY: &str = "ok";
@@ -146,33 +139,19 @@ struct Daemon {
 
 fn start(options: &Options) -> anyhow::Result<Daemon> {
     ublk::check_kernel()?;
-    let everybodys_base = Base::open(&options.base)?;
-    let base_bytes = everybodys_base.size_bytes();
-    let device_bytes = ublk::device_size_bytes(base_bytes, options.size_bytes)?;
+    let CowStore::Tmpfs(size) = options.cow;
+    let capacity_bytes = store::tmpfs_bytes(size)?;
+    let base = Arc::new(leave_with_base(&options.base)?);
+    let device_bytes = ublk::device_size_bytes(base.size_bytes(), options.size_bytes)?;
+    protect::protect(c"cowroot");
+    let (cowfile, swap) = store::tmpfs_cowfile(capacity_bytes)?;
+    let limits = store::limits(capacity_bytes);
     let geometry = Geometry {
         device_bytes,
-        base_bytes,
+        base_bytes: base.size_bytes(),
     };
-    let CowStore::Tmpfs(size) = options.cow;
-    let capacity_bytes = tmpfs_bytes(size)?;
-    mount::private_namespace()?;
-    // Before anything is mounted over its path: a boot's medium is below /run.
-    let own_base = Base::open(&options.base)?;
-    let base = Arc::new(match namespace::leave()? {
-        // Through our own copy of its mount, so that a shutdown can unmount the one everybody sees.
-        Left::Nothing => own_base,
-        // Elsewhere the one everybody sees is held: unmounting a base in use says that it is busy.
-        Left::TheMachine => everybodys_base,
-    });
-    protect::protect(c"cowroot");
-    let (cowfile, swap) = tmpfs_cowfile(capacity_bytes)?;
-    let limits = limits(capacity_bytes);
-    let stack = Stack::create(
-        map_memory(geometry.chunks())?,
-        geometry,
-        limits,
-        usize::from(ublk::DEPTH),
-    );
+    let map = store::map_memory(geometry.chunks())?;
+    let stack = Stack::create(map, geometry, limits, usize::from(ublk::DEPTH));
     let disk = Disk::new(Arc::clone(&base), cowfile).context("starting the disk's workers")?;
 
     let counters = Arc::new(Counters::default());
@@ -192,19 +171,45 @@ fn start(options: &Options) -> anyhow::Result<Daemon> {
         log::warn!("{error:#}; the device works, but slower");
     }
     let listener = protocol::listen(device.id())?;
+    let report = first_report(&device, &spec, &base, limits, swap);
+    Ok(Daemon {
+        device,
+        listener,
+        counters,
+        over,
+        report,
+    })
+}
+
+/// Open the base and leave the machine's mounts, so that nothing else is held in use.
+fn leave_with_base(path: &Path) -> anyhow::Result<Base> {
+    let everybodys = Base::open(path)?;
+    mount::private_namespace()?;
+    // Before anything is mounted over its path: a boot's medium is below /run.
+    let own = Base::open(path)?;
+    Ok(match namespace::leave()? {
+        // Through our own copy of its mount, so that a shutdown can unmount the one everybody sees.
+        Left::Nothing => own,
+        // Elsewhere the one everybody sees is held: unmounting a base in use says that it is busy.
+        Left::TheMachine => everybodys,
+    })
+}
+
+/// What is known from the start; the rest is filled in when somebody asks.
+fn first_report(device: &Device, spec: &Spec, base: &Base, limits: Limits, swap: Swap) -> Report {
     let mut warnings = Vec::new();
     if swap == Swap::Possible {
         warnings.push("this kernel cannot keep the cowfile from swap (Linux 6.4 can): do not swap to this device".into());
     }
-    let report = Report {
+    Report {
         id: device.id(),
         device: device.node().display().to_string(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").into(),
         base: base.path().display().to_string(),
         base_bytes: base.size_bytes(),
-        size_bytes: device_bytes,
-        read_only: options.read_only,
+        size_bytes: spec.size_bytes,
+        read_only: spec.read_only,
         cow: CowReport {
             store: "tmpfs".into(),
             capacity_bytes: u64::from(limits.capacity) * CHUNK_BYTES,
@@ -216,14 +221,7 @@ fn start(options: &Options) -> anyhow::Result<Daemon> {
         failed_requests: 0,
         health: HEALTHY.into(),
         warnings,
-    };
-    Ok(Daemon {
-        device,
-        listener,
-        counters,
-        over,
-        report,
-    })
+    }
 }
 
 impl Daemon {
@@ -263,22 +261,20 @@ impl Daemon {
 
     /// Answer one question. A device that is to be detached comes back claimed.
     fn answer(&self, stream: &mut UnixStream) -> anyhow::Result<Option<File>> {
-        match protocol::hear(stream)? {
-            Question::Status => {
-                protocol::reply(stream, &Answer::Status(self.report())).map(|()| None)
+        let refusal = match protocol::hear(stream)? {
+            (Question::Status, _) => {
+                protocol::reply(stream, &Answer::Status(self.report()))?;
+                return Ok(None);
             }
-            Question::Detach => {
-                let refusal = match (
-                    getsockopt(stream, PeerCredentials).map(|peer| peer.uid()),
-                    self.device.claim(),
-                ) {
-                    (Ok(0), Ok(claimed)) => return Ok(Some(claimed)),
-                    (Ok(0), Err(error)) => format!("{error:#}"),
-                    _ => format!("detaching '{}': only root may", self.report.device),
-                };
-                protocol::reply(stream, &Answer::Refused(refusal)).map(|()| None)
+            (Question::Detach, Peer::User) => {
+                format!("detaching '{}': only root may", self.report.device)
             }
-        }
+            (Question::Detach, Peer::Root) => match self.device.claim() {
+                Ok(claimed) => return Ok(Some(claimed)),
+                Err(error) => format!("{error:#}"),
+            },
+        };
+        protocol::reply(stream, &Answer::Refused(refusal)).map(|()| None)
     }
 
     fn detach(self, _claimed: &File, stream: &mut UnixStream) -> anyhow::Result<()> {
@@ -315,97 +311,5 @@ impl Daemon {
             report.health = NEEDS_ATTENTION.into();
         }
         report
-    }
-}
-
-/// How many bytes a tmpfs of `size` may hold on this machine.
-fn tmpfs_bytes(size: TmpfsSize) -> anyhow::Result<u64> {
-    let bytes = match size {
-        TmpfsSize::Bytes(bytes) => bytes,
-        TmpfsSize::Percent(percent) => {
-            let memory =
-                std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
-            let total = memory
-                .lines()
-                .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
-            let kibibytes: u64 = total
-                .and_then(|total| total.parse().ok())
-                .context("finding MemTotal in /proc/meminfo")?;
-            kibibytes * 1024 / 100 * u64::from(percent)
-        }
-    };
-    const LEAST: u64 = 1 << 20;
-    if bytes < LEAST {
-        bail!("sizing the cowfile: {bytes} bytes of tmpfs are too few; give it 1M or more");
-    }
-    Ok(bytes / CHUNK_BYTES * CHUNK_BYTES)
-}
-
-/// Slots of the cowfile, and those kept for a file system's own needs: a journal write that fails
-/// would make a root file system read-only.
-fn limits(capacity_bytes: u64) -> Limits {
-    let reserve_bytes = (16 << 20).max(capacity_bytes / 50).min(capacity_bytes / 8);
-    let slots = |bytes: u64| u32::try_from(bytes / CHUNK_BYTES).unwrap_or(MAX_SLOT);
-    Limits {
-        capacity: slots(capacity_bytes),
-        reserve: slots(reserve_bytes),
-    }
-}
-
-/// A file in a tmpfs that only this process sees.
-fn tmpfs_cowfile(capacity_bytes: u64) -> anyhow::Result<(File, Swap)> {
-    let swap = mount::tmpfs(Path::new(STORE), capacity_bytes)?;
-    let path = Path::new(STORE).join("cowfile");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path);
-    Ok((
-        file.with_context(|| format!("making the cowfile '{}'", path.display()))?,
-        swap,
-    ))
-}
-
-/// Shared memory for the map of a device.
-fn map_memory(chunks: u64) -> anyhow::Result<SharedWords> {
-    let words = Map::<SharedWords>::words_needed(chunks);
-    let memory =
-        memfd_create(c"cowroot-map", MFdFlags::MFD_CLOEXEC).context("making memory for the map")?;
-    let memory = File::from(memory);
-    memory
-        .set_len(words * 4)
-        .context("sizing the map's memory")?;
-    SharedWords::map(&memory, usize::try_from(words)?).context("mapping the map's memory")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reserve_is_kept_but_never_most_of_the_store() {
-        for (capacity_mib, reserve_kib) in
-            [(8, 1024), (64, 8 << 10), (256, 16 << 10), (2048, 40 << 10)]
-        {
-            let limits = limits(capacity_mib << 20);
-            assert_eq!(limits.capacity, u32::try_from(capacity_mib * 256).unwrap());
-            assert_eq!(
-                u64::from(limits.reserve) / 256,
-                reserve_kib >> 10,
-                "{capacity_mib} MiB"
-            );
-        }
-    }
-
-    #[test]
-    fn a_share_of_ram_is_a_number_of_chunks() {
-        let half = tmpfs_bytes(TmpfsSize::Percent(50)).unwrap();
-        assert!(half > 1 << 20 && half.is_multiple_of(4096));
-        assert_eq!(
-            tmpfs_bytes(TmpfsSize::Bytes((1 << 20) + 5)).unwrap(),
-            1 << 20
-        );
-        assert!(tmpfs_bytes(TmpfsSize::Bytes(4096)).is_err());
     }
 }

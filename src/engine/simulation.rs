@@ -65,6 +65,8 @@ struct UnderWay {
     may_see: Vec<BTreeSet<u32>>,
     /// Something changed the sectors of a read while it was under way.
     disturbed: bool,
+    /// In which order it came.
+    turn: u32,
     /// The store was full at some time while it was under way.
     met_full: bool,
 }
@@ -85,6 +87,7 @@ struct Simulation {
     faults: Faults,
     ran: u64,
     contents: u32,
+    turns: u32,
     seen: Seen,
     leaks: bool,
 }
@@ -160,6 +163,7 @@ impl Simulation {
             faults,
             ran: 0,
             contents: 0,
+            turns: 0,
             seen: Seen::default(),
             leaks: false,
         }
@@ -231,11 +235,12 @@ impl Simulation {
 
     fn issue(&mut self, request: Request, content: u32) {
         let sectors = affected(&self.geometry, &request);
-        let buffer = &mut self.memory.requests[usize::from(request.id.0)];
+        let buffer = &mut self.memory.requests[usize::from(request.id.0)][..sectors.len() * SECTOR];
+        let poison = 0xffff_ffff;
         fill(
             buffer,
             if request.op == Op::Read {
-                0xffff_ffff
+                poison
             } else {
                 content
             },
@@ -272,6 +277,7 @@ impl Simulation {
                 }
             }
         }
+        self.turns += 1;
         self.under_way.insert(
             request.id,
             UnderWay {
@@ -279,6 +285,7 @@ impl Simulation {
                 content,
                 may_see,
                 disturbed,
+                turn: self.turns,
                 met_full: false,
             },
         );
@@ -370,6 +377,7 @@ impl Simulation {
                 .remove(&id)
                 .expect("only what is under way is done");
             self.seen.done += 1;
+            self.check_turn(&over);
             let sectors = affected(&self.geometry, &over.request);
             match (over.request.op, result) {
                 (Op::Flush, result) => assert_eq!(result, Ok(())),
@@ -392,6 +400,25 @@ impl Simulation {
                     }
                 }
             }
+        }
+    }
+
+    /// Requests that change the same sectors end in the order they came.
+    fn check_turn(&self, over: &UnderWay) {
+        let changed = |request: &Request| match request.op {
+            Op::Read | Op::Flush => 0..0,
+            _ => affected(&self.geometry, request),
+        };
+        let mine = changed(&over.request);
+        let earlier = self
+            .under_way
+            .values()
+            .filter(|other| other.turn < over.turn);
+        for other in earlier.map(|other| changed(&other.request)) {
+            assert!(
+                mine.end <= other.start || other.end <= mine.start,
+                "{mine:?} overtook {other:?}"
+            );
         }
     }
 

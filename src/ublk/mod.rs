@@ -12,12 +12,11 @@
 //!   device, mounted or not: only one process at a time adds, and only a number that is free.
 //! - STOP_DEV takes a mounted device away: `Device::claim` comes first.
 
+mod fullness;
 pub mod queue;
 
 use std::fs::{File, OpenOptions};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -27,6 +26,8 @@ use anyhow::{Context, bail};
 use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
 use libublk::io::UblkDev;
 use libublk::{UblkError, UblkFlags, sys};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::engine::units::{CHUNK_BYTES, SECTOR_BYTES};
 
@@ -212,17 +213,22 @@ fn add_device(spec: &Spec) -> anyhow::Result<UblkCtrl> {
     Ok(ctrl)
 }
 
-/// Wait until no other cowroot is adding a device. The turn ends when the socket is dropped, or with
-/// the process; its name is abstract, so nothing is left behind.
-fn take_turn() -> anyhow::Result<UnixListener> {
-    let name = SocketAddr::from_abstract_name("cowroot/adding").context("naming a lock")?;
+/// Wait until no other cowroot is adding a device. The turn ends when the lock is dropped, or with
+/// the process. The driver's node is locked because only root can open it: nobody else can hold us up.
+fn take_turn() -> anyhow::Result<Flock<File>> {
+    let context = || format!("locking '{CONTROL}'");
+    let mut control = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(CONTROL)
+        .with_context(context)?;
     for _ in 0..TURN_TRIES {
-        match UnixListener::bind_addr(&name) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                std::thread::sleep(TURN_PAUSE)
-            }
-            turn => return turn.context("taking a lock"),
-        }
+        control = match Flock::lock(control, FlockArg::LockExclusiveNonblock) {
+            Ok(turn) => return Ok(turn),
+            Err((control, Errno::EWOULDBLOCK)) => control,
+            Err((_, error)) => return Err(error).with_context(context),
+        };
+        std::thread::sleep(TURN_PAUSE);
     }
     bail!("waiting for another cowroot to add its device: it takes too long; is it stuck?")
 }

@@ -17,7 +17,7 @@ use crate::engine::command::{Buffer, Buffers, Failure, Op, Outbox, Request, Requ
 use crate::engine::stack::{Stack, scratch_chunks};
 use crate::engine::units::{CHUNK_LEN, Extent, SECTOR_BYTES};
 use crate::sys::SharedWords;
-use crate::ublk::DEPTH;
+use crate::ublk::{DEPTH, fullness::Fullness};
 
 /// What the queue tells whoever asks, updated after each round.
 #[derive(Debug, Default)]
@@ -109,6 +109,7 @@ pub fn serve(
         disk,
         memory,
         counters,
+        fullness: Fullness::default(),
     };
     server.listen_to_workers()?;
     server.run()
@@ -120,6 +121,7 @@ struct Server<'a> {
     disk: Disk,
     memory: Memory,
     counters: &'a Counters,
+    fullness: Fullness,
 }
 
 impl Server<'_> {
@@ -256,8 +258,9 @@ impl Server<'_> {
             .map_err(|error| super::explain(&error).context("completing a request"))
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let usage = self.stack.usage();
+        self.fullness.watch(usage);
         self.counters
             .used_slots
             .store(usage.used_slots, Ordering::Relaxed);

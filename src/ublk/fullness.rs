@@ -1,0 +1,90 @@
+//! Tells when a cowfile runs full, once for each step, so that somebody can act before writes fail.
+
+use crate::engine::units::CHUNK_BYTES;
+use crate::engine::volatile::Usage;
+
+/// Shares of the cowfile, in percent, that are worth a word.
+const STEPS: [u64; 3] = [80, 90, 95];
+/// A step is told again only after the cowfile was emptier by this much, or it would chatter.
+const SLACK: u64 = 5;
+
+/// How far the telling has got.
+#[derive(Debug, Default)]
+pub(super) struct Fullness {
+    told: u64,
+}
+
+impl Fullness {
+    /// The step to tell now, if there is one.
+    fn step(&mut self, used_percent: u64) -> Option<u64> {
+        let reached = STEPS
+            .into_iter()
+            .rev()
+            .find(|&step| used_percent >= step)
+            .unwrap_or_default();
+        if reached > self.told {
+            self.told = reached;
+            return Some(reached);
+        }
+        if used_percent + SLACK < self.told {
+            self.told = reached;
+        }
+        None
+    }
+
+    /// Look at a store, and log what somebody should know.
+    pub(super) fn watch(&mut self, usage: Usage) {
+        let capacity = u64::from(usage.limits.capacity);
+        let used = u64::from(usage.used_slots);
+        let Some(percent) = (used * 100).checked_div(capacity) else {
+            return;
+        };
+        if let Some(step) = self.step(percent) {
+            let mebibytes = |slots: u64| (slots * CHUNK_BYTES) >> 20;
+            log::warn!(
+                "the cowfile is {step} % full: {} of {} MiB; delete files and run fstrim, or give it more RAM \
+                 with cowroot.cow=tmpfs:<size>",
+                mebibytes(used),
+                mebibytes(capacity)
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_is_told_once_and_again_only_after_it_got_better() {
+        let mut fullness = Fullness::default();
+        let told: Vec<Option<u64>> = [
+            50, 79, 80, 81, 80, 79, 80, 91, 96, 100, 92, 96, 88, 90, 96, 10, 95,
+        ]
+        .map(|used| fullness.step(used))
+        .into();
+        let some = |step| Some(step);
+        assert_eq!(
+            told,
+            [
+                None,
+                None,
+                some(80),
+                None,
+                None,
+                None,
+                None,
+                some(90),
+                some(95),
+                None,
+                None,
+                None,
+                None,
+                some(90),
+                some(95),
+                None,
+                some(95)
+            ]
+        );
+    }
+}
