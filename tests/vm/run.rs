@@ -74,7 +74,7 @@ impl Bed {
     /// Runs one case. An error says what did not hold, and where the log is.
     pub(crate) fn run(&self, case: &Case) -> Result<Outcome> {
         let dir = self.runs.join(case.name.replace(' ', "-"));
-        fs::create_dir_all(&dir)?;
+        fs::create_dir_all(&dir).with_context(|| format!("making '{}'", dir.display()))?;
         let media = self.media(case, &dir)?;
         let before = sums(&media)?;
         let initramfs = case
