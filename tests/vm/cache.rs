@@ -102,7 +102,10 @@ impl Cache {
                 .root
                 .join(format!("{kind}-{}.part{}", key.hex(), std::process::id()));
             remove(&part)?;
-            make(&part).with_context(|| format!("making '{}'", done.display()))?;
+            if let Err(error) = make(&part) {
+                remove(&part)?;
+                return Err(error).with_context(|| format!("making '{}'", done.display()));
+            }
             // Another run may have been faster; a folder in its place is as good as ours.
             if let Err(error) = fs::rename(&part, &done) {
                 remove(&part)?;
