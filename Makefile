@@ -6,6 +6,8 @@ BINARY := $(abspath $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/dist/cowroot)
 BED := COWROOT_BIN=$(BINARY) cargo test --locked --test vm --
 SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
+# One step after the other: `deps` installs what `build` needs.
+.NOTPARALLEL:
 .PHONY: help deps build demo test lint unit vm vm-list clean
 
 help: ## say what there is (default)

@@ -9,6 +9,10 @@ use cowroot::cmd;
 use cowroot::kmsg::{self, Reader};
 
 fn main() -> ExitCode {
+    // Panics abort, and a daemon's standard error leads nowhere: the log is where somebody looks.
+    std::panic::set_hook(Box::new(|panic| {
+        log::error!("{panic}; this is a bug in cowroot, please report it")
+    }));
     if boot::is_init() {
         // The kernel's words for init are no options of ours.
         return ended(boot::run(None).map(|never| match never {}));

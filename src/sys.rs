@@ -17,7 +17,12 @@ use nix::sys::mman::{MapFlags, ProtFlags};
 mod ioctls {
     //! Request numbers of <linux/fs.h>, <linux/loop.h> and <linux/cdrom.h>.
     nix::ioctl_write_ptr_bad!(blkroset, nix::request_code_none!(0x12, 93), libc::c_int);
-    nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
+    // _IOR(0x12, 114, size_t), yet the kernel writes 64 bits whatever size_t is.
+    nix::ioctl_read_bad!(
+        blkgetsize64,
+        nix::request_code_read!(0x12, 114, size_of::<usize>()),
+        u64
+    );
     nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
     nix::ioctl_none_bad!(loop_ctl_get_free, 0x4C82);
     nix::ioctl_write_ptr_bad!(loop_configure, 0x4C0A, super::LoopConfig);
@@ -166,6 +171,22 @@ pub fn read_at_nowait(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
         )
     };
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Let no program that this process executes inherit a descriptor but 0, 1 and 2, unless its flag is
+/// cleared after this (close_range with CLOSE_RANGE_CLOEXEC, Linux 5.11).
+pub fn close_all_on_exec() -> io::Result<()> {
+    // SAFETY: nothing is closed now, a flag is set on descriptors; no memory is touched.
+    match unsafe {
+        libc::close_range(
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC.cast_signed(),
+        )
+    } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Take over a descriptor that this process inherited, e.g. one named on its command line.

@@ -26,6 +26,10 @@ have_clang_headers() {
 }
 static_busybox() { have busybox && ! readelf -lW "$(command -v busybox)" | grep -q INTERP; }
 
+if ! have cargo || ! have rustc; then
+	echo "missing: a Rust toolchain (cargo, rustc), see https://rustup.rs; under sudo its PATH may be lost" >&2
+	exit 1
+fi
 for pair in $build; do have "${pair%%:*}" || need "${pair##*:}"; done
 { have_libclang && have_clang_headers; } || need libclang-dev
 [ -n "$(find /usr/lib /usr/lib64 -maxdepth 3 -name libc.a 2>/dev/null | head -n 1)" ] || need libc6-dev
@@ -52,6 +56,7 @@ if [ -n "$sudo" ] && ! have sudo; then
 	exit 1
 fi
 echo "installing:$missing"
-$sudo apt-get update -qq
+# A source that is not there (an old CD, say) must not keep the others from being used.
+$sudo apt-get update -qq || echo "apt-get update reports errors; going on with what there is" >&2
 # shellcheck disable=SC2086 # one word per package
 $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends $missing

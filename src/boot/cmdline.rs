@@ -172,9 +172,9 @@ impl Plan {
 
 fn wait(value: &str) -> Result<Duration, String> {
     match value.parse() {
-        Ok(seconds @ 0..=LONGEST_WAIT_S) => Ok(Duration::from_secs(seconds)),
+        Ok(seconds @ 1..=LONGEST_WAIT_S) => Ok(Duration::from_secs(seconds)),
         _ => Err(format!(
-            "'{value}' is not a time to wait; use whole seconds, at most {LONGEST_WAIT_S}"
+            "'{value}' is not a time to wait; use whole seconds, 1 to {LONGEST_WAIT_S}"
         )),
     }
 }
@@ -201,7 +201,8 @@ impl Ours {
             problems: Vec::new(),
         };
         for word in words {
-            if word.name == "cowroot" || word.name.starts_with("cowroot.") {
+            // Also `cowroot_wait`: a misspelled word must not pass for nothing.
+            if word.name.starts_with("cowroot") {
                 ours.take(&word.name, word.value.as_deref().unwrap_or_default());
             }
         }
@@ -310,8 +311,8 @@ impl RootWords {
             match (name.as_str(), value) {
                 ("ro", None) => root.read_only = true,
                 ("rw", None) => root.read_only = false,
-                ("rootfstype", value) => root.kind = value,
-                ("rootflags", value) => root.options = value,
+                ("rootfstype", value) => root.kind = value.filter(|value| !value.is_empty()),
+                ("rootflags", value) => root.options = value.filter(|value| !value.is_empty()),
                 ("init", value) => root.init = value,
                 _ => {}
             }

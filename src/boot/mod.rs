@@ -79,7 +79,6 @@ fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
     load_ublk(&mut modules)?;
     let base = reach::reach(&plan, &mut modules)?;
     let kind = root_kind(&plan.root, &base)?;
-    modules.load_filesystem(&kind)?;
 
     let attached = daemon::launch(&daemon::Options {
         base: base.path.clone(),
@@ -90,7 +89,7 @@ fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
     })?;
     let device = attached.device();
     wait_for_node(&device)?;
-    mount_root(&device, &kind, &plan.root)?;
+    mount_root(&device, &kind, &plan.root, &mut modules)?;
 
     let sysroot = Path::new(SYSROOT);
     let init = switch::find_init(sysroot, plan.root.init.as_deref())?;
@@ -119,7 +118,7 @@ pub fn load_ublk(modules: &mut Modules) -> anyhow::Result<()> {
     if !Path::new(ublk::CONTROL).exists() {
         modules
             .load("ublk_drv")
-            .context("serving a root needs ublk (Linux 6.0 and later, CONFIG_BLK_DEV_UBLK)")?;
+            .context("serving a root needs ublk (Linux 6.9 and later, CONFIG_BLK_DEV_UBLK)")?;
     }
     let deadline = Instant::now() + NODE_WAIT;
     while !Path::new(ublk::CONTROL).exists() {
@@ -162,7 +161,27 @@ fn wait_for_node(device: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn mount_root(device: &Path, kind: &str, words: &RootWords) -> anyhow::Result<()> {
+/// Mount the root as the first of `kinds` (one, or several with commas, as rootfstype= takes them)
+/// that fits.
+fn mount_root(
+    device: &Path,
+    kinds: &str,
+    words: &RootWords,
+    modules: &mut Modules,
+) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    for kind in kinds.split(',') {
+        result = modules
+            .load_filesystem(kind)
+            .and_then(|()| mount_as(device, kind, words));
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn mount_as(device: &Path, kind: &str, words: &RootWords) -> anyhow::Result<()> {
     let options = words.options.as_deref().unwrap_or_default();
     let (mut flags, rest) = mount::split_options(options);
     if words.read_only {

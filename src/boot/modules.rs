@@ -237,9 +237,10 @@ impl Modules {
     /// # Errors
     /// The kernel has no such driver: it says whether it is missing or was refused.
     pub fn load_filesystem(&mut self, driver: &str) -> anyhow::Result<()> {
-        for (of, companions) in COMPANIONS {
-            if *of == driver {
-                self.load_those_there(companions)?;
+        // Even for a driver that is there: they are what it asks for when it mounts.
+        for (_, companions) in COMPANIONS.iter().filter(|(of, _)| *of == driver) {
+            if let Err(error) = self.load_those_there(companions) {
+                log::warn!("{error:#}; going on without it");
             }
         }
         if is_filesystem_there(driver) {

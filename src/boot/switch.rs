@@ -120,7 +120,8 @@ fn free_initramfs() {
 }
 
 /// Of <linux/magic.h>.
-const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+/// Its type has other widths and signs elsewhere.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6_u32 as _);
 
 fn delete_below(folder: &Path, device: u64, depth: u32) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

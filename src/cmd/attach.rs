@@ -17,6 +17,7 @@ use crate::ublk;
 /// Options that make no sense, or why there is no device now.
 pub fn run(attach: &Attach) -> anyhow::Result<()> {
     let options = options(attach)?;
+    super::require_root("attaching a device")?;
     if !Path::new(ublk::CONTROL).exists() {
         boot::load_ublk(&mut Modules::open()?)?;
     }

@@ -4,18 +4,20 @@ use anyhow::{Context, bail};
 
 use crate::cli::Detach;
 use crate::daemon::protocol::{Answer, Question, ask};
-use crate::ublk::device_ids;
+use crate::ublk::devices::{delete_dead, device_ids};
 
 /// Detach one device, or all of cowroot's.
 ///
 /// # Errors
 /// A device that is no cowroot device, or is in use. With `--all` the others are detached all the same.
 pub fn run(detach: &Detach) -> anyhow::Result<()> {
+    super::require_root("detaching a device")?;
     let Some(name) = &detach.device else {
         return detach_all();
     };
     let id = device_id(name)?;
-    if !detach_one(id)? {
+    // A device whose daemon was killed is dead already; its number is what is left to free.
+    if !detach_one(id)? && !delete_dead(id) {
         bail!(
             "detaching '{name}': cowroot serves no such device; `cowroot status` lists those it does"
         );
@@ -26,8 +28,9 @@ pub fn run(detach: &Detach) -> anyhow::Result<()> {
 fn detach_all() -> anyhow::Result<()> {
     let mut refused = Vec::new();
     for id in device_ids() {
-        if let Err(error) = detach_one(id) {
-            refused.push(format!("{error:#}"));
+        match detach_one(id) {
+            Ok(_) => {}
+            Err(error) => refused.push(format!("{error:#}")),
         }
     }
     if refused.is_empty() {

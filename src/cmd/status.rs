@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::cli::Status;
 use crate::daemon::protocol::{Answer, Question, Report, ask};
-use crate::ublk::device_ids;
+use crate::ublk::devices::device_ids;
 
 /// What `--json` prints.
 #[derive(serde::Serialize)]
@@ -21,10 +21,14 @@ struct Document {
 /// # Errors
 /// If a daemon does not answer.
 pub fn run(status: &Status) -> anyhow::Result<()> {
-    let mut devices = Vec::new();
+    super::require_root("asking for the status")?;
+    let (mut devices, mut silent) = (Vec::new(), Vec::new());
     for id in device_ids() {
-        if let Some(Answer::Status(report)) = ask(id, &Question::Status)? {
-            devices.push(report);
+        match ask(id, &Question::Status) {
+            Ok(Some(Answer::Status(report))) => devices.push(report),
+            Ok(_) => {}
+            // One bad daemon must not hide the others.
+            Err(error) => silent.push(format!("{error:#}")),
         }
     }
     if status.json {
@@ -41,6 +45,9 @@ pub fn run(status: &Status) -> anyhow::Result<()> {
     } else {
         let texts: Vec<String> = devices.iter().map(text).collect();
         print!("{}", texts.join("\n"));
+    }
+    if !silent.is_empty() {
+        bail!("{}", silent.join("\n"));
     }
     Ok(())
 }

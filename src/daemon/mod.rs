@@ -62,6 +62,8 @@ impl Attached {
 /// # Errors
 /// What the daemon reported, or that it died or said nothing in time. Nothing is left behind then.
 pub fn launch(options: &Options) -> anyhow::Result<Attached> {
+    // The daemon outlives this process: a lock, pipe or file it inherited would be held for ever.
+    crate::sys::close_all_on_exec().context("keeping descriptors from the daemon")?;
     let (reader, writer) = std::io::pipe().context("making a pipe to the daemon")?;
     fcntl(&writer, FcntlArg::F_SETFD(FdFlag::empty())).context("handing the pipe to the daemon")?;
     let mut child = command(options, writer.as_raw_fd())?
@@ -73,7 +75,7 @@ pub fn launch(options: &Options) -> anyhow::Result<Attached> {
         Ok(id) => Ok(Attached { id, pid }),
         Err(error) => {
             end(&mut child);
-            ublk::delete_leftovers(pid);
+            ublk::devices::delete_leftovers(pid);
             Err(error)
         }
     }
@@ -99,6 +101,9 @@ fn command(options: &Options, ready_fd: i32) -> anyhow::Result<Command> {
     }
     if options.read_only {
         command.arg("--read-only");
+    }
+    if log::max_level() >= log::LevelFilter::Debug {
+        command.arg("--verbose");
     }
     // Whoever reads this program's output must not wait for the daemon to end.
     command

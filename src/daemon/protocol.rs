@@ -2,8 +2,8 @@
 //!
 //! The socket is abstract (`\0cowroot/N`), so it outlives every change of root and mount, and there
 //! is no file to clean up. Anybody may take such a name, so each side looks at who the other is: only
-//! root is believed to be a daemon, and only root may do more than look. A message is an envelope and
-//! an rkyv archive:
+//! root is believed, and only root is listened to. (Such names belong to a network namespace: from
+//! another one no daemon is seen.) A message is an envelope and an rkyv archive:
 //!
 //! ```text
 //! offset 0   4 bytes   "COWC"
@@ -27,10 +27,10 @@ use rkyv::{Archive, Deserialize, Serialize};
 const MAGIC: [u8; 4] = *b"COWC";
 const VERSION: u16 = 1;
 const LONGEST: u32 = 1 << 20;
-/// Nobody may keep the other side waiting for longer,
-const PATIENCE: Duration = Duration::from_secs(10);
-/// and who is not root not even as long, for others want to ask too.
-const PATIENCE_WITH_USERS: Duration = Duration::from_millis(200);
+/// Nobody may keep a daemon waiting for longer, for others want to ask too.
+const HEARING: Duration = Duration::from_secs(2);
+/// A detach waits for the requests under way, and those may wait for a medium.
+const ANSWERING: Duration = Duration::from_secs(60);
 
 /// What a daemon can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -50,15 +50,6 @@ pub enum Answer {
     Done,
     /// It was not done, and why.
     Refused(String),
-}
-
-/// Who is at the other end of a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    /// Or the user this process runs as: may do everything, and is believed.
-    Root,
-    /// May look.
-    User,
 }
 
 /// The state of a device.
@@ -118,7 +109,9 @@ fn address(id: u32) -> io::Result<SocketAddr> {
 /// If the name is taken, or the kernel has no sockets.
 pub fn listen(id: u32) -> anyhow::Result<UnixListener> {
     let bind = || UnixListener::bind_addr(&address(id)?);
-    bind().with_context(|| format!("listening for commands to device {id}"))
+    bind().with_context(|| {
+        format!("listening for commands to device {id} at '@cowroot/{id}'; `ss -xlp` says who has that name")
+    })
 }
 
 /// Ask the daemon of device `id`; `None` if there is none.
@@ -132,13 +125,13 @@ pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
         Err(error) => return Err(error).with_context(context),
     };
-    if peer(&stream).with_context(context)? != Peer::Root {
+    if !is_trusted(&stream).with_context(context)? {
         bail!(
             "{}: whoever answers there is not root, so no cowroot daemon",
             context()
         );
     }
-    be_patient(&stream, PATIENCE).with_context(context)?;
+    be_patient(&stream, ANSWERING).with_context(context)?;
     let archive = rkyv::to_bytes::<ArchiveError>(question).with_context(context)?;
     send(&mut stream, &archive).with_context(context)?;
     let archive = receive(&mut stream).with_context(context)?;
@@ -146,24 +139,17 @@ pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
     Ok(Some(answer))
 }
 
-/// Read a question from a customer of `listen`, and who asks.
+/// Read a question from a customer of `listen`.
 ///
 /// # Errors
-/// If none comes in time, or one that this binary does not understand.
-pub fn hear(stream: &mut UnixStream) -> anyhow::Result<(Question, Peer)> {
-    let peer = peer(stream)?;
-    be_patient(
-        stream,
-        if peer == Peer::Root {
-            PATIENCE
-        } else {
-            PATIENCE_WITH_USERS
-        },
-    )?;
+/// If the customer is not root, asks nothing in time, or something this binary does not understand.
+pub fn hear(stream: &mut UnixStream) -> anyhow::Result<Question> {
+    if !is_trusted(stream)? {
+        bail!("hearing a question: only root may ask");
+    }
+    be_patient(stream, HEARING)?;
     let archive = receive(stream)?;
-    let question =
-        rkyv::from_bytes::<Question, ArchiveError>(&archive).context("reading a question")?;
-    Ok((question, peer))
+    rkyv::from_bytes::<Question, ArchiveError>(&archive).context("reading a question")
 }
 
 /// Answer it.
@@ -175,15 +161,11 @@ pub fn reply(stream: &mut UnixStream, answer: &Answer) -> anyhow::Result<()> {
     send(stream, &archive)
 }
 
-fn peer(stream: &UnixStream) -> anyhow::Result<Peer> {
+/// Whether root is at the other end, or else the user this process runs as.
+fn is_trusted(stream: &UnixStream) -> anyhow::Result<bool> {
     let credentials =
         getsockopt(stream, PeerCredentials).context("asking who is at the other end")?;
-    let mine = nix::unistd::geteuid().as_raw();
-    Ok(if [0, mine].contains(&credentials.uid()) {
-        Peer::Root
-    } else {
-        Peer::User
-    })
+    Ok([0, nix::unistd::geteuid().as_raw()].contains(&credentials.uid()))
 }
 
 fn be_patient(stream: &UnixStream, patience: Duration) -> io::Result<()> {
@@ -243,7 +225,7 @@ mod tests {
         assert!(listen(id).is_err(), "one daemon for each device");
         let daemon = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            assert_eq!(hear(&mut stream).unwrap().0, Question::Detach);
+            assert_eq!(hear(&mut stream).unwrap(), Question::Detach);
             reply(&mut stream, &Answer::Refused("mounted at '/'".into())).unwrap();
         });
         assert_eq!(

@@ -8,13 +8,14 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 
-use super::protocol::{Answer, CowReport, Peer, Question, Report};
+use super::protocol::{Answer, CowReport, Question, Report};
 use super::{FAILED, Options, READY, START, protect, protocol, store};
 use crate::disk::{Disk, base::Base};
 use crate::engine::plan::Geometry;
@@ -30,6 +31,8 @@ use crate::ublk::{self, Device, Spec};
 /// What a report says of a device's health.
 const HEALTHY: &str = "ok";
 const NEEDS_ATTENTION: &str = "attention";
+/// From here on a report warns, as the kernel's log does.
+const NEARLY_FULL_PERCENT: u64 = 80;
 
 /// Whom to tell that the device is there, or why not.
 #[derive(Debug)]
@@ -40,6 +43,12 @@ pub enum Starter {
     Terminal,
 }
 
+/// A starter that has not been told yet.
+type Untold = Mutex<Option<Starter>>;
+
+/// How often a daemon that is asked to end looks whether its device is free, once a second.
+const WAITS_FOR_USERS: u32 = 60;
+
 /// Serve a device until it is detached. Does not return before.
 ///
 /// Returns whether all went well; if not, the starter at the other end of a pipe knows why.
@@ -48,11 +57,14 @@ pub enum Starter {
 /// Why it could not start or what ended it, where no starter was told.
 pub fn serve(options: &Options, starter: Starter) -> anyhow::Result<bool> {
     block_signals()?;
+    let in_foreground = matches!(starter, Starter::Terminal);
     let starter = Arc::new(Mutex::new(Some(starter)));
     let started = watch_start(&starter);
-    let result = start(options).and_then(|daemon| {
-        tell(&starter, Ok(daemon.device.id()));
+    let result = start(options, &starter).and_then(|daemon| {
+        let id = daemon.device.id();
         let _ = started.send(());
+        tell(&starter, Ok(id));
+        std::thread::spawn(move || mind_signals(id, in_foreground));
         daemon.live()
     });
     match result {
@@ -62,18 +74,47 @@ pub fn serve(options: &Options, starter: Starter) -> anyhow::Result<bool> {
     }
 }
 
-/// A root disk's server does not end because somebody sends it a signal. Those that would are only
-/// waited for (`wait_for_signal`), and only in the foreground.
+/// A root disk's server does not end because somebody sends it a signal. All are blocked but those
+/// that say that this process itself has gone wrong; `mind_signals` takes those that ask it to end.
 fn block_signals() -> anyhow::Result<()> {
+    let mut signals = SigSet::all();
+    for fault in [
+        Signal::SIGSEGV,
+        Signal::SIGBUS,
+        Signal::SIGFPE,
+        Signal::SIGILL,
+        Signal::SIGABRT,
+    ] {
+        signals.remove(fault);
+    }
+    signals.thread_block().context("blocking signals")
+}
+
+/// When somebody asks this process to end: detach if nobody uses the device.
+///
+/// In the foreground that is a person at a terminal, who is told if it is in use. Elsewhere it is
+/// systemd that stops a session or service: it waits, and so the device may become free meanwhile. A
+/// root disk never does, and stays.
+fn mind_signals(id: u32, in_foreground: bool) {
     let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
         .into_iter()
         .collect();
-    signals.thread_block().context("blocking signals")
+    while signals.wait().is_ok() {
+        let tries = if in_foreground { 1 } else { WAITS_FOR_USERS };
+        for attempt in 1..=tries {
+            match protocol::ask(id, &Question::Detach) {
+                Ok(Some(Answer::Refused(reason))) if attempt == tries => log::warn!("{reason}"),
+                Ok(Some(Answer::Refused(_))) => std::thread::sleep(Duration::from_secs(1)),
+                Ok(_) => return,
+                Err(error) => log::warn!("{error:#}"),
+            }
+        }
+    }
 }
 
 /// libublk can wait for ever for a queue that failed. If the start takes too long, say so and end;
 /// the starter deletes what is left.
-fn watch_start(starter: &Arc<Mutex<Option<Starter>>>) -> Sender<()> {
+fn watch_start(starter: &Arc<Untold>) -> Sender<()> {
     let (started, watch) = channel();
     let starter = Arc::clone(starter);
     std::thread::spawn(move || {
@@ -92,7 +133,7 @@ fn watch_start(starter: &Arc<Mutex<Option<Starter>>>) -> Sender<()> {
 }
 
 /// Tell the starter, once. Whether somebody knows now.
-fn tell(starter: &Mutex<Option<Starter>>, result: Result<u32, &anyhow::Error>) -> bool {
+fn tell(starter: &Untold, result: Result<u32, &anyhow::Error>) -> bool {
     let starter = starter
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -105,24 +146,9 @@ fn tell(starter: &Mutex<Option<Starter>>, result: Result<u32, &anyhow::Error>) -
         }
         (Some(Starter::Terminal), Ok(id)) => {
             println!("/dev/ublkb{id}");
-            std::thread::spawn(move || wait_for_signal(id));
             true
         }
         _ => false,
-    }
-}
-
-/// Detach when the person in the foreground presses Ctrl-C.
-fn wait_for_signal(id: u32) {
-    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
-        .into_iter()
-        .collect();
-    while signals.wait().is_ok() {
-        match protocol::ask(id, &Question::Detach) {
-            Ok(Some(Answer::Refused(reason))) => log::warn!("{reason}"),
-            Ok(_) => return,
-            Err(error) => log::warn!("{error:#}"),
-        }
     }
 }
 
@@ -137,7 +163,7 @@ struct Daemon {
     report: Report,
 }
 
-fn start(options: &Options) -> anyhow::Result<Daemon> {
+fn start(options: &Options, starter: &Arc<Untold>) -> anyhow::Result<Daemon> {
     ublk::check_kernel()?;
     let CowStore::Tmpfs(size) = options.cow;
     let capacity_bytes = store::tmpfs_bytes(size)?;
@@ -161,9 +187,19 @@ fn start(options: &Options) -> anyhow::Result<Daemon> {
         size_bytes: device_bytes,
         read_only: options.read_only,
     };
-    let (queue_counters, queue_over) = (Arc::clone(&counters), Arc::clone(&over));
+    let (queue_counters, queue_over, starter) = (
+        Arc::clone(&counters),
+        Arc::clone(&over),
+        Arc::clone(starter),
+    );
     let device = ublk::start(&spec, move |dev| {
         let result = queue::serve(dev, stack, disk, &queue_counters);
+        if let Err(error) = &result
+            && tell(&starter, Err(error))
+        {
+            // The kernel goes on waiting for a queue that will never be there.
+            std::process::exit(1);
+        }
         let _ = queue_over.write(1);
         result
     })?;
@@ -171,7 +207,11 @@ fn start(options: &Options) -> anyhow::Result<Daemon> {
         log::warn!("{error:#}; the device works, but slower");
     }
     let listener = protocol::listen(device.id())?;
-    let report = first_report(&device, &spec, &base, limits, swap);
+    let mut report = first_report(&device, &spec, &base, limits, swap);
+    if let Some(warning) = store::too_large_for_now(capacity_bytes) {
+        log::warn!("{warning}; a smaller one is cowroot.cow=tmpfs:<size>");
+        report.warnings.push(warning);
+    }
     Ok(Daemon {
         device,
         listener,
@@ -186,12 +226,12 @@ fn leave_with_base(path: &Path) -> anyhow::Result<Base> {
     let everybodys = Base::open(path)?;
     mount::private_namespace()?;
     // Before anything is mounted over its path: a boot's medium is below /run.
-    let own = Base::open(path)?;
-    Ok(match namespace::leave()? {
+    let own = everybodys.opened_again()?;
+    Ok(match (namespace::leave()?, own) {
         // Through our own copy of its mount, so that a shutdown can unmount the one everybody sees.
-        Left::Nothing => own,
+        (Left::Nothing, Some(own)) => own,
         // Elsewhere the one everybody sees is held: unmounting a base in use says that it is busy.
-        Left::TheMachine => everybodys,
+        _ => everybodys,
     })
 }
 
@@ -262,14 +302,11 @@ impl Daemon {
     /// Answer one question. A device that is to be detached comes back claimed.
     fn answer(&self, stream: &mut UnixStream) -> anyhow::Result<Option<File>> {
         let refusal = match protocol::hear(stream)? {
-            (Question::Status, _) => {
+            Question::Status => {
                 protocol::reply(stream, &Answer::Status(self.report()))?;
                 return Ok(None);
             }
-            (Question::Detach, Peer::User) => {
-                format!("detaching '{}': only root may", self.report.device)
-            }
-            (Question::Detach, Peer::Root) => match self.device.claim() {
+            Question::Detach => match self.device.claim() {
                 Ok(claimed) => return Ok(Some(claimed)),
                 Err(error) => format!("{error:#}"),
             },
@@ -306,6 +343,14 @@ impl Daemon {
                 report.failed_requests
             );
             report.warnings.push(text);
+        }
+        let used_percent = (report.cow.used_bytes * 100)
+            .checked_div(report.cow.capacity_bytes)
+            .unwrap_or_default();
+        if used_percent >= NEARLY_FULL_PERCENT {
+            report.warnings.push(format!(
+                "the cowfile is {used_percent} % full: delete files and run fstrim"
+            ));
         }
         if !report.warnings.is_empty() {
             report.health = NEEDS_ATTENTION.into();

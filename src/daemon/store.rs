@@ -18,25 +18,47 @@ const STORE: &str = "/run/store";
 
 /// How many bytes a tmpfs of `size` may hold on this machine.
 pub(super) fn tmpfs_bytes(size: TmpfsSize) -> anyhow::Result<u64> {
+    let total_bytes = memory_bytes("MemTotal:")?;
     let bytes = match size {
         TmpfsSize::Bytes(bytes) => bytes,
-        TmpfsSize::Percent(percent) => {
-            let memory =
-                std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
-            let total = memory
-                .lines()
-                .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
-            let kibibytes: u64 = total
-                .and_then(|total| total.parse().ok())
-                .context("finding MemTotal in /proc/meminfo")?;
-            kibibytes * 1024 / 100 * u64::from(percent)
-        }
+        TmpfsSize::Percent(percent) => total_bytes / 100 * u64::from(percent),
     };
+    if bytes > total_bytes {
+        bail!(
+            "sizing the cowfile: {bytes} bytes of tmpfs are more than this machine's RAM ({total_bytes} bytes)"
+        );
+    }
     const LEAST: u64 = 1 << 20;
     if bytes < LEAST {
         bail!("sizing the cowfile: {bytes} bytes of tmpfs are too few; give it 1M or more");
     }
     Ok(bytes / CHUNK_BYTES * CHUNK_BYTES)
+}
+
+/// A warning if a cowfile of `capacity_bytes` could take more RAM than is free now: the machine would
+/// be out of memory before it is full.
+pub(super) fn too_large_for_now(capacity_bytes: u64) -> Option<String> {
+    let free_bytes = memory_bytes("MemAvailable:").ok()?;
+    let mebibytes = |bytes: u64| bytes >> 20;
+    (capacity_bytes > free_bytes).then(|| {
+        format!(
+            "the cowfile may take {} MiB, but {} MiB of RAM are free: the machine can run out of memory before it is full",
+            mebibytes(capacity_bytes),
+            mebibytes(free_bytes)
+        )
+    })
+}
+
+/// A field of /proc/meminfo, in bytes.
+fn memory_bytes(field: &str) -> anyhow::Result<u64> {
+    let memory = std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
+    let value = memory
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.split_whitespace().next());
+    let kibibytes: u64 = value
+        .and_then(|value| value.parse().ok())
+        .with_context(|| format!("finding {field} in /proc/meminfo"))?;
+    Ok(kibibytes * 1024)
 }
 
 /// Slots of the cowfile, and those kept for a file system's own needs: a journal write that fails
@@ -105,5 +127,11 @@ mod tests {
             1 << 20
         );
         assert!(tmpfs_bytes(TmpfsSize::Bytes(4096)).is_err());
+        assert!(
+            tmpfs_bytes(TmpfsSize::Bytes(1 << 60)).is_err(),
+            "more than there is"
+        );
+        assert!(too_large_for_now(1 << 60).is_some());
+        assert!(too_large_for_now(1 << 20).is_none());
     }
 }

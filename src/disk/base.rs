@@ -1,12 +1,14 @@
 //! The base: opened for reading only, a regular file or a block device.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use crate::disk::uninterrupted;
@@ -19,6 +21,8 @@ pub struct Base {
     path: PathBuf,
     size_bytes: u64,
     patience: AtomicU8,
+    /// Tells other sessions that a block device's claim is held by one of us.
+    _lock: Option<Flock<File>>,
 }
 
 /// What came of trying to read without waiting.
@@ -38,16 +42,19 @@ const ASK: u8 = 1;
 const MAY_WAIT: u8 = 2;
 
 impl Base {
-    /// Open a base.
+    /// Open a base. A block device is claimed, so that nobody mounts or formats it meanwhile; several
+    /// sessions share one claim.
     ///
     /// # Errors
-    /// If it cannot be opened, is neither a regular file nor a block device, or is empty.
+    /// If it cannot be opened, is neither a regular file nor a block device, holds no disk, or is in
+    /// use by somebody who may change it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let context = || format!("opening base '{}'", path.display());
-        let file = File::open(path).with_context(context)?;
+        let mut file = File::open(path).with_context(context)?;
         let metadata = file.metadata().with_context(context)?;
+        let mut lock = None;
         let size_bytes = if metadata.file_type().is_block_device() {
-            refuse_writable_mount(metadata.rdev()).with_context(context)?;
+            (file, lock) = claim(path, metadata.rdev()).with_context(context)?;
             sys::block_device_size_bytes(&file).with_context(context)?
         } else if metadata.is_file() {
             metadata.len()
@@ -71,7 +78,21 @@ impl Base {
             path: path.to_owned(),
             size_bytes,
             patience,
+            _lock: lock,
         })
+    }
+
+    /// The same once more, through the mounts that this process sees now; `None` for a block device,
+    /// which lies on no mount.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn opened_again(&self) -> anyhow::Result<Option<Self>> {
+        let is_file = self
+            .file
+            .metadata()
+            .is_ok_and(|metadata| metadata.is_file());
+        is_file.then(|| Self::open(&self.path)).transpose()
     }
 
     /// Its size in bytes; need not be a multiple of anything.
@@ -114,8 +135,35 @@ impl Base {
     }
 }
 
-/// A base that somebody else writes would change under its session.
-fn refuse_writable_mount(device: u64) -> anyhow::Result<()> {
+/// Open a block device so that nobody else can mount it read-write, or put it below anything.
+///
+/// The first session holds the kernel's exclusive claim, and each a shared lock beside it: that is how
+/// the next one knows who has the claim.
+fn claim(path: &Path, device: u64) -> anyhow::Result<(File, Option<Flock<File>>)> {
+    let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = match open(libc::O_EXCL) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            let file = open(0)?;
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                // Another session has it claimed, and is locked.
+                Err((file, Errno::EWOULDBLOCK)) => file,
+                Ok(_) if is_mounted_read_only(device)? => open(0)?,
+                _ => bail!(
+                    "in use by somebody who may change it (mounted read-write, swap, or part of another device; `lsblk` \
+                     says where); unmount it, or remount it read-only"
+                ),
+            }
+        }
+        claimed => claimed?,
+    };
+    // Somebody else's exclusive lock (udev reads the device, say) only means that the next session
+    // cannot know about us.
+    let shared = Flock::lock(file.try_clone()?, FlockArg::LockSharedNonblock).ok();
+    Ok((file, shared))
+}
+
+/// Whether the device is mounted, and nowhere with its file system writable.
+fn is_mounted_read_only(device: u64) -> anyhow::Result<bool> {
     let number = format!(
         "{}:{}",
         nix::sys::stat::major(device),
@@ -123,28 +171,24 @@ fn refuse_writable_mount(device: u64) -> anyhow::Result<()> {
     );
     let mounts =
         std::fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
-    match writable_mount_of(&number, &mounts) {
-        Some(place) => bail!(
-            "mounted read-write at '{place}', so it would change under its session; unmount it or remount it read-only first"
-        ),
-        None => Ok(()),
-    }
+    let writable = writable_mounts_of(&number, &mounts);
+    Ok(!writable.is_empty() && writable.iter().all(|writable| !writable))
 }
 
-/// Where `mounts` (the text of /proc/self/mountinfo) has the device `number` (major:minor) mounted
-/// with its file system writable.
-fn writable_mount_of<'a>(number: &str, mounts: &'a str) -> Option<&'a str> {
-    mounts.lines().find_map(|line| {
+/// For each mount of the device `number` (major:minor) in `mounts`, the text of /proc/self/mountinfo:
+/// whether its file system is writable.
+fn writable_mounts_of(number: &str, mounts: &str) -> Vec<bool> {
+    let mount = |line: &str| {
         let (mount, file_system) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ');
-        let (found, place) = (fields.nth(2)?, fields.nth(1)?);
+        let found = mount.split(' ').nth(2)?;
         let writable = file_system
             .split(' ')
             .nth(2)?
             .split(',')
             .any(|option| option == "rw");
-        (found == number && writable).then_some(place)
-    })
+        (found == number).then_some(writable)
+    };
+    mounts.lines().filter_map(mount).collect()
 }
 
 #[cfg(test)]
@@ -173,11 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn a_device_whose_file_system_is_writable_is_found() {
+    fn a_mount_whose_file_system_is_writable_is_told_from_one_that_is_not() {
         let mounts = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n\
-                      37 35 98:1 / /ro ro - ext4 /dev/vdb ro,norecovery\n";
-        assert_eq!(writable_mount_of("98:0", mounts), Some("/mnt2"));
-        assert_eq!(writable_mount_of("98:1", mounts), None);
-        assert_eq!(writable_mount_of("98:2", mounts), None);
+                      37 35 98:1 / /ro ro - ext4 /dev/vdb ro,norecovery\n\
+                      38 35 98:0 / /mnt3 ro - ext3 /dev/root rw\n";
+        assert_eq!(
+            writable_mounts_of("98:0", mounts),
+            [true, true],
+            "a read-only view of a writable one"
+        );
+        assert_eq!(writable_mounts_of("98:1", mounts), [false]);
+        assert!(writable_mounts_of("98:2", mounts).is_empty());
     }
 }

@@ -18,8 +18,8 @@ use crate::engine::command::{Action, Buffers, Command, CommandId, Failure, Outco
 use base::{AtOnce, Base};
 use workers::{Finished, Job, Workers};
 
-/// Threads that may wait for a medium at the same time.
-const WORKERS: usize = 4;
+/// Reads that may wait for a medium at the same time.
+const READERS: usize = 4;
 
 /// A base and a tmpfs cowfile.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Disk {
     /// If the kernel gives no eventfd or threads.
     pub fn new(base: Arc<Base>, cowfile: File) -> io::Result<Self> {
         let cowfile = Arc::new(cowfile);
-        let workers = Workers::start(WORKERS, &base, &cowfile)?;
+        let workers = Workers::start(READERS, &base, &cowfile)?;
         Ok(Self {
             base,
             cowfile,
@@ -81,7 +81,7 @@ impl Disk {
                 Some(self.outcome("writing the cowfile", offset, result))
             }
             Action::PunchCow { offset, len } => {
-                // Cheap for a few pages, but a gibibyte takes long enough for others to notice.
+                // Cheap for a few pages, but many take long enough for others to notice.
                 self.workers.send(Job::Punch {
                     id: command.id,
                     offset,

@@ -50,7 +50,9 @@ pub(crate) enum Finished {
 /// The pool, as its one customer sees it. The threads end when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    jobs: Sender<(Job, Vec<u8>)>,
+    reads: Sender<(Job, Vec<u8>)>,
+    /// Done by a thread of their own, for hundreds of them must not hold up a read.
+    punches: Sender<(Job, Vec<u8>)>,
     finished: Receiver<Finished>,
     wake: Arc<EventFd>,
     /// Memory of reads that are over, for the next ones.
@@ -58,27 +60,30 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    pub(crate) fn start(count: usize, base: &Arc<Base>, cowfile: &Arc<File>) -> io::Result<Self> {
+    pub(crate) fn start(readers: usize, base: &Arc<Base>, cowfile: &Arc<File>) -> io::Result<Self> {
         let wake = Arc::new(EventFd::from_value_and_flags(
             0,
             EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
         )?);
-        let (jobs, queue) = channel();
         let (report, finished) = channel();
-        let queue = Arc::new(Mutex::new(queue));
-        for number in 0..count {
-            let (base, cowfile, wake) = (Arc::clone(base), Arc::clone(cowfile), Arc::clone(&wake));
-            let (queue, report) = (Arc::clone(&queue), report.clone());
-            std::thread::Builder::new()
-                .name(format!("cowroot-io{number}"))
-                .spawn(move || {
-                    work(&queue, &base, &cowfile, |result| {
-                        report.send(result).is_ok() && wake.write(1).is_ok()
-                    })
-                })?;
-        }
+        let pool = |name: &str, count: usize| {
+            let (jobs, queue) = channel();
+            let queue = Arc::new(Mutex::new(queue));
+            for number in 0..count {
+                let (base, cowfile, wake) =
+                    (Arc::clone(base), Arc::clone(cowfile), Arc::clone(&wake));
+                let (queue, report) = (Arc::clone(&queue), report.clone());
+                let tell = move |result| report.send(result).is_ok() && wake.write(1).is_ok();
+                std::thread::Builder::new()
+                    .name(format!("cowroot-{name}{number}"))
+                    .spawn(move || work(&queue, &base, &cowfile, tell))?;
+            }
+            Ok::<_, io::Error>(jobs)
+        };
+        let (reads, punches) = (pool("read", readers)?, pool("punch", 1)?);
         Ok(Self {
-            jobs,
+            reads,
+            punches,
             finished,
             wake,
             spare: Vec::new(),
@@ -90,12 +95,11 @@ impl Workers {
     }
 
     pub(crate) fn send(&mut self, job: Job) {
-        let memory = match job {
-            Job::Read { .. } => self.spare.pop().unwrap_or_default(),
-            Job::Punch { .. } => Vec::new(),
+        // The workers hold the other ends as long as this pool lives.
+        let _ = match job {
+            Job::Read { .. } => self.reads.send((job, self.spare.pop().unwrap_or_default())),
+            Job::Punch { .. } => self.punches.send((job, Vec::new())),
         };
-        // The workers hold the other end as long as this pool lives.
-        let _ = self.jobs.send((job, memory));
     }
 
     /// The next answer, if there is one. Call it until there is none, or the wake is lost.

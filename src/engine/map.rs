@@ -304,7 +304,7 @@ impl<W: Deref<Target = [AtomicU32]>> Map<W> {
 
     /// Index of the word for `chunk` in the node that `entry` names, `level` levels above the leaves.
     fn entry_index(&self, entry: u32, level: u32, chunk: u64) -> usize {
-        let within = usize::try_from(chunk / FANOUT.pow(level) % FANOUT).unwrap_or_default();
+        let within = (chunk / FANOUT.pow(level) % FANOUT) as usize;
         self.node_words(entry).start + within
     }
 

@@ -11,6 +11,9 @@ use std::sync::atomic::AtomicU32;
 use crate::engine::map::{Damage, MAX_SLOT, Map, Place};
 use crate::engine::units::{ChunkIndex, Slot};
 
+/// Slots punched at once: 4 MiB.
+const LONGEST_PUNCH: u32 = 1024;
+
 /// How many slots the cowfile may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -211,13 +214,14 @@ impl<W: Deref<Target = [AtomicU32]>> Volatile<W> {
         }
     }
 
-    /// The runs of slots to punch out of the file now, each to be reported to `punched`.
+    /// The runs of slots to punch out of the file now, each to be reported to `punched`. None is so
+    /// long that a write to the file would notice that it has to wait for it.
     pub fn take_punches(&mut self) -> Vec<Range<u32>> {
         let mut runs: Vec<Range<u32>> = Vec::new();
         for slot in std::mem::take(&mut self.given_up) {
             self.punching += 1;
             match runs.last_mut() {
-                Some(run) if run.end == slot => run.end += 1,
+                Some(run) if run.end == slot && run.end - run.start < LONGEST_PUNCH => run.end += 1,
                 _ => runs.push(slot..slot + 1),
             }
         }

@@ -135,9 +135,14 @@ pub fn filesystem(
 /// rest for the file system's driver.
 #[must_use]
 pub fn split_options(options: &str) -> (MountFlags, String) {
-    const FLAGS: [(&str, MountFlags); 13] = [
+    const FLAGS: [(&str, MountFlags); 18] = [
         ("defaults", MountFlags::empty()),
         ("rw", MountFlags::empty()),
+        ("suid", MountFlags::empty()),
+        ("dev", MountFlags::empty()),
+        ("exec", MountFlags::empty()),
+        ("atime", MountFlags::empty()),
+        ("async", MountFlags::empty()),
         ("ro", MountFlags::RDONLY),
         ("nosuid", MountFlags::NOSUID),
         ("nodev", MountFlags::NODEV),

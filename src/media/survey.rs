@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 use super::partition::{self, PartitionNames};
 use super::probe::{Content, probe};
@@ -69,11 +70,15 @@ impl std::fmt::Display for Seen {
     }
 }
 
+/// How long a device that could not be read is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Reads every block device once, and again when its medium may have changed.
 #[derive(Debug)]
 pub struct Survey {
     class: PathBuf,
-    seen: BTreeMap<String, (u64, Seen)>,
+    /// Each with the version of its medium, and when it was read.
+    seen: BTreeMap<String, (u64, Instant, Seen)>,
     pending: BTreeSet<String>,
     results: Receiver<(u64, Seen)>,
     report: Sender<(u64, Seen)>,
@@ -113,7 +118,8 @@ impl Survey {
         let _ = std::io::copy(&mut &self.woken, &mut std::io::sink());
         for (version, seen) in self.results.try_iter() {
             self.pending.remove(&seen.name);
-            self.seen.insert(seen.name.clone(), (version, seen));
+            self.seen
+                .insert(seen.name.clone(), (version, Instant::now(), seen));
         }
         let present = present(&self.class);
         self.seen.retain(|name, _| present.contains(name));
@@ -126,7 +132,7 @@ impl Survey {
 
     /// What has been read so far, in the order of the names.
     pub fn seen(&self) -> impl Iterator<Item = &Seen> {
-        self.seen.values().map(|(_, seen)| seen)
+        self.seen.values().map(|(_, _, seen)| seen)
     }
 
     /// The devices that have never answered yet.
@@ -135,10 +141,12 @@ impl Survey {
         self.pending.iter().filter(never).map(String::as_str)
     }
 
-    /// A device without a medium is read again each time: nobody else may be polling it.
+    /// A device without a medium, or one that cannot be read, is read again and again, for nobody else
+    /// may be polling it; but not without a pause.
     fn is_stale(&self, name: &str) -> bool {
-        self.seen.get(name).is_none_or(|(version, seen)| {
-            seen.trouble.is_some() || *version != medium_version(&self.class.join(name))
+        self.seen.get(name).is_none_or(|(version, read_at, seen)| {
+            (seen.trouble.is_some() && read_at.elapsed() >= RETRY)
+                || *version != medium_version(&self.class.join(name))
         })
     }
 

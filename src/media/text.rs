@@ -49,8 +49,7 @@ impl ReadAt for Vec<u8> {
 #[must_use]
 pub fn name(field: &[u8]) -> Option<String> {
     let name = field.split(|&byte| byte == 0).next()?;
-    let name = String::from_utf8_lossy(name).trim_end().to_owned();
-    (!name.is_empty()).then_some(name)
+    printable(&String::from_utf8_lossy(name))
 }
 
 /// A name in a fixed field of UTF-16, little-endian.
@@ -59,7 +58,12 @@ pub fn name_utf16(field: &[u8]) -> Option<String> {
     let (pairs, _) = field.as_chunks::<2>();
     let units = pairs.iter().map(|pair| u16::from_le_bytes(*pair));
     let units: Vec<u16> = units.take_while(|&unit| unit != 0).collect();
-    let name = String::from_utf16_lossy(&units).trim_end().to_owned();
+    printable(&String::from_utf16_lossy(&units))
+}
+
+/// Without what would drive a terminal or forge a line of a log; `None` if nothing is left.
+fn printable(name: &str) -> Option<String> {
+    let name = name.trim_end().replace(char::is_control, "?");
     (!name.is_empty()).then_some(name)
 }
 

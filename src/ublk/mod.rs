@@ -2,16 +2,18 @@
 //!
 //! What libublk 0.4.8 does that this room guards against (each was measured):
 //! - A start that fails would hang the process in a synchronous delete: `DEL_DEV_ASYNC` always, the
-//!   starter deletes what is left (`delete_leftovers`), and a watchdog bounds the start (`daemon`).
+//!   starter deletes what is left (`devices`), and a watchdog bounds the start (`daemon`).
 //! - ADD_DEV masks flags it does not know without a word, and queues then fail: granted flags are
 //!   compared with those asked for.
 //! - `run_target` joins threads, deletes the device when one ends and writes a JSON file to /run:
 //!   not used. `start_dev` alone writes nothing.
 //! - Its loop ends on any error of io_uring_enter, EINTR included: the loop is ours (`queue`).
 //! - ADD_DEV of a number that is in use fails, and dropping the failed control then deletes *that*
-//!   device, mounted or not: only one process at a time adds, and only a number that is free.
+//!   device, mounted or not: only one cowroot at a time adds, and only a number that is free. (Another
+//!   ublk tool that takes the very number in between could still lose its device.)
 //! - STOP_DEV takes a mounted device away: `Device::claim` comes first.
 
+pub mod devices;
 mod fullness;
 pub mod queue;
 
@@ -23,6 +25,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use devices::{delete_dead, device_ids};
 use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
 use libublk::io::UblkDev;
 use libublk::{UblkError, UblkFlags, sys};
@@ -42,8 +45,10 @@ const TURN_PAUSE: Duration = Duration::from_millis(50);
 
 /// The driver's node; there as soon as the driver is.
 pub const CONTROL: &str = "/dev/ublk-control";
-/// What a driver must offer: every one since Linux 6.4 does.
+/// What a driver must offer.
 const NEEDED: u64 = sys::UBLK_F_CMD_IOCTL_ENCODE as u64;
+/// DEL_DEV_ASYNC came with it, and without that a device cannot be deleted safely; no feature bit tells.
+const OLDEST_KERNEL: (u32, u32) = (6, 9);
 
 /// What kind of device to make.
 #[derive(Debug, Clone)]
@@ -107,15 +112,28 @@ pub fn check_kernel() -> anyhow::Result<()> {
         }
         _ => {}
     }
+    let kernel = nix::sys::utsname::uname().context("asking for the kernel's release")?;
+    let release = kernel.release().to_string_lossy();
+    if release_number(&release).is_some_and(|found| found < OLDEST_KERNEL) {
+        bail!(
+            "checking the kernel: {release} is too old to serve a device; Linux 6.9 or newer is needed"
+        );
+    }
     match UblkCtrl::get_features() {
         Some(features) if features & NEEDED == NEEDED => Ok(()),
         Some(features) => bail!(
-            "asking ublk_drv for its features: {features:#x} is too few; Linux 6.4 or newer is needed"
+            "asking ublk_drv for its features: {features:#x} is too few; Linux 6.9 or newer is needed"
         ),
         None => bail!(
-            "asking ublk_drv for its features: no answer; Linux 6.4 or newer and io_uring are needed"
+            "asking ublk_drv for its features: no answer; Linux 6.9 or newer and io_uring are needed"
         ),
     }
+}
+
+/// Major and minor number of a kernel release like `6.12.107+deb13-amd64`.
+fn release_number(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Make the device and start serving it: `serve` runs in the queue's thread until the device stops.
@@ -176,7 +194,10 @@ where
 
 fn add_device(spec: &Spec) -> anyhow::Result<UblkCtrl> {
     let _turn = take_turn()?;
-    if let Some(id) = spec.id.filter(|id| device_ids().contains(id)) {
+    if let Some(id) = spec
+        .id
+        .filter(|&id| device_ids().contains(&id) && !delete_dead(id))
+    {
         bail!("making /dev/ublkb{id}: that number is in use; leave --id out for a free one");
     }
     let id = spec
@@ -259,12 +280,6 @@ impl Device {
         Ok(())
     }
 
-    /// Whether the queue's thread has ended, which it should not before `stop`.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.queue.is_finished()
-    }
-
     /// Claim the device, so that nobody can mount it any more.
     ///
     /// # Errors
@@ -305,48 +320,6 @@ impl Device {
             .map_err(|error| explain(&error).context(format!("deleting /dev/ublkc{id}")))?;
         served
     }
-}
-
-/// Delete the devices that a process made and left behind when it ended. Returns how many.
-pub fn delete_leftovers(pid: u32) -> usize {
-    let mut deleted = 0;
-    // Only what has no block device can be a leftover; libublk grumbles on stderr for each one asked.
-    let halfway = |id: &u32| !Path::new(&format!("/sys/block/ublkb{id}")).exists();
-    for id in device_ids().into_iter().filter(halfway) {
-        let Ok(id) = i32::try_from(id) else { continue };
-        let Ok(ctrl) = UblkCtrl::new_simple(id) else {
-            continue;
-        };
-        let dead = u32::from(ctrl.dev_info().state) != sys::UBLK_S_DEV_LIVE;
-        if dead
-            && u32::try_from(ctrl.dev_info().ublksrv_pid) == Ok(pid)
-            && ctrl.del_dev_async().is_ok()
-        {
-            deleted += 1;
-        }
-    }
-    deleted
-}
-
-/// The numbers of all ublk devices of this machine, whoever serves them, in ascending order.
-#[must_use]
-pub fn device_ids() -> Vec<u32> {
-    let entries = std::fs::read_dir("/sys/class/ublk-char")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let mut ids: Vec<u32> = entries
-        .filter_map(|entry| {
-            entry
-                .file_name()
-                .to_str()?
-                .strip_prefix("ublkc")?
-                .parse()
-                .ok()
-        })
-        .collect();
-    ids.sort_unstable();
-    ids
 }
 
 /// libublk's errors with the cause that their text leaves out.
@@ -393,5 +366,17 @@ mod tests {
         assert_eq!(device_size_bytes(1000, Some(1 << 20)).unwrap(), 1 << 20);
         assert!(device_size_bytes(1000, Some(512)).is_err());
         assert!(device_size_bytes(1000, Some(1025)).is_err());
+    }
+
+    #[test]
+    fn a_kernel_says_how_old_it_is() {
+        for (release, number) in [
+            ("6.12.107+deb13-amd64", Some((6, 12))),
+            ("6.8.0-64-generic", Some((6, 8))),
+            ("7.2-rc1", Some((7, 2))),
+            ("next", None),
+        ] {
+            assert_eq!(release_number(release), number, "{release}");
+        }
     }
 }

@@ -110,6 +110,7 @@ pub fn serve(
         memory,
         counters,
         fullness: Fullness::default(),
+        stopping: false,
     };
     server.listen_to_workers()?;
     server.run()
@@ -122,6 +123,7 @@ struct Server<'a> {
     memory: Memory,
     counters: &'a Counters,
     fullness: Fullness,
+    stopping: bool,
 }
 
 impl Server<'_> {
@@ -144,6 +146,9 @@ impl Server<'_> {
                     self.collect_from_workers(&mut out)?;
                 } else if u32::try_from(result) == Ok(sys::UBLK_IO_RES_OK) {
                     self.accept(UblkIOCtx::user_data_to_tag(mark), &mut out)?;
+                } else {
+                    // The device is being stopped. A poll submitted now would be waited for.
+                    self.stopping = true;
                 }
             }
             self.pump(out)?;
@@ -165,6 +170,9 @@ impl Server<'_> {
     fn collect_from_workers(&mut self, out: &mut Outbox) -> anyhow::Result<()> {
         for (id, outcome) in self.disk.finished(&mut self.memory) {
             self.stack.complete(id, outcome, &mut self.memory, out);
+        }
+        if self.stopping {
+            return Ok(());
         }
         self.listen_to_workers()
     }

@@ -269,7 +269,7 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
                 Source::Slots(first) => {
                     let offset = first.offset_bytes() + run.extent.offset % CHUNK_BYTES;
                     let count = run.extent.chunks().end - run.extent.chunks().start;
-                    let slots = first.0..first.0 + u32::try_from(count).unwrap_or_default();
+                    let slots = first.0..first.0 + slot_count(count);
                     self.store.pin(slots.clone());
                     self.command(
                         request.id,
@@ -371,11 +371,22 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
     }
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "a request has fewer chunks than a cowfile has slots"
+)]
+fn slot_count(chunks: u64) -> u32 {
+    u32::try_from(chunks).expect("the chunks of a request")
+}
+
 fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
     one.start < other.end && other.start < one.end
 }
 
-/// Lengths within a buffer fit an address; anything else would not have come this far.
+#[expect(
+    clippy::expect_used,
+    reason = "a length within a buffer fits an address, or nothing here is true"
+)]
 fn to_usize(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or_default()
+    usize::try_from(bytes).expect("a length within a buffer")
 }

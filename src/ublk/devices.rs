@@ -1,0 +1,85 @@
+//! The ublk devices of this machine, and what becomes of those whose server has ended.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use libublk::ctrl::UblkCtrl;
+use libublk::sys;
+
+/// The kernel stops a device within two seconds of its server's end, or something else is wrong.
+const LEFTOVER_TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Delete the devices that a process made and left behind when it ended. The kernel takes a moment to
+/// notice its end, so this looks for a while where there is something to delete.
+pub fn delete_leftovers(pid: u32) {
+    for _ in 0..LEFTOVER_TRIES {
+        let mine = |id: &u32| {
+            control(*id).is_some_and(|ctrl| u32::try_from(ctrl.dev_info().ublksrv_pid) == Ok(pid))
+        };
+        let left: Vec<u32> = device_ids().into_iter().filter(mine).collect();
+        if left.into_iter().all(delete_dead) {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Delete a device that nobody serves any more, for its process has ended. Whether it was one.
+pub fn delete_dead(id: u32) -> bool {
+    let Some(ctrl) = control(id) else {
+        return false;
+    };
+    let info = ctrl.dev_info();
+    let is_served = Path::new("/proc")
+        .join(info.ublksrv_pid.to_string())
+        .exists();
+    // A quiesced device waits for somebody who recovers it.
+    let is_dead = u32::from(info.state) == sys::UBLK_S_DEV_DEAD;
+    is_dead && !is_served && ctrl.del_dev_async().is_ok() && is_gone(id)
+}
+
+/// Whether a device that is being deleted goes away soon.
+fn is_gone(id: u32) -> bool {
+    (0..LEFTOVER_TRIES).any(|_| {
+        let gone = !device_ids().contains(&id);
+        if !gone {
+            std::thread::sleep(PAUSE);
+        }
+        gone
+    })
+}
+
+/// The control side of a device that another process made. libublk grumbles on standard error that it
+/// knows no more of it than the kernel does; nobody needs to hear that.
+fn control(id: u32) -> Option<UblkCtrl> {
+    let id = i32::try_from(id).ok()?;
+    let stderr = nix::unistd::dup(std::io::stderr()).ok()?;
+    let null = File::options().write(true).open("/dev/null").ok()?;
+    nix::unistd::dup2_stderr(&null).ok()?;
+    let ctrl = UblkCtrl::new_simple(id).ok();
+    let _ = nix::unistd::dup2_stderr(&stderr);
+    ctrl
+}
+
+/// The numbers of all ublk devices of this machine, whoever serves them, in ascending order.
+#[must_use]
+pub fn device_ids() -> Vec<u32> {
+    let entries = std::fs::read_dir("/sys/class/ublk-char")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut ids: Vec<u32> = entries
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("ublkc")?
+                .parse()
+                .ok()
+        })
+        .collect();
+    ids.sort_unstable();
+    ids
+}
