@@ -59,6 +59,28 @@ struct LoopConfig {
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 
+/// Runs before `main`, even before Rust's runtime: as PID 1 of an initramfs, make sure of /dev/null.
+///
+/// Where the kernel has no console it starts PID 1 with descriptors 0 to 2 closed. The runtime then
+/// opens /dev/null in their place and aborts if there is none, and a bare initramfs has none yet.
+extern "C" fn before_main() {
+    // SAFETY: plain system calls on constant strings; nothing of Rust's runtime is used.
+    unsafe {
+        if libc::getpid() == 1 {
+            libc::mkdir(c"/dev".as_ptr(), 0o755);
+            libc::mknod(
+                c"/dev/null".as_ptr(),
+                libc::S_IFCHR | 0o666,
+                libc::makedev(1, 3),
+            );
+        }
+    }
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = before_main;
+
 /// Size in bytes of the block device behind `device` (BLKGETSIZE64).
 pub fn block_device_size_bytes(device: &File) -> io::Result<u64> {
     let mut size_bytes = 0u64;

@@ -49,7 +49,7 @@ impl Accel {
     pub(crate) fn args(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Self::Tcg => ["-accel", "tcg", "-cpu", "qemu64"],
+            Self::Tcg => ["-accel", "tcg", "-cpu", "max"],
         }
     }
 }
