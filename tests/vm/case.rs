@@ -134,7 +134,12 @@ impl Case {
     /// The whole kernel command line.
     pub(crate) fn command_line(&self) -> String {
         // panic: a dead init ends the VM. ignore_loglevel is not set: what a user sees is what is tested.
-        let mut line = format!("console=ttyS0 panic=1 {}", self.words);
+        let console = if self.words.contains("console=") {
+            ""
+        } else {
+            "console=ttyS0 "
+        };
+        let mut line = format!("{console}panic=1 {}", self.words);
         if !self.guest.is_empty() {
             line.push_str(&format!(" cowtest={}", self.guest));
         }

@@ -46,6 +46,8 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare disk ro").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img ro").guest("ro"),
         Case::bare("bare disk rootflags").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img rootfstype=ext4 rootflags=noatime,commit=7").guest("rootflags"),
         Case::bare("bare disk other-init").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img init=/sbin/other-init").guest("other-init"),
+        // A console that is not there: PID 1 starts with its first descriptors closed.
+        Case::bare("bare disk no-console").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img console=ttyS9").guest("root"),
         Case::bare("bare disk cow-size").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:48M").guest("cow-size"),
         Case::bare("bare none unknown-words").words("cowroot=LABEL=LIVE:/x cowroot.nonsense=1").fails_with("cowroot.nonsense").quiet_s(8),
         Case::bare("bare none later-words").words("cowroot=LABEL=LIVE:/x cowroot.toram").fails_with("cowroot.toram").quiet_s(8),
