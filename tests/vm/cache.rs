@@ -3,7 +3,8 @@
 //! An artifact's name ends in a hash of everything it was made from, so a changed input gives another
 //! name and nothing has to be invalidated. It is made under a `.part` name and renamed when complete:
 //! what has its final name is whole, whatever was interrupted. Several checkouts share one cache;
-//! artifacts nobody made or used for a week go away.
+//! an artifact that no run asked for in a while goes away: what took a download after a week, what our
+//! own machine makes in seconds, anew for every edit of the binary, after hours.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -14,7 +15,13 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 
 /// How long an artifact that no run asks for stays.
-const UNUSED: Duration = Duration::from_hours(7 * 24);
+const UNUSED: Duration = Duration::from_hours(3);
+
+/// The same, for what has to be downloaded again.
+const UNUSED_DOWNLOAD: Duration = Duration::from_hours(7 * 24);
+
+/// How the names of downloaded artifacts begin.
+const DOWNLOADS: [&str; 2] = ["kernel-", "debian-tar-"];
 
 /// The folder of artifacts.
 #[derive(Debug)]
@@ -121,12 +128,13 @@ impl Cache {
     /// Removes what no run asked for in a while, half-made artifacts included.
     fn sweep(&self) -> Result<()> {
         for path in sorted(&self.root)? {
-            let is_artifact = path
-                .file_name()
-                .is_some_and(|n| n.to_string_lossy().contains('-'));
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let downloaded = DOWNLOADS.iter().any(|kind| name.starts_with(kind));
+            let keep = if downloaded { UNUSED_DOWNLOAD } else { UNUSED };
             let used = fs::symlink_metadata(&path).and_then(|m| m.modified());
             let age = used.map(|t| SystemTime::now().duration_since(t).unwrap_or_default());
-            if is_artifact && age.is_ok_and(|a| a > UNUSED) {
+            // Without a dash it is a state, not an artifact.
+            if name.contains('-') && age.is_ok_and(|a| a > keep) {
                 remove(&path)?;
             }
         }
