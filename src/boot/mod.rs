@@ -14,14 +14,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::sys::statvfs::statvfs;
 use sys_mount::MountFlags;
 
 use self::cmdline::{Plan, RootWords};
 use self::modules::Modules;
 use self::reach::Reached;
-use crate::daemon;
+use crate::daemon::protocol::{self, Answer, Question};
+use crate::daemon::{self, Attached};
 use crate::kmsg;
-use crate::media::mount;
+use crate::media::{mount, text};
 use crate::ublk;
 
 /// Where the root is mounted before it becomes `/`.
@@ -92,6 +94,7 @@ fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
     mount_root(&device, &kind, &plan.root, &mut modules)?;
 
     let sysroot = Path::new(SYSROOT);
+    warn_of_promises(sysroot, &attached);
     let init = switch::find_init(sysroot, plan.root.init.as_deref())?;
     switch::prepare(sysroot)?;
     warn_without_modules(sysroot);
@@ -201,6 +204,30 @@ fn mount_as(device: &Path, kind: &str, words: &RootWords) -> anyhow::Result<()> 
     })?;
     log::info!("root '{}' mounted: {kind}, {access}", device.display());
     Ok(())
+}
+
+/// The root counts the free blocks of its base; what the cowfile can take is another matter.
+fn warn_of_promises(sysroot: &Path, attached: &Attached) {
+    let answer = protocol::ask(attached.id, &Question::Status);
+    let (Ok(Some(Answer::Status(report))), Ok(root)) = (answer, statvfs(sysroot)) else {
+        return;
+    };
+    #[allow(
+        clippy::useless_conversion,
+        reason = "both are narrower on other targets"
+    )]
+    let promised = u64::from(root.blocks_available()).saturating_mul(root.fragment_size().into());
+    let room = report
+        .cow
+        .capacity_bytes
+        .saturating_sub(report.cow.used_bytes);
+    if promised > room && !report.read_only {
+        log::warn!(
+            "df will show {} free, but the cowfile takes {} at most: after that, writes fail with 'no space left'",
+            text::size(promised),
+            text::size(room)
+        );
+    }
 }
 
 /// A root made for another kernel boots, and then lacks half its drivers.

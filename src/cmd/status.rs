@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 
 use crate::cli::Status;
 use crate::daemon::protocol::{Answer, Question, Report, ask};
+use crate::media::text;
 use crate::ublk::devices::device_ids;
 
 /// What `--json` prints.
@@ -43,7 +44,7 @@ pub fn run(status: &Status) -> anyhow::Result<()> {
     } else if devices.is_empty() {
         println!("cowroot serves no device");
     } else {
-        let texts: Vec<String> = devices.iter().map(text).collect();
+        let texts: Vec<String> = devices.iter().map(describe).collect();
         print!("{}", texts.join("\n"));
     }
     if !silent.is_empty() {
@@ -53,7 +54,7 @@ pub fn run(status: &Status) -> anyhow::Result<()> {
 }
 
 /// A device for people.
-fn text(report: &Report) -> String {
+fn describe(report: &Report) -> String {
     let cow = &report.cow;
     let share = (cow.used_bytes * 100)
         .checked_div(cow.capacity_bytes)
@@ -69,16 +70,19 @@ fn text(report: &Report) -> String {
     };
     line(
         "base",
-        format!("{} ({})", report.base, human(report.base_bytes)),
+        format!("{} ({})", report.base, text::size(report.base_bytes)),
     );
-    line("device", format!("{}, {access}", human(report.size_bytes)));
+    line(
+        "device",
+        format!("{}, {access}", text::size(report.size_bytes)),
+    );
     line(
         "cowfile",
         format!(
             "{}: {} of {} used ({share} %); gone at power-off",
             cow.store,
-            human(cow.used_bytes),
-            human(cow.capacity_bytes)
+            text::size(cow.used_bytes),
+            text::size(cow.capacity_bytes)
         ),
     );
     line(
@@ -92,42 +96,4 @@ fn text(report: &Report) -> String {
         line("warning", warning.clone());
     }
     format!("{}\n{lines}", report.device)
-}
-
-/// Bytes as people read them.
-fn human(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut tenths = bytes * 10 / 1024;
-    let mut unit = 0;
-    while tenths >= 10 * 1024 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
-        unit += 1;
-    }
-    format!(
-        "{}.{} {}",
-        tenths / 10,
-        tenths % 10,
-        UNITS.get(unit).unwrap_or(&"KiB")
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_shown_in_the_largest_unit_that_fits() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1536, "1.5 KiB"),
-            (64 << 20, "64.0 MiB"),
-            (3 << 40, "3.0 TiB"),
-        ] {
-            assert_eq!(human(bytes), text);
-        }
-    }
 }
