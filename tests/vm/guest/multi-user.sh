@@ -20,3 +20,16 @@ after=$(number used_bytes)
 check writes-take-ram [ "$full" -gt $((before + 60000000)) ]
 check discard-returns-ram [ "$after" -lt $((before + 8000000)) ]
 check daemon-is-spared grep -aq '^@' /proc/[0-9]*/cmdline
+# The tool on a running system: a second device, with its base on another file system.
+mkdir /mnt/base /mnt/device
+mount -t tmpfs base /mnt/base
+truncate -s 32M /mnt/base/disk
+mke2fs -q /mnt/base/disk
+device=$(cowroot attach --base /mnt/base/disk --cow tmpfs:8M)
+check attached mount "$device" /mnt/device
+check attached-writes write_and_read_back /mnt/device
+refused base-is-held busy umount /mnt/base
+refused mounted-is-not-detached 'in use' cowroot detach "$device"
+check unmounted umount /mnt/device
+check detached cowroot detach "$device"
+check base-is-let-go umount /mnt/base
