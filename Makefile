@@ -8,12 +8,15 @@ SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:
-.PHONY: help deps build demo test lint unit vm vm-list clean
+.PHONY: help mirror deps build demo test lint unit vm vm-list clean
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 	@echo 'CASE=part picks VM cases. DEBIAN_MIRROR=http://... where apt knows no Debian mirror.'
 	@echo 'COWROOT_CACHE=dir and COWROOT_ACCEL=kvm|tcg: see tests/vm/README.md.'
+
+mirror:
+	@DEBIAN_MIRROR='$(DEBIAN_MIRROR)' sh tools/deps.sh check-mirror
 
 deps: ## install what building and testing need and is not there
 	@sh tools/deps.sh
@@ -27,10 +30,10 @@ build: ## the static binary that is shipped
 		echo '$(BINARY) needs a dynamic loader: not a static binary' >&2; exit 1; fi
 	@echo "$(BINARY): static, $$(stat -c %s $(BINARY)) bytes"
 
-demo: deps build ## boot a live Debian from an ISO, in this terminal
+demo: mirror deps build ## boot a live Debian from an ISO, in this terminal
 	$(BED) demo
 
-test: ## all that CI runs: lint, unit and vm
+test: mirror ## all that CI runs: lint, unit and vm
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
@@ -49,6 +52,7 @@ vm: build ## boot the VM cases, or those that CASE= picks
 	$(BED) run '$(CASE)'
 
 vm-list: ## name the VM cases
+	@sh tools/deps.sh check-build
 	@$(BED) list
 
 clean: ## remove what was built; the cache of packages and roots stays

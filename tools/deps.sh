@@ -1,7 +1,9 @@
 #!/bin/sh
 # Install what building and testing need and this machine lacks, saying what. The package names are
 # those of Debian 12, Debian 13 and Ubuntu 24.04; on other systems it says by name what is missing.
-#   deps.sh         all of it      deps.sh check-build    only say what the build lacks
+#   deps.sh                all of it
+#   deps.sh check-build    only say what the build lacks
+#   deps.sh check-mirror   only say whether a Debian mirror must be named
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -12,6 +14,16 @@ bed="qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap xorriso:xorriso mk
 	mcopy:mtools mkfs.erofs:erofs-utils zstd:zstd unxz:xz-utils shellcheck:shellcheck shfmt:shfmt
 	dpkg-deb:dpkg"
 missing=
+
+# The test bed finds the mirror by itself; this says early, before anything is built, that it will not.
+if [ "${1:-}" = check-mirror ]; then
+	[ -n "${DEBIAN_MIRROR:-}" ] && exit 0
+	grep -qx 'ID="\?debian"\?' /etc/os-release && exit 0
+	# shellcheck disable=SC2016 # apt's own words, not the shell's
+	apt-get indextargets --format '$(ORIGIN)' 2>/dev/null | grep -qx Debian && exit 0
+	echo "this machine's apt knows no Debian mirror; name one, e.g. make demo DEBIAN_MIRROR=http://<a Debian mirror>/debian" >&2
+	exit 1
+fi
 
 need() { case " $missing " in *" $1 "*) ;; *) missing="$missing $1" ;; esac }
 have() { command -v "$1" >/dev/null 2>&1; }
