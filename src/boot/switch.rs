@@ -11,9 +11,9 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 
 use crate::media::mount;
+use crate::media::namespace::is_ram;
 
 /// What moves from the initramfs into the root.
 const MOVED: [&str; 4] = ["dev", "proc", "sys", "run"];
@@ -106,22 +106,15 @@ fn execute(init: &Path, args: &[OsString]) -> anyhow::Result<Infallible> {
 /// entered. The directories at the top stay: the daemon's mounts lie on them, in its own namespace,
 /// and the kernel would unmount those.
 fn free_initramfs() {
-    let is_ram = statfs("/").is_ok_and(|found| {
-        found.filesystem_type() == TMPFS_MAGIC || found.filesystem_type() == RAMFS_MAGIC
-    });
     let Ok(top) = fs::symlink_metadata("/") else {
         return;
     };
-    if is_ram {
+    if is_ram(Path::new("/")) {
         delete_below(Path::new("/"), top.dev(), 0);
     } else {
         log::debug!("'/' is no RAM file system: nothing to free");
     }
 }
-
-/// Of <linux/magic.h>.
-/// Its type has other widths and signs elsewhere.
-const RAMFS_MAGIC: FsType = FsType(0x8584_58f6_u32 as _);
 
 fn delete_below(folder: &Path, device: u64, depth: u32) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

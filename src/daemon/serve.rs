@@ -229,7 +229,7 @@ fn leave_with_base(path: &Path) -> anyhow::Result<Base> {
     let own = everybodys.opened_again()?;
     Ok(match (namespace::leave()?, own) {
         // Through our own copy of its mount, so that a shutdown can unmount the one everybody sees.
-        (Left::Nothing, Some(own)) => own,
+        (Left::Initramfs, Some(own)) => own,
         // Elsewhere the one everybody sees is held: unmounting a base in use says that it is busy.
         _ => everybodys,
     })

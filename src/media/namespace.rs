@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 
 use crate::media::mount;
 
@@ -14,10 +15,10 @@ const KEPT: [&str; 3] = ["dev", "proc", "sys"];
 /// What was left behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
-    /// Everything: paths from before mean nothing any more.
+    /// A running system, whose user wants to know that a medium is in use.
     TheMachine,
-    /// Nothing, for this is an initramfs: paths still hold, in the process's own copy of its mounts.
-    Nothing,
+    /// An initramfs: whoever ends the machine unmounts the medium long before this process ends.
+    Initramfs,
 }
 
 /// Leave the mounts of the machine for a small root that shows only /dev, /proc, /sys and an empty
@@ -26,11 +27,16 @@ pub enum Left {
 /// Otherwise every file system mounted now would stay in use until this process ends, and a daemon
 /// that serves a root disk would wait for itself at the end (measured: a ublk server that
 /// shares a namespace with its device's users can dead-lock on exit). The root file system of an
-/// initramfs cannot be left (pivot_root refuses it); there only /run is covered.
+/// initramfs can be left since Linux 7; before, pivot_root refuses it, and only /run is covered.
 ///
 /// # Errors
 /// The kernel's refusal of the namespace or a mount.
 pub fn leave() -> anyhow::Result<Left> {
+    let left = if is_ram(Path::new("/")) {
+        Left::Initramfs
+    } else {
+        Left::TheMachine
+    };
     let root = ["/run", "/tmp", "/mnt"]
         .map(Path::new)
         .into_iter()
@@ -51,13 +57,25 @@ pub fn leave() -> anyhow::Result<Left> {
         Ok(()) => {
             std::env::set_current_dir("/").context("entering its own root")?;
             mount::unmount_lazily(Path::new("/old")).context("leaving the machine's mounts")?;
-            Ok(Left::TheMachine)
+            Ok(left)
         }
         // An initramfs: its few mounts stay, under a root that the switch will empty.
         Err(nix::errno::Errno::EINVAL) => {
             std::env::set_current_dir("/").context("entering the root")?;
-            Ok(Left::Nothing)
+            Ok(Left::Initramfs)
         }
         Err(error) => Err(error).context("leaving the machine's root"),
     }
 }
+
+/// Whether `path` is on a file system in RAM, as an initramfs is.
+#[must_use]
+pub fn is_ram(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| {
+        found.filesystem_type() == TMPFS_MAGIC || found.filesystem_type() == RAMFS_MAGIC
+    })
+}
+
+/// Of <linux/magic.h>.
+/// Its type has other widths and signs elsewhere.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6_u32 as _);

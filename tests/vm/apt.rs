@@ -17,34 +17,39 @@ use crate::command::{command, output, step};
 /// The release the guests run.
 pub(crate) const SUITE: &str = "trixie";
 
+/// The release whose kernel is the newest; it moves.
+pub(crate) const NEWEST: &str = "sid";
+
 /// What signs that release; from the package debian-archive-keyring.
 pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Package lists older than this are fetched again.
 const STALE: Duration = Duration::from_hours(7 * 24);
 
-/// apt, looking at our suite and our folders only.
+/// apt, looking at one suite and our folders only.
 #[derive(Debug)]
 pub(crate) struct Apt {
     dir: PathBuf,
+    /// The suite its packages come from.
+    pub(crate) suite: &'static str,
     /// The mirror, for mmdebstrap.
     pub(crate) mirror: String,
 }
 
 impl Apt {
     /// Prepares the private state, fetching package lists where there are none or old ones.
-    pub(crate) fn open(cache: &Cache) -> Result<Self> {
+    pub(crate) fn open(cache: &Cache, suite: &'static str) -> Result<Self> {
         let mirror = mirror()?;
         if !Path::new(KEYRING).exists() {
             bail!("finding '{KEYRING}': not there; install debian-archive-keyring");
         }
-        let dir = cache.state("apt")?;
+        let dir = cache.state(&format!("apt.{suite}"))?;
         for sub in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(dir.join(sub))?;
         }
         fs::write(dir.join("status"), "")?;
-        let source = format!("deb [signed-by={KEYRING}] {mirror} {SUITE} main\n");
-        let apt = Self { dir, mirror };
+        let source = format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
+        let apt = Self { dir, suite, mirror };
         let stamp = apt.dir.join("updated");
         let listed = fs::read_to_string(apt.dir.join("sources.list")).unwrap_or_default();
         let updated = fs::metadata(&stamp).and_then(|m| m.modified());
@@ -53,7 +58,7 @@ impl Apt {
             return Ok(apt);
         }
         fs::write(apt.dir.join("sources.list"), &source)?;
-        step(&format!("fetching {SUITE}'s package lists"), || {
+        step(&format!("fetching {suite}'s package lists"), || {
             output(apt.get().arg("update")).map(drop)
         })?;
         fs::write(stamp, "")?;
@@ -78,17 +83,23 @@ impl Apt {
         Ok(lines.join("\n"))
     }
 
-    /// What `package` depends on first (a kernel's meta package names the kernel so).
-    pub(crate) fn first_dependency(&self, package: &str) -> Result<String> {
+    /// `package` and all it depends on, by name.
+    pub(crate) fn dependencies(&self, package: &str) -> Result<Vec<String>> {
+        let without = [
+            "recommends",
+            "suggests",
+            "conflicts",
+            "breaks",
+            "replaces",
+            "enhances",
+        ];
         let said = output(
             self.tool("apt-cache")
-                .args(["show", "--no-all-versions", package]),
+                .args(["depends", "--recurse", package])
+                .args(without.map(|kind| format!("--no-{kind}"))),
         )?;
-        let depends = said.lines().find_map(|l| l.strip_prefix("Depends: "));
-        let first = depends.and_then(|d| d.split([' ', ',']).next());
-        Ok(first
-            .with_context(|| format!("finding what {package} depends on"))?
-            .to_owned())
+        let names = said.lines().filter(|l| !l.starts_with([' ', '|', '<']));
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// The version of `package`.
@@ -106,9 +117,10 @@ impl Apt {
     /// Downloads `package` into `dir`; apt checks its hash. The file's path.
     pub(crate) fn download(&self, package: &str, dir: &Path) -> Result<PathBuf> {
         output(self.get().arg("download").arg(package).current_dir(dir))?;
-        let deb = crate::cache::sorted(dir)?
-            .into_iter()
-            .find(|p| p.extension().is_some_and(|e| e == "deb"));
+        let deb = crate::cache::sorted(dir)?.into_iter().find(|p| {
+            let name = p.file_name().unwrap_or_default().to_string_lossy();
+            name.ends_with(".deb") && name.starts_with(&format!("{package}_"))
+        });
         deb.with_context(|| format!("downloading {package}: no file came"))
     }
 
@@ -150,6 +162,10 @@ impl Apt {
             "APT::Architectures=amd64",
         ])
         .args(["-o", "Acquire::Languages=none", "-o", "Dir::Etc::Trusted=-"]);
+        // A mirror that lags may serve a list of sid past its date; what is released has none.
+        if self.suite == NEWEST {
+            tool.args(["-o", "Acquire::Check-Valid-Until=false"]);
+        }
         tool
     }
 }

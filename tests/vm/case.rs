@@ -1,5 +1,6 @@
 //! What a case is: an initramfs, media, kernel words, and what must hold. One line each in `cases.rs`.
 
+use crate::apt::SUITE;
 use crate::initramfs::Initramfs;
 use crate::kernel::Packing;
 use crate::media::{Bus, Content, Medium};
@@ -19,6 +20,8 @@ pub(crate) struct Case {
     /// Its initramfs, its medium and its claim, in words.
     pub(crate) name: &'static str,
     pub(crate) initramfs: Initramfs,
+    /// The Debian suite whose kernel boots.
+    pub(crate) kernel: &'static str,
     pub(crate) media: Vec<Medium>,
     pub(crate) words: &'static str,
     /// The script of `guest/` that checks, without `.sh`.
@@ -39,6 +42,7 @@ impl Case {
         Self {
             name,
             initramfs,
+            kernel: SUITE,
             media: Vec::new(),
             words: "",
             guest: "",
@@ -63,6 +67,12 @@ impl Case {
     /// Another initramfs.
     pub(crate) fn initramfs(mut self, initramfs: Initramfs) -> Self {
         self.initramfs = initramfs;
+        self
+    }
+
+    /// Another suite's kernel.
+    pub(crate) fn kernel(mut self, suite: &'static str) -> Self {
+        self.kernel = suite;
         self
     }
 

@@ -1,6 +1,7 @@
 //! The table: every boot this project promises to survive, one line each.
 //! The name says initramfs, medium and claim.
 
+use crate::apt::NEWEST;
 use crate::case::Case;
 use crate::initramfs::Initramfs::{Bare, BareWithout, MiniWithout};
 use crate::kernel::Packing::{Gz, Plain, Zst};
@@ -67,5 +68,13 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini file no-module", "no-module").initramfs(MiniWithout("ublk_drv")),
         Case::mini("mini disk full-cow", "full-cow").disk(MiniRaw),
         Case::mini("mini file discard", "discard"),
+
+        // The newest kernel there is. Its version is printed; it may change under us.
+        Case::bare("bare disk newest-kernel").kernel(NEWEST).disk(Mini(Ext4)).words(LABEL).guest("root"),
+        Case::bare("bare cd newest-kernel-multi-user").kernel(NEWEST).cd(DebianIso).words(LABEL).guest("multi-user").quiet_s(35)
+            .console("re-mounted").console("Power down").never("[FAILED]"),
+        Case::mini("mini file newest-kernel-attach", "attach").kernel(NEWEST),
+        Case::mini("mini file newest-kernel-killed-daemon", "killed-daemon").kernel(NEWEST),
+        Case::mini("mini file newest-kernel-discard", "discard").kernel(NEWEST),
     ]
 }

@@ -6,12 +6,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::apt::{Apt, SUITE};
+use crate::apt::Apt;
 use crate::cache::{Cache, Key, sorted};
 use crate::command::{command, output, run, step};
 
 /// The meta package that names the kernel.
 const META: &str = "linux-image-amd64";
+
+/// Its packages are named by these and its release; sid has split the first into the others.
+const PARTS: [&str; 4] = [
+    "linux-image-",
+    "linux-binary-",
+    "linux-modules-",
+    "linux-base-",
+];
 
 /// An unpacked kernel.
 #[derive(Debug)]
@@ -47,17 +55,31 @@ impl Packing {
 }
 
 impl Kernel {
-    /// The suite's kernel: downloaded, unpacked, depmod run on it.
+    /// The newest kernel of `apt`'s suite: downloaded, unpacked, depmod run on it.
     pub(crate) fn get(cache: &Cache, apt: &Apt) -> Result<Self> {
-        let package = apt.first_dependency(META)?;
-        let version = apt.version(&package)?;
-        let key = Key::new().text(&package).text(&version).text("2");
-        let dir = cache.get(&format!("kernel-{SUITE}"), &key, |dir| {
-            step(&format!("downloading {package} {version} (110 MB)"), || {
-                unpack(apt, &package, dir)
-            })
+        let [image, ..] = PARTS;
+        let names = apt.dependencies(META)?;
+        let release = names.iter().find_map(|name| {
+            let release = name.strip_prefix(image)?;
+            release
+                .starts_with(|c: char| c.is_ascii_digit())
+                .then_some(release)
+        });
+        let release = release.with_context(|| format!("finding the kernel that {META} names"))?;
+        let packages: Vec<String> = PARTS
+            .iter()
+            .map(|part| format!("{part}{release}"))
+            .filter(|name| names.contains(name))
+            .collect();
+        let version = apt.version(&format!("{image}{release}"))?;
+        let key = Key::new().text(&packages.concat()).text(&version).text("3");
+        let dir = cache.get(&format!("kernel-{}", apt.suite), &key, |dir| {
+            let what = format!("downloading {release} {version} of {} (110 MB)", apt.suite);
+            step(&what, || unpack(apt, &packages, dir))
         })?;
-        Self::open(&dir)
+        let kernel = Self::open(&dir)?;
+        eprintln!("vm: kernel {} {version} of {}", kernel.release, apt.suite);
+        Ok(kernel)
     }
 
     fn open(dir: &Path) -> Result<Self> {
@@ -148,20 +170,14 @@ fn module_name(file: &str) -> String {
     name.split('.').next().unwrap_or(name).replace('-', "_")
 }
 
-fn unpack(apt: &Apt, package: &str, dir: &Path) -> Result<()> {
+fn unpack(apt: &Apt, packages: &[String], dir: &Path) -> Result<()> {
     let tree = dir.join("tree");
     fs::create_dir_all(&tree)?;
-    let deb = apt.download(package, dir)?;
-    run("dpkg-deb", ["-x".as_ref(), deb.as_path(), &tree])?;
-    fs::remove_file(deb)?;
-    let boot = sorted(&tree.join("boot"))?;
-    let vmlinuz = boot
-        .iter()
-        .find(|p| p.to_string_lossy().contains("vmlinuz"));
-    fs::rename(
-        vmlinuz.context("finding vmlinuz in the package")?,
-        dir.join("vmlinuz"),
-    )?;
+    for package in packages {
+        let deb = apt.download(package, dir)?;
+        run("dpkg-deb", ["-x".as_ref(), deb.as_path(), &tree])?;
+        fs::remove_file(deb)?;
+    }
     fs::create_dir_all(dir.join("lib"))?;
     let merged = tree.join("usr/lib/modules");
     let modules = if merged.exists() {
@@ -170,11 +186,18 @@ fn unpack(apt: &Apt, package: &str, dir: &Path) -> Result<()> {
         tree.join("lib/modules")
     };
     fs::rename(modules, dir.join("lib/modules"))?;
-    fs::remove_dir_all(tree)?;
     let release = sorted(&dir.join("lib/modules"))?
         .into_iter()
         .next()
         .context("no modules")?;
+    // In /boot, or, where the kernel is a package of its own, beside its modules.
+    let boot = sorted(&tree.join("boot")).unwrap_or_default();
+    let vmlinuz = boot
+        .into_iter()
+        .find(|p| p.to_string_lossy().contains("vmlinuz"));
+    let vmlinuz = vmlinuz.unwrap_or_else(|| release.join("vmlinuz"));
+    fs::rename(vmlinuz, dir.join("vmlinuz")).context("taking the kernel from its package")?;
+    fs::remove_dir_all(tree)?;
     let release = release.file_name().unwrap_or_default().to_owned();
     run("depmod", ["-b".as_ref(), dir.as_os_str(), &release]).map(drop)
 }

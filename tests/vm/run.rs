@@ -1,14 +1,17 @@
 //! Runs one case and judges it.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use crate::accel::Accel;
-use crate::apt::Apt;
+use crate::apt::{Apt, SUITE};
 use crate::cache::Cache;
 use crate::case::{Case, Ending};
 use crate::command::{run, sha256};
@@ -31,7 +34,8 @@ const LAST_LINES: usize = 30;
 pub(crate) struct Bed {
     cache: Cache,
     apt: Apt,
-    kernel: Kernel,
+    /// By suite, each got with the first case that boots it.
+    kernels: RefCell<BTreeMap<&'static str, Rc<Kernel>>>,
     binary: PathBuf,
     accel: Accel,
     /// Where logs and this run's copies of media go.
@@ -52,23 +56,30 @@ impl Bed {
         );
         ensure_static(&binary, "`make build` makes a static one")?;
         let cache = Cache::open()?;
-        let apt = Apt::open(&cache)?;
+        let apt = Apt::open(&cache, SUITE)?;
         let kernel = Kernel::get(&cache, &apt)?;
         let accel = Accel::choose(&kernel.vmlinuz)?;
         let runs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm");
-        eprintln!(
-            "vm: kernel {}, {accel:?}, logs in {}",
-            kernel.release,
-            runs.display()
-        );
+        eprintln!("vm: {accel:?}, logs in {}", runs.display());
         Ok(Self {
             cache,
             apt,
-            kernel,
+            kernels: RefCell::new(BTreeMap::from([(SUITE, Rc::new(kernel))])),
             binary,
             accel,
             runs,
         })
+    }
+
+    /// A suite's kernel.
+    fn kernel(&self, suite: &'static str) -> Result<Rc<Kernel>> {
+        if let Some(kernel) = self.kernels.borrow().get(suite) {
+            return Ok(Rc::clone(kernel));
+        }
+        let apt = Apt::open(&self.cache, suite)?;
+        let kernel = Rc::new(Kernel::get(&self.cache, &apt)?);
+        let mut kernels = self.kernels.borrow_mut();
+        Ok(Rc::clone(kernels.entry(suite).or_insert(kernel)))
     }
 
     /// Runs one case. An error says what did not hold, and where the log is.
@@ -94,13 +105,12 @@ impl Bed {
         fs::create_dir_all(&dir).with_context(|| format!("making '{}'", dir.display()))?;
         let media = self.media(case, &dir)?;
         let before = sums(&media)?;
-        let initramfs = case
-            .initramfs
-            .get(&self.cache, &self.kernel, &self.binary)?;
+        let kernel = self.kernel(case.kernel)?;
+        let initramfs = case.initramfs.get(&self.cache, &kernel, &self.binary)?;
         let machine = Machine {
             accel: self.accel,
             memory_mib: case.memory_mib,
-            vmlinuz: &self.kernel.vmlinuz,
+            vmlinuz: &kernel.vmlinuz,
             initramfs: &initramfs,
             words: &case.command_line(),
             media: &media,
@@ -143,13 +153,12 @@ impl Bed {
             return Ok(true);
         }
         let media = self.media(case, &self.runs)?;
-        let initramfs = case
-            .initramfs
-            .get(&self.cache, &self.kernel, &self.binary)?;
+        let kernel = self.kernel(case.kernel)?;
+        let initramfs = case.initramfs.get(&self.cache, &kernel, &self.binary)?;
         let machine = Machine {
             accel: self.accel,
             memory_mib: case.memory_mib,
-            vmlinuz: &self.kernel.vmlinuz,
+            vmlinuz: &kernel.vmlinuz,
             initramfs: &initramfs,
             words: &case.command_line(),
             media: &media,
@@ -249,10 +258,12 @@ fn judge(case: &Case, outcome: &Outcome) -> Result<()> {
             judge_status(json, health)?;
         }
     }
-    let ours = outcome
+    // What it says later is not the boot's.
+    let boot = outcome
         .console
         .iter()
-        .filter(|l| l.contains("cowroot[") || l.contains("cowroot:"));
+        .take_while(|l| !l.contains("cowroot[1]: starting '"));
+    let ours = boot.filter(|l| l.contains("cowroot[") || l.contains("cowroot:"));
     let quiet = !matches!(case.initramfs, Initramfs::Bare(_)) || ours.clone().count() <= MOST_LINES;
     ensure!(
         quiet,
