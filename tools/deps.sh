@@ -11,7 +11,7 @@ build="gcc:gcc ld:binutils readelf:binutils make:make"
 bed="qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap xorriso:xorriso mke2fs:e2fsprogs
 	debugfs:e2fsprogs kmod:kmod depmod:kmod fakeroot:fakeroot sfdisk:fdisk
 	mksquashfs:squashfs-tools mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.fat:dosfstools
-	mcopy:mtools mkfs.erofs:erofs-utils zstd:zstd unxz:xz-utils shellcheck:shellcheck shfmt:shfmt
+	mkfs.f2fs:f2fs-tools mcopy:mtools mkfs.erofs:erofs-utils zstd:zstd unxz:xz-utils shellcheck:shellcheck shfmt:shfmt
 	dpkg-deb:dpkg"
 missing=
 

@@ -32,6 +32,10 @@ const SYSROOT: &str = "/sysroot";
 /// How long the node of a device that is being served may take to appear.
 const NODE_WAIT: Duration = Duration::from_secs(10);
 
+/// Each commit of btrfs writes its trees anew elsewhere. The default, async, gives the old ones back
+/// minutes later: a full cowfile's reserve is used up by then, and the root read-only (measured).
+const BTRFS_DISCARD: &str = "discard=sync";
+
 /// Whether the kernel started this process as the initramfs's `/init`.
 #[must_use]
 pub fn is_init() -> bool {
@@ -186,7 +190,11 @@ fn mount_root(
 
 fn mount_as(device: &Path, kind: &str, words: &RootWords) -> anyhow::Result<()> {
     let options = words.options.as_deref().unwrap_or_default();
-    let (mut flags, rest) = mount::split_options(options);
+    let (mut flags, mut rest) = mount::split_options(options);
+    if kind == "btrfs" && !rest.contains("discard") {
+        rest.push_str(if rest.is_empty() { "" } else { "," });
+        rest.push_str(BTRFS_DISCARD);
+    }
     if words.read_only {
         flags |= MountFlags::RDONLY;
     }

@@ -22,6 +22,7 @@ use crate::engine::plan::Geometry;
 use crate::engine::stack::Stack;
 use crate::engine::units::CHUNK_BYTES;
 use crate::engine::volatile::Limits;
+use crate::media::journal;
 use crate::media::mount::{self, Swap};
 use crate::media::namespace::{self, Left};
 use crate::media::open::CowStore;
@@ -171,7 +172,8 @@ fn start(options: &Options, starter: &Arc<Untold>) -> anyhow::Result<Daemon> {
     let device_bytes = ublk::device_size_bytes(base.size_bytes(), options.size_bytes)?;
     protect::protect(c"cowroot");
     let (cowfile, swap) = store::tmpfs_cowfile(capacity_bytes)?;
-    let limits = store::limits(capacity_bytes);
+    let journal_bytes = journal::journal_bytes(base.file()).unwrap_or_default();
+    let limits = store::limits(capacity_bytes, journal_bytes);
     let geometry = Geometry {
         device_bytes,
         base_bytes: base.size_bytes(),
@@ -344,9 +346,9 @@ impl Daemon {
             );
             report.warnings.push(text);
         }
-        let used_percent = (report.cow.used_bytes * 100)
-            .checked_div(report.cow.capacity_bytes)
-            .unwrap_or_default();
+        let for_data = report.cow.capacity_bytes - report.cow.reserve_bytes;
+        let used_percent = (report.cow.used_bytes * 100).checked_div(for_data);
+        let used_percent = used_percent.unwrap_or(100).min(100);
         if used_percent >= NEARLY_FULL_PERCENT {
             report.warnings.push(format!(
                 "the cowfile is {used_percent} % full: delete files and run fstrim"

@@ -62,9 +62,12 @@ fn memory_bytes(field: &str) -> anyhow::Result<u64> {
 }
 
 /// Slots of the cowfile, and those kept for a file system's own needs: a journal write that fails
-/// would make a root file system read-only.
-pub(super) fn limits(capacity_bytes: u64) -> Limits {
+/// would make a root file system read-only. A journal of `journal_bytes` is written through in time,
+/// all of it, also where nothing but metadata changes any more.
+pub(super) fn limits(capacity_bytes: u64, journal_bytes: u64) -> Limits {
     let reserve_bytes = (16 << 20).max(capacity_bytes / 50).min(capacity_bytes / 8);
+    let with_journal = reserve_bytes.saturating_add(journal_bytes);
+    let reserve_bytes = reserve_bytes.max(with_journal.min(capacity_bytes / 4));
     let slots = |bytes: u64| u32::try_from(bytes / CHUNK_BYTES).unwrap_or(MAX_SLOT);
     Limits {
         capacity: slots(capacity_bytes),
@@ -108,13 +111,26 @@ mod tests {
         for (capacity_mib, reserve_kib) in
             [(8, 1024), (64, 8 << 10), (256, 16 << 10), (2048, 40 << 10)]
         {
-            let limits = limits(capacity_mib << 20);
+            let limits = limits(capacity_mib << 20, 0);
             assert_eq!(limits.capacity, u32::try_from(capacity_mib * 256).unwrap());
             assert_eq!(
                 u64::from(limits.reserve) / 256,
                 reserve_kib >> 10,
                 "{capacity_mib} MiB"
             );
+        }
+    }
+
+    #[test]
+    fn a_journal_is_kept_room_for_but_never_most_of_the_store() {
+        for (capacity_mib, journal_mib, reserve_mib) in [
+            (64, 64, 16),
+            (1024, 64, 84),
+            (1024, 1024, 256),
+            (2048, 4, 44),
+        ] {
+            let limits = limits(capacity_mib << 20, journal_mib << 20);
+            assert_eq!(limits.reserve / 256, reserve_mib, "{capacity_mib} MiB");
         }
     }
 

@@ -101,6 +101,12 @@ impl Base {
         self.size_bytes
     }
 
+    /// The file, to look into.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// The path it was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {

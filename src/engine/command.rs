@@ -34,6 +34,15 @@ pub struct Request {
     pub metadata: bool,
 }
 
+impl Request {
+    /// Whether it may take slots that data may not: a file system's metadata, and zeroing, which is on
+    /// its way to free some.
+    #[must_use]
+    pub fn may_use_reserve(&self) -> bool {
+        self.metadata || self.op == Op::WriteZeroes
+    }
+}
+
 /// A command's number while it is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub usize);

@@ -23,6 +23,14 @@ pub struct Limits {
     pub reserve: u32,
 }
 
+impl Limits {
+    /// Slots that data may take before it is refused.
+    #[must_use]
+    pub fn for_data(&self) -> u32 {
+        self.capacity - self.reserve.min(self.capacity)
+    }
+}
+
 /// How full a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
@@ -32,6 +40,15 @@ pub struct Usage {
     pub used_slots: u32,
     /// Bytes of shared memory the map takes.
     pub map_bytes: u64,
+}
+
+impl Usage {
+    /// How full the store is for data, in percent: at 100 none is taken any more.
+    #[must_use]
+    pub fn percent_for_data(&self) -> u64 {
+        let percent = (u64::from(self.used_slots) * 100).checked_div(self.limits.for_data().into());
+        percent.unwrap_or(100).min(100)
+    }
 }
 
 /// The store: map, slots, and who is reading them.
@@ -294,6 +311,7 @@ mod tests {
         for slot in 0..68 {
             assert_eq!(store.allocate(false), Ok(Slot(slot)));
         }
+        assert_eq!(store.usage().percent_for_data(), 100);
         assert_eq!(store.allocate(false), Err(Full::ForGood));
         assert_eq!(store.allocate(true), Ok(Slot(68)));
         assert_eq!(store.allocate(true), Ok(Slot(69)));

@@ -34,12 +34,11 @@ impl Fullness {
 
     /// Look at a store, and log what somebody should know.
     pub(super) fn watch(&mut self, usage: Usage) {
-        let capacity = u64::from(usage.limits.capacity);
-        let used = u64::from(usage.used_slots);
-        let Some(percent) = (used * 100).checked_div(capacity) else {
-            return;
-        };
-        if let Some(step) = self.step(percent) {
+        let (capacity, used) = (
+            u64::from(usage.limits.for_data()),
+            u64::from(usage.used_slots),
+        );
+        if let Some(step) = self.step(usage.percent_for_data()) {
             let mebibytes = |slots: u64| (slots * CHUNK_BYTES) >> 20;
             log::warn!(
                 "the cowfile is {step} % full: {} of {} MiB; delete files and run fstrim, or give it more RAM \

@@ -5,14 +5,18 @@ use crate::apt::NEWEST;
 use crate::case::Case;
 use crate::initramfs::Initramfs::{Bare, BareWithout, MiniWithout};
 use crate::kernel::Packing::{Gz, Plain, Zst};
-use crate::media::Content::{DebianIso, Mini, MiniDirty, MiniGpt, MiniNested, MiniRaw, Random};
+use crate::media::Content::{
+    DebianIso, Mini, MiniDirty, MiniGpt, MiniNested, MiniRaw, Random, Root,
+};
 use crate::media::Fs::{Btrfs, Erofs, Ext4, Iso, Squashfs, Vfat, Xfs};
+use crate::rootfs::RootFs::{self, Ext2, Ext4Blocks1k, Ext4Large, F2fs, Xfs512};
 
 /// All cases, in the order they run: the thin path first.
 #[rustfmt::skip]
 #[allow(clippy::too_many_lines, reason = "a table")]
 pub(crate) fn all() -> Vec<Case> {
     const LABEL: &str = "cowroot=LABEL=LIVE:/live/root.img";
+    const SMALL: &str = "cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:64M";
     vec![
         // A live system, whole: Debian with systemd from an ISO.
         Case::bare("bare cd multi-user").cd(DebianIso).words(LABEL).guest("multi-user").quiet_s(30)
@@ -30,6 +34,20 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare disk erofs").disk(Mini(Erofs)).words("cowroot=/dev/vda:/live/root.img").guest("root"),
         Case::bare("bare disk dirty-journal").disk(MiniDirty).words(LABEL).guest("dirty-journal"),
         Case::bare("bare disk nested-path").disk(MiniNested).words("cowroot=LABEL=LIVE:/LiveOS/squashfs.img!/LiveOS/rootfs.img").guest("root"),
+
+        // Roots: what is in root.img.
+        Case::bare("bare root ext4-1k-blocks").disk(Root(Ext4Blocks1k(0))).words(LABEL).guest("root"),
+        // Its file system uses the last chunk's first part; and a file whose last sector is not whole.
+        Case::bare("bare root odd-size").disk(Root(Ext4Blocks1k(1024))).words(LABEL).guest("root"),
+        Case::bare("bare root odder-size").disk(Root(Ext4Blocks1k(1024 + 100))).words(LABEL).guest("root"),
+        Case::bare("bare root ext2").disk(Root(Ext2)).words(LABEL).guest("root"),
+        Case::bare("bare root xfs-512-sectors").disk(Root(Xfs512)).words(LABEL).guest("root"),
+        Case::bare("bare root f2fs").disk(Root(F2fs)).words(LABEL).guest("root"),
+
+        // A full cowfile under a root of each kind.
+        Case::bare("bare root ext4-full").disk(Root(Ext4Large)).words(SMALL).guest("full-root").quiet_s(25).console("80 % full").console("95 % full"),
+        Case::bare("bare root xfs-full").disk(Root(RootFs::Xfs)).words(SMALL).guest("full-root").quiet_s(25).console("80 % full").console("95 % full"),
+        Case::bare("bare root btrfs-full").disk(Root(RootFs::Btrfs)).words(SMALL).guest("full-root").quiet_s(25).console("80 % full").console("95 % full"),
 
         // Media: how they are named and when they come.
         Case::bare("bare disk uuid").disk(Mini(Ext4)).words("cowroot=UUID=6f1b0c5e-8a52-4f0e-9c1d-2b7c3d4e5f60:/live/root.img").guest("root"),

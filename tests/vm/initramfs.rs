@@ -36,6 +36,7 @@ const MODULES: &[&str] = &[
     "xfs",
     "btrfs",
     "vfat",
+    "f2fs",
     "squashfs",
     "erofs",
     "nls_cp437",
@@ -44,6 +45,7 @@ const MODULES: &[&str] = &[
     "nls_utf8",
     // what those ask for by an alias that is no file name
     "crc32c_generic",
+    "crc32_generic",
     "crc32c_intel",
     "xxhash_generic",
     "blake2b_generic",

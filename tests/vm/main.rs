@@ -25,6 +25,7 @@ mod media;
 mod qemu;
 mod qmp;
 mod root;
+mod rootfs;
 mod run;
 
 use std::io::IsTerminal;

@@ -9,6 +9,7 @@ use crate::apt::Apt;
 use crate::cache::{Cache, Key};
 use crate::command::{command, output, run, run_with_input, step};
 use crate::root;
+use crate::rootfs::RootFs;
 
 /// The UUID of every medium whose file system takes one.
 pub(crate) const UUID: &str = "6f1b0c5e-8a52-4f0e-9c1d-2b7c3d4e5f60";
@@ -36,6 +37,8 @@ pub(crate) enum Content {
     MiniGpt(Fs),
     /// The same, as LiveOS/rootfs.img in a squashfs in an ISO: a file system within a file system.
     MiniNested,
+    /// The busybox root in this file system, as /live/root.img on an ext4 labelled LIVE.
+    Root(RootFs),
     /// The busybox root itself, as a whole disk.
     MiniRaw,
     /// The same as Mini(Ext4), with both journals dirty: the base's and the medium's own.
@@ -81,13 +84,15 @@ impl Maker<'_> {
         }
         let base = match content {
             Content::DebianIso => root::debian(self.cache, self.apt, self.binary)?,
-            _ => root::mini(self.cache, self.binary)?,
+            Content::Root(fs) => root::mini(self.cache, self.binary, fs)?,
+            _ => root::mini(self.cache, self.binary, RootFs::Ext4)?,
         };
         let key = Key::new().name_of(&base).text(&format!("{content:?} 3"));
         self.cache.get("medium", &key, |part| match content {
             Content::DebianIso => step("making the ISO", || {
                 self.tree_with(&base, |t| write(Fs::Iso, t, part))
             }),
+            Content::Root(_) => self.tree_with(&base, |tree| write(Fs::Ext4, tree, part)),
             Content::Mini(fs) => self.tree_with(&base, |tree| write(fs, tree, part)),
             Content::MiniGpt(fs) => self.tree_with(&base, |tree| gpt(fs, tree, part)),
             Content::MiniNested => nested(&base, part),

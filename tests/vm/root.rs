@@ -1,6 +1,6 @@
 //! The roots the guests run: Debian with systemd, and a tiny one with busybox and a script as init.
 //!
-//! Both are ext4 images. The Debian tree is slow to make (a minute, with its download) and changes
+//! Debian is an ext4 image, the tiny one any of `rootfs`. The Debian tree is slow to make (a minute, with its download) and changes
 //! rarely; our binary and the guest scripts change with every edit. So the tree is an artifact of its
 //! own, and the binary and the scripts are written into a copy of its image with debugfs.
 
@@ -13,6 +13,7 @@ use crate::apt::{Apt, KEYRING, SUITE};
 use crate::cache::{Cache, Key, sorted};
 use crate::command::{command, output, run, step};
 use crate::initramfs::static_busybox;
+use crate::rootfs::RootFs;
 
 /// What the Debian root has beyond Essential and apt: systemd as its init, a login, and no more.
 const PACKAGES: &[&str] = &[
@@ -113,64 +114,56 @@ fn debian_tar(cache: &Cache, apt: &Apt) -> Result<PathBuf> {
     })
 }
 
-/// The busybox root as an ext4 image: `/sbin/init` is a script that runs the check named by `cowtest=`.
-pub(crate) fn mini(cache: &Cache, binary: &Path) -> Result<PathBuf> {
+/// The busybox root as an image: `/sbin/init` is a script that runs the check named by `cowtest=`.
+pub(crate) fn mini(cache: &Cache, binary: &Path, fs: RootFs) -> Result<PathBuf> {
     let busybox = static_busybox()?;
     let key = Key::new()
         .content(binary)?
         .content(&busybox)?
         .content(&bed("guest"))?
-        .text("2");
+        .text(&format!("3 {fs:?}"));
     cache.get("mini-root", &key, |part| {
         let tree = tempfile::tempdir()?;
-        for dir in [
-            "bin", "sbin", "dev", "proc", "sys", "run", "tmp", "etc", "usr/bin", "usr/lib",
-        ] {
-            fs::create_dir_all(tree.path().join(dir))?;
-        }
-        fs::copy(&busybox, tree.path().join("bin/busybox"))?;
-        for applet in run(&busybox.to_string_lossy(), ["--list"])?.split_whitespace() {
-            if applet != "busybox" {
-                std::os::unix::fs::symlink("busybox", tree.path().join("bin").join(applet))?;
-            }
-        }
-        fs::copy(bed("guest/mini-root.sh"), tree.path().join("sbin/init"))?;
-        fs::copy(
-            bed("guest/mini-root.sh"),
-            tree.path().join("sbin/other-init"),
-        )?;
-        for script in ["init", "other-init"] {
-            run(
-                "chmod",
-                [
-                    "755".as_ref(),
-                    tree.path().join("sbin").join(script).as_os_str(),
-                ],
-            )?;
-        }
-        // Blocks of known content that a journal can replace: see `dirty`.
-        fs::write(tree.path().join("etc/journal-witness"), "old\n")?;
-        let size = 24 * 1024 + fs::metadata(binary)?.len() / 1024;
-        let args = [
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-L",
-            "MINIROOT",
-            "-E",
-            "root_owner=0:0",
-            "-d",
-        ];
-        output(
-            command("mke2fs")
-                .args(args)
-                .arg(tree.path())
-                .arg(part)
-                .arg(format!("{size}K")),
-        )?;
-        write_into(part, binary)
+        mini_tree(tree.path(), &busybox, binary)?;
+        fs.make(tree.path(), std::fs::metadata(binary)?.len(), part)
     })
+}
+
+fn mini_tree(tree: &Path, busybox: &Path, binary: &Path) -> Result<()> {
+    for dir in [
+        "bin",
+        "sbin",
+        "dev",
+        "proc",
+        "sys",
+        "run",
+        "tmp",
+        "etc",
+        "usr/bin",
+        "usr/lib/cowtest",
+    ] {
+        fs::create_dir_all(tree.join(dir))?;
+    }
+    let put = |from: &Path, to: &str| {
+        let mut install = command("install");
+        install.args(["-m", "755"]).arg(from).arg(tree.join(to));
+        output(&mut install).map(drop)
+    };
+    put(busybox, "bin/busybox")?;
+    for applet in run(&busybox.to_string_lossy(), ["--list"])?.split_whitespace() {
+        if applet != "busybox" {
+            std::os::unix::fs::symlink("busybox", tree.join("bin").join(applet))?;
+        }
+    }
+    put(&bed("guest/mini-root.sh"), "sbin/init")?;
+    put(&bed("guest/mini-root.sh"), "sbin/other-init")?;
+    put(binary, "usr/bin/cowroot")?;
+    for file in sorted(&bed("guest"))? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        put(&file, &format!("usr/lib/cowtest/{name}"))?;
+    }
+    // Blocks of known content that a journal can replace: see `dirty`.
+    Ok(fs::write(tree.join("etc/journal-witness"), "old\n")?)
 }
 
 /// Writes our binary, the guest scripts and a small package into an ext4 image, as root's files.

@@ -30,7 +30,8 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
             }
             let (fresh, slot) = match self.store.place(ChunkIndex(chunk)) {
                 Place::Slot(slot) => (false, slot),
-                Place::Absent | Place::Zero => match self.store.allocate(request.metadata) {
+                Place::Absent | Place::Zero => match self.store.allocate(request.may_use_reserve())
+                {
                     Ok(slot) => (true, slot),
                     Err(full) => {
                         self.out_of_slots(request.id, full, Piece::Whole(chunk..chunks.end));
@@ -189,7 +190,7 @@ impl<W: Deref<Target = [AtomicU32]>> Stack<W> {
         scratch: usize,
         out: &mut Outbox,
     ) {
-        match self.store.allocate(request.metadata) {
+        match self.store.allocate(request.may_use_reserve()) {
             Ok(slot) => {
                 let len = to_usize(self.geometry.chunk_extent(chunk).len);
                 let from = Span {
