@@ -80,6 +80,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini file many-devices", "many-devices"),
         Case::mini("mini file two-sessions", "two-sessions"),
         Case::mini("mini disk mounted-not-detached", "mounted").disk(MiniRaw),
+        Case::mini("mini disk claimed", "claimed").disk(MiniRaw),
         Case::mini("mini slow-disk ram-first", "ram-first").slow_disk(Random(64), 64 * 1024),
         Case::mini("mini file killed-daemon-alone", "killed-daemon"),
         Case::mini("mini file start-failures", "start-failures").quiet_s(25),
