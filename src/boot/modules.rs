@@ -136,14 +136,6 @@ fn advice(errno: i32) -> &'static str {
     }
 }
 
-/// Load one module for the running kernel; see [`Modules::load`].
-///
-/// # Errors
-/// A [`LoadError`] that tells a missing module from one the kernel refused.
-pub fn load(name: &str) -> anyhow::Result<Loaded> {
-    Modules::open()?.load(name)
-}
-
 /// The modules of the running kernel.
 #[derive(Debug)]
 pub struct Modules {

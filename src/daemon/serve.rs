@@ -107,7 +107,10 @@ fn mind_signals(id: u32, in_foreground: bool) {
                 Ok(Some(Answer::Refused(reason))) if attempt == tries => log::warn!("{reason}"),
                 Ok(Some(Answer::Refused(_))) => std::thread::sleep(Duration::from_secs(1)),
                 Ok(_) => return,
-                Err(error) => log::warn!("{error:#}"),
+                Err(error) => {
+                    log::warn!("{error:#}");
+                    break;
+                }
             }
         }
     }
@@ -158,6 +161,7 @@ struct Daemon {
     device: Device,
     listener: UnixListener,
     counters: Arc<Counters>,
+    limits: Limits,
     /// Written when the queue's thread ends.
     over: Arc<EventFd>,
     /// What does not change while it lives; the rest is filled in for each answer.
@@ -218,6 +222,7 @@ fn start(options: &Options, starter: &Arc<Untold>) -> anyhow::Result<Daemon> {
         device,
         listener,
         counters,
+        limits,
         over,
         report,
     })
@@ -329,8 +334,8 @@ impl Daemon {
     fn report(&self) -> Report {
         let mut report = self.report.clone();
         let counters = &self.counters;
-        report.cow.used_bytes =
-            u64::from(counters.used_slots.load(Ordering::Relaxed)) * CHUNK_BYTES;
+        let used_slots = counters.used_slots.load(Ordering::Relaxed);
+        report.cow.used_bytes = u64::from(used_slots) * CHUNK_BYTES;
         report.cow.map_bytes = counters.map_bytes.load(Ordering::Relaxed);
         report.requests = counters.requests.load(Ordering::Relaxed);
         report.failed_requests = counters.failed.load(Ordering::Relaxed);
@@ -346,9 +351,7 @@ impl Daemon {
             );
             report.warnings.push(text);
         }
-        let for_data = report.cow.capacity_bytes - report.cow.reserve_bytes;
-        let used_percent = (report.cow.used_bytes * 100).checked_div(for_data);
-        let used_percent = used_percent.unwrap_or(100).min(100);
+        let used_percent = self.limits.percent_for_data(used_slots);
         if used_percent >= NEARLY_FULL_PERCENT {
             report.warnings.push(format!(
                 "the cowfile is {used_percent} % full: delete files and run fstrim"

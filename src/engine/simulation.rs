@@ -471,6 +471,17 @@ impl Simulation {
             .scratch
             .iter_mut()
             .for_each(|scratch| scratch.fill(0xcc));
+        self.reopen();
+        if self.random.bool() {
+            // ublk hands the new process what was never acknowledged, in any order.
+            for (_, over) in lost {
+                self.issue(over.request, over.content);
+            }
+        }
+    }
+
+    /// A new process finds what the last one left.
+    fn reopen(&mut self) {
         let (stack, out) = Stack::open(
             self.words.clone(),
             self.geometry,
@@ -481,12 +492,6 @@ impl Simulation {
         .expect("its own map");
         self.stack = stack;
         self.take(out);
-        if self.random.bool() {
-            // ublk hands the new process what was never acknowledged, in any order.
-            for (_, over) in lost {
-                self.issue(over.request, over.content);
-            }
-        }
     }
 
     fn drain(&mut self) {
@@ -527,16 +532,7 @@ impl Simulation {
             self.cow.len()
         );
         // What a new process finds is what this one thinks it has.
-        let (stack, out) = Stack::open(
-            self.words.clone(),
-            self.geometry,
-            self.limits,
-            self.cow_bytes,
-            DEPTH,
-        )
-        .expect("its own map");
-        self.stack = stack;
-        self.take(out);
+        self.reopen();
         self.drain();
         assert_eq!(self.stack.usage().used_slots, used, "slots lost or found");
         // Forgetting everything gives everything back.

@@ -29,6 +29,13 @@ impl Limits {
     pub fn for_data(&self) -> u32 {
         self.capacity - self.reserve.min(self.capacity)
     }
+
+    /// How full a store with `used_slots` is for data, in percent: at 100 none is taken any more.
+    #[must_use]
+    pub fn percent_for_data(&self, used_slots: u32) -> u64 {
+        let percent = (u64::from(used_slots) * 100).checked_div(self.for_data().into());
+        percent.unwrap_or(100).min(100)
+    }
 }
 
 /// How full a store is.
@@ -40,15 +47,6 @@ pub struct Usage {
     pub used_slots: u32,
     /// Bytes of shared memory the map takes.
     pub map_bytes: u64,
-}
-
-impl Usage {
-    /// How full the store is for data, in percent: at 100 none is taken any more.
-    #[must_use]
-    pub fn percent_for_data(&self) -> u64 {
-        let percent = (u64::from(self.used_slots) * 100).checked_div(self.limits.for_data().into());
-        percent.unwrap_or(100).min(100)
-    }
 }
 
 /// The store: map, slots, and who is reading them.
@@ -311,7 +309,7 @@ mod tests {
         for slot in 0..68 {
             assert_eq!(store.allocate(false), Ok(Slot(slot)));
         }
-        assert_eq!(store.usage().percent_for_data(), 100);
+        assert_eq!(store.limits.percent_for_data(store.taken_count), 100);
         assert_eq!(store.allocate(false), Err(Full::ForGood));
         assert_eq!(store.allocate(true), Ok(Slot(68)));
         assert_eq!(store.allocate(true), Ok(Slot(69)));

@@ -76,6 +76,5 @@ pub fn is_ram(path: &Path) -> bool {
     })
 }
 
-/// Of <linux/magic.h>.
-/// Its type has other widths and signs elsewhere.
+/// Of <linux/magic.h>. Its type has other widths and signs elsewhere.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6_u32 as _);

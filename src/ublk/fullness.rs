@@ -38,7 +38,7 @@ impl Fullness {
             u64::from(usage.limits.for_data()),
             u64::from(usage.used_slots),
         );
-        if let Some(step) = self.step(usage.percent_for_data()) {
+        if let Some(step) = self.step(usage.limits.percent_for_data(usage.used_slots)) {
             let mebibytes = |slots: u64| (slots * CHUNK_BYTES) >> 20;
             log::warn!(
                 "the cowfile is {step} % full: {} of {} MiB; delete files and run fstrim, or give it more RAM \
