@@ -36,7 +36,9 @@ impl Loader<'_> {
         fs::copy(menu(), boot.join("grub/grub.cfg"))?;
         fs::write(boot.join("grub/local.cfg"), &self.settings)?;
         let mut mkrescue = command("grub-mkrescue");
-        mkrescue.arg("-o").args([out, tree]).args(options);
+        // GRUB's translations, themes and font are 11 MiB, and the menu uses none of them.
+        mkrescue.args(["--locales=", "--themes=", "--fonts=", "-o"]);
+        mkrescue.args([out, tree]).args(options);
         output(mkrescue.args(["--", "-volid", "LIVE"])).map(drop)
     }
 }
