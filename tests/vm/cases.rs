@@ -27,7 +27,7 @@ pub(crate) fn all() -> Vec<Case> {
             .console("re-mounted").console("Power down").never("[FAILED]"),
 
         // Media that boot themselves: boot loader and sample menu, from a drive and copied to a stick.
-        Case::iso("iso cd bios multi-user", Bios).cd(DebianBoots).guest("multi-user").quiet_s(40)
+        Case::iso("iso cd bios multi-user", Bios).cd(DebianBoots).guest("multi-user").quiet_s(50)
             .console("re-mounted").console("Power down").never("[FAILED]").never("efi: EFI v"),
         Case::iso("iso cd uefi", Uefi).cd(MiniBoots).guest("root").quiet_s(25).console("efi: EFI v"),
         Case::iso("iso stick bios", Bios).stick(MiniBoots).guest("root").quiet_s(16).never("efi: EFI v"),
