@@ -12,7 +12,10 @@ bed="qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap xorriso:xorriso mk
 	debugfs:e2fsprogs kmod:kmod depmod:kmod fakeroot:fakeroot sfdisk:fdisk
 	mksquashfs:squashfs-tools mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.fat:dosfstools
 	mkfs.f2fs:f2fs-tools mcopy:mtools mkfs.erofs:erofs-utils zstd:zstd unxz:xz-utils shellcheck:shellcheck shfmt:shfmt
-	dpkg-deb:dpkg"
+	dpkg-deb:dpkg grub-mkrescue:grub-common"
+# A boot loader and a firmware are files, not commands.
+files="/usr/lib/grub/i386-pc/boot_hybrid.img:grub-pc-bin /usr/lib/grub/x86_64-efi/moddep.lst:grub-efi-amd64-bin
+	/usr/share/OVMF/OVMF_CODE_4M.fd:ovmf"
 missing=
 
 # The test bed finds the mirror by itself; this says early, before anything is built, that it will not.
@@ -51,6 +54,7 @@ if [ "${1:-}" = check-build ]; then
 	exit 1
 fi
 for pair in $bed; do have "${pair%%:*}" || need "${pair##*:}"; done
+for pair in $files; do [ -e "${pair%%:*}" ] || need "${pair##*:}"; done
 # mmdebstrap maps users where it is not root.
 [ "$(id -u)" = 0 ] || have newuidmap || need uidmap
 static_busybox || need busybox-static

@@ -138,9 +138,24 @@ fn ext(bytes: &dyn ReadAt) -> Option<Content> {
 
 /// The volume's date is its UUID: `2026-11-23-08-30-00-00`. Modified wins over created, as in blkid.
 fn iso9660(bytes: &dyn ReadAt) -> Option<Content> {
+    const DATES: [u64; 2] = [830, 813];
+    let at = iso_volume(bytes)?;
+    let date = DATES
+        .iter()
+        .find_map(|date| iso9660_date(bytes.bytes(at + date)?));
+    Content::new("iso9660", name(&bytes.bytes::<32>(at + 40)?), date)
+}
+
+/// How large the ISO 9660 file system that `bytes` begins with says it is.
+pub fn iso_bytes(bytes: &dyn ReadAt) -> Option<u64> {
+    const BLOCK_BYTES: u64 = 2048;
+    Some(u64::from(bytes.le32(iso_volume(bytes)? + 80)?) * BLOCK_BYTES)
+}
+
+/// Where the descriptor is that says what an ISO 9660 volume is.
+fn iso_volume(bytes: &dyn ReadAt) -> Option<u64> {
     const PRIMARY: u8 = 1;
     const END: u8 = 255;
-    const DATES: [u64; 2] = [830, 813];
     let mut at = ISO;
     loop {
         let [kind, magic @ ..] = bytes.bytes::<6>(at)?;
@@ -148,14 +163,10 @@ fn iso9660(bytes: &dyn ReadAt) -> Option<Content> {
             return None;
         }
         if kind == PRIMARY {
-            break;
+            return Some(at);
         }
         at += 2048;
     }
-    let date = DATES
-        .iter()
-        .find_map(|date| iso9660_date(bytes.bytes(at + date)?));
-    Content::new("iso9660", name(&bytes.bytes::<32>(at + 40)?), date)
 }
 
 fn iso9660_date(digits: [u8; 16]) -> Option<String> {

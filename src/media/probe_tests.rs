@@ -171,3 +171,17 @@ fn hostile_bytes_never_panic_whatever_their_magic_promises() {
         }
     }
 }
+
+#[test]
+fn an_iso_says_how_large_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a"), "content").unwrap();
+    let words = "xorriso -as mkisofs -quiet -no-pad -partition_offset 16 -o image a";
+    let words: Vec<&str> = words.split(' ').collect();
+    run("xorriso", &words, folder.path());
+    let image = std::fs::read(folder.path().join("image")).unwrap();
+    let partition = image[16 * 2048..].to_vec();
+    assert_eq!(iso_bytes(&image), Some(image.len() as u64));
+    assert_eq!(iso_bytes(&partition), Some(partition.len() as u64));
+    assert_eq!(iso_bytes(&vec![0; 1 << 16]), None);
+}

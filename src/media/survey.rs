@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::partition::{self, PartitionNames};
-use super::probe::{Content, probe};
+use super::probe::{Content, iso_bytes, probe};
 use super::text;
 use crate::engine::units::SECTOR_BYTES;
 use crate::sys;
@@ -231,7 +231,11 @@ fn look(name: String, folder: &Path) -> Seen {
         Ok(device) => {
             // Only now: opening a CD drive is what makes the kernel look at its disc.
             seen.size_bytes = size_bytes(folder);
-            seen.content = probe(&device);
+            seen.content = probe(&device).filter(|content| {
+                // xorriso can put a second beginning of the ISO into the gap before its boot partition.
+                let is_cut_off = || iso_bytes(&device) > Some(seen.size_bytes);
+                !(seen.disk.is_some() && content.kind == "iso9660" && is_cut_off())
+            });
             if let Err(error) = std::os::unix::fs::FileExt::read_at(&device, &mut [0; 512], 0) {
                 seen.trouble = Some(trouble(&error));
             }

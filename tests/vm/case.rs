@@ -4,6 +4,7 @@ use crate::apt::SUITE;
 use crate::initramfs::Initramfs;
 use crate::kernel::Packing;
 use crate::media::{Bus, Content, Medium};
+use crate::qemu::Firmware;
 
 /// How a VM is expected to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub(crate) struct Case {
     /// Its initramfs, its medium and its claim, in words.
     pub(crate) name: &'static str,
     pub(crate) initramfs: Initramfs,
+    /// Boots the first medium, which must boot itself; without it QEMU starts kernel and initramfs.
+    pub(crate) firmware: Option<Firmware>,
+    /// What is chosen in the medium's menu; nothing takes its default.
+    pub(crate) entry: &'static str,
     /// The Debian suite whose kernel boots.
     pub(crate) kernel: &'static str,
     pub(crate) media: Vec<Medium>,
@@ -42,6 +47,8 @@ impl Case {
         Self {
             name,
             initramfs,
+            firmware: None,
+            entry: "",
             kernel: SUITE,
             media: Vec::new(),
             words: "",
@@ -62,6 +69,20 @@ impl Case {
     /// A check inside a busybox initramfs, of commands rather than of a boot.
     pub(crate) fn mini(name: &'static str, guest: &'static str) -> Self {
         Self::new(name, Initramfs::Mini).guest(guest)
+    }
+
+    /// A boot from the medium itself, by its boot loader and the sample menu; else as `bare`.
+    pub(crate) fn iso(name: &'static str, firmware: Firmware) -> Self {
+        Self {
+            firmware: Some(firmware),
+            ..Self::bare(name)
+        }
+    }
+
+    /// An entry of the menu, by its id.
+    pub(crate) fn entry(mut self, id: &'static str) -> Self {
+        self.entry = id;
+        self
     }
 
     /// Another initramfs.
@@ -98,6 +119,11 @@ impl Case {
     /// A disk that gives so many bytes a second.
     pub(crate) fn slow_disk(self, content: Content, bytes_per_second: u64) -> Self {
         self.medium(content, Bus::Disk, Some(bytes_per_second))
+    }
+
+    /// A stick that is there from the beginning.
+    pub(crate) fn stick(self, content: Content) -> Self {
+        self.medium(content, Bus::Usb, None)
     }
 
     /// A stick that is plugged in some seconds after the boot began.
@@ -154,5 +180,19 @@ impl Case {
             line.push_str(&format!(" cowtest={}", self.guest));
         }
         line
+    }
+
+    /// What the medium's boot loader is told beside the sample menu: no menu to wait for, its words on
+    /// the serial line, and our kernel words.
+    pub(crate) fn menu_settings(&self) -> String {
+        let entry = match self.entry {
+            "" => String::new(),
+            id => format!("set default={id}\n"),
+        };
+        format!(
+            "set timeout=0\nserial --unit=0 --speed=115200\nterminal_output serial\n\
+             set words=\"{}\"\n{entry}",
+            self.command_line()
+        )
     }
 }

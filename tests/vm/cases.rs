@@ -6,9 +6,11 @@ use crate::case::Case;
 use crate::initramfs::Initramfs::{Bare, BareWithout, MiniWithout};
 use crate::kernel::Packing::{Gz, Plain, Zst};
 use crate::media::Content::{
-    DebianIso, Mini, MiniDirty, MiniGpt, MiniNested, MiniRaw, Random, Root,
+    DebianBoots, DebianIso, Mini, MiniBoots, MiniBootsWithOffset, MiniDirty, MiniGpt, MiniHybrid,
+    MiniNested, MiniRaw, Random, Root,
 };
 use crate::media::Fs::{Btrfs, Erofs, Ext4, Iso, Squashfs, Vfat, Xfs};
+use crate::qemu::Firmware::{Bios, Uefi};
 use crate::rootfs::RootFs::{self, Ext2, Ext4Blocks1k, Ext4Large, F2fs, Xfs512};
 
 /// All cases, in the order they run: the thin path first.
@@ -23,6 +25,20 @@ pub(crate) fn all() -> Vec<Case> {
             .console("re-mounted").console("Power down").never("[FAILED]"),
         Case::bare("bare disk multi-user").disk(DebianIso).words(LABEL).guest("multi-user").quiet_s(30)
             .console("re-mounted").console("Power down").never("[FAILED]"),
+
+        // Media that boot themselves: boot loader and sample menu, from a drive and copied to a stick.
+        Case::iso("iso cd bios multi-user", Bios).cd(DebianBoots).guest("multi-user").quiet_s(50)
+            .console("re-mounted").console("Power down").never("[FAILED]").never("efi: EFI v"),
+        Case::iso("iso cd uefi", Uefi).cd(MiniBoots).guest("root").quiet_s(25).console("efi: EFI v"),
+        Case::iso("iso stick bios", Bios).stick(MiniBoots).guest("root").quiet_s(16).never("efi: EFI v"),
+        Case::iso("iso stick uefi", Uefi).stick(MiniBoots).guest("root").quiet_s(28).console("efi: EFI v"),
+        Case::iso("iso cd menu-persistent", Bios).cd(MiniBoots).entry("persistent").guest("root")
+            .fails_with("a cowfile on a medium ('LABEL=COWROOT:/cowroot/session.cow,create') is not available"),
+        Case::iso("iso cd menu-throwaway", Bios).cd(MiniBoots).entry("throwaway").guest("root")
+            .fails_with("'cowroot.session' is not available").console("2 problems"),
+        // A stick and its partition that show one ISO: both whole, and only the stick whole.
+        Case::bare("bare stick isohybrid").stick(MiniHybrid).words(LABEL).guest("root").quiet_s(14).console(" /dev/sda1: "),
+        Case::bare("bare stick cut-off-partition").stick(MiniBootsWithOffset).words(LABEL).guest("root").quiet_s(14).console(" /dev/sda: "),
 
         // Media: what is on them. The medium's sha256 is compared in every case.
         Case::bare("bare disk iso9660").disk(Mini(Iso)).words(LABEL).guest("root"),

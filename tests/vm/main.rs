@@ -21,6 +21,7 @@ mod command;
 mod cpio;
 mod initramfs;
 mod kernel;
+mod loader;
 mod media;
 mod qemu;
 mod qmp;

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use crate::apt::Apt;
 use crate::cache::{Cache, Key};
 use crate::command::{command, output, run, run_with_input, step};
+use crate::loader::Loader;
 use crate::root;
 use crate::rootfs::RootFs;
 
@@ -31,6 +32,8 @@ pub(crate) enum Fs {
 pub(crate) enum Content {
     /// Debian with systemd, in an ISO.
     DebianIso,
+    /// The same, and the ISO boots itself.
+    DebianBoots,
     /// The busybox root, as /live/root.img on this file system, labelled LIVE.
     Mini(Fs),
     /// The same, in the second partition of a GPT.
@@ -39,6 +42,12 @@ pub(crate) enum Content {
     MiniNested,
     /// The busybox root in this file system, as /live/root.img on an ext4 labelled LIVE.
     Root(RootFs),
+    /// The busybox root in an ISO that boots itself.
+    MiniBoots,
+    /// The same, and the partition before the one for UEFI begins as the ISO does.
+    MiniBootsWithOffset,
+    /// The busybox root in an ISO that is, on a stick, also the first partition: as isohybrid makes it.
+    MiniHybrid,
     /// The busybox root itself, as a whole disk.
     MiniRaw,
     /// The same as Mini(Ext4), with both journals dirty: the base's and the medium's own.
@@ -54,6 +63,8 @@ pub(crate) enum Bus {
     Cd,
     /// A virtio disk that could be written.
     Disk,
+    /// A USB stick that is there from the beginning, larger than what is on it.
+    Usb,
     /// A USB stick, plugged in this many seconds after the kernel starts /init.
     UsbLate(u64),
 }
@@ -73,6 +84,8 @@ pub(crate) struct Maker<'a> {
     pub(crate) cache: &'a Cache,
     pub(crate) apt: &'a Apt,
     pub(crate) binary: &'a Path,
+    /// For media that boot themselves.
+    pub(crate) loader: &'a Loader<'a>,
 }
 
 impl Maker<'_> {
@@ -83,15 +96,30 @@ impl Maker<'_> {
             return self.cache.get("random", &key, |part| random(part, mib));
         }
         let base = match content {
-            Content::DebianIso => root::debian(self.cache, self.apt, self.binary)?,
+            Content::DebianIso | Content::DebianBoots => {
+                root::debian(self.cache, self.apt, self.binary)?
+            }
             Content::Root(fs) => root::mini(self.cache, self.binary, fs)?,
             _ => root::mini(self.cache, self.binary, RootFs::Ext4)?,
         };
-        let key = Key::new().name_of(&base).text(&format!("{content:?} 3"));
+        let mut key = Key::new().name_of(&base).text(&format!("{content:?} 3"));
+        if matches!(
+            content,
+            Content::DebianBoots | Content::MiniBoots | Content::MiniBootsWithOffset
+        ) {
+            key = self.loader.key(key)?;
+        }
+        let boots = |options: &[&str], part: &Path| {
+            self.tree_with(&base, |tree| self.loader.iso(tree, options, part))
+        };
         self.cache.get("medium", &key, |part| match content {
             Content::DebianIso => step("making the ISO", || {
                 self.tree_with(&base, |t| write(Fs::Iso, t, part))
             }),
+            Content::DebianBoots => step("making the ISO that boots itself", || boots(&[], part)),
+            Content::MiniBoots => boots(&[], part),
+            Content::MiniBootsWithOffset => boots(&OFFSET, part),
+            Content::MiniHybrid => self.tree_with(&base, |tree| iso(tree, &OFFSET, part)),
             Content::Root(_) => self.tree_with(&base, |tree| write(Fs::Ext4, tree, part)),
             Content::Mini(fs) => self.tree_with(&base, |tree| write(fs, tree, part)),
             Content::MiniGpt(fs) => self.tree_with(&base, |tree| gpt(fs, tree, part)),
@@ -126,7 +154,7 @@ fn write(fs: Fs, tree: &Path, out: &Path) -> Result<()> {
     let mib = fs::metadata(&image)?.len().div_ceil(1 << 20) + 40;
     let empty = |mib: u64| -> Result<()> { Ok(fs::File::create(out)?.set_len(mib << 20)?) };
     match fs {
-        Fs::Iso => iso(tree, out),
+        Fs::Iso => iso(tree, &[], out),
         Fs::Ext4 => {
             empty(mib)?;
             let words = [
@@ -168,7 +196,10 @@ fn write(fs: Fs, tree: &Path, out: &Path) -> Result<()> {
     }
 }
 
-fn iso(tree: &Path, out: &Path) -> Result<()> {
+/// xorriso's words for a second beginning of the ISO, 32 KiB behind the first, for a partition.
+const OFFSET: [&str; 2] = ["-partition_offset", "16"];
+
+fn iso(tree: &Path, options: &[&str], out: &Path) -> Result<()> {
     let words = [
         "xorriso",
         "-as",
@@ -181,7 +212,8 @@ fn iso(tree: &Path, out: &Path) -> Result<()> {
         "LIVE",
         "-o",
     ];
-    quiet(&words, &[out, tree])
+    let options: Vec<&Path> = options.iter().map(Path::new).collect();
+    quiet(&words, &[&[out, tree], options.as_slice()].concat())
 }
 
 fn squashfs(tree: &Path, out: &Path) -> Result<()> {
@@ -237,7 +269,7 @@ fn nested(base: &Path, out: &Path) -> Result<()> {
     fs::create_dir(outer.path().join("LiveOS"))?;
     let squashed = outer.path().join("LiveOS/squashfs.img");
     squashfs(inner.path(), &squashed)?;
-    iso(outer.path(), out)
+    iso(outer.path(), &[], out)
 }
 
 fn dirty(base: &Path, out: &Path) -> Result<()> {

@@ -19,11 +19,36 @@ use crate::command::command;
 use crate::media::{Bus, Medium};
 use crate::qmp::Qmp;
 
+/// What starts a machine that boots from its medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Firmware {
+    Bios,
+    Uefi,
+}
+
+impl Firmware {
+    /// QEMU's words for it. What the firmware remembers is forgotten after the run: a machine that has
+    /// started another medium before tries that one first.
+    fn args(self) -> &'static [&'static str] {
+        match self {
+            Self::Bios => &[],
+            Self::Uefi => &[
+                "-drive",
+                "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+                "-drive",
+                "if=pflash,format=raw,snapshot=on,file=/usr/share/OVMF/OVMF_VARS_4M.fd",
+            ],
+        }
+    }
+}
+
 /// What a machine is made of.
 #[derive(Debug)]
 pub(crate) struct Machine<'a> {
     pub(crate) accel: Accel,
     pub(crate) memory_mib: u32,
+    /// Boots a medium; without it QEMU starts the kernel.
+    pub(crate) firmware: Option<Firmware>,
     pub(crate) vmlinuz: &'a Path,
     pub(crate) initramfs: &'a Path,
     pub(crate) words: &'a str,
@@ -64,12 +89,16 @@ impl Machine<'_> {
             &self.memory_mib.to_string(),
         ])
         .args(self.accel.args())
-        .arg("-kernel")
-        .arg(self.vmlinuz)
-        .arg("-initrd")
-        .arg(self.initramfs)
-        .args(["-append", self.words])
         .args(["-device", "qemu-xhci,id=usb"]);
+        match self.firmware {
+            Some(firmware) => qemu.args(firmware.args()),
+            None => qemu
+                .arg("-kernel")
+                .arg(self.vmlinuz)
+                .arg("-initrd")
+                .arg(self.initramfs)
+                .args(["-append", self.words]),
+        };
         for (number, (medium, file)) in self.media.iter().enumerate() {
             let throttle = medium
                 .throttle
@@ -92,6 +121,9 @@ impl Machine<'_> {
                 Bus::Disk => qemu
                     .arg("-device")
                     .arg(format!("virtio-blk-pci,drive=m{number}")),
+                Bus::Usb => qemu
+                    .arg("-device")
+                    .arg(format!("usb-storage,bus=usb.0,drive=m{number}")),
                 Bus::UsbLate(_) => &mut qemu,
             };
         }

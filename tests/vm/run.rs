@@ -17,6 +17,7 @@ use crate::case::{Case, Ending};
 use crate::command::{run, sha256};
 use crate::initramfs::{Initramfs, ensure_static};
 use crate::kernel::Kernel;
+use crate::loader::Loader;
 use crate::media::{Bus, Maker, Medium};
 use crate::qemu::{Machine, Outcome};
 
@@ -103,18 +104,12 @@ impl Bed {
     fn run_once(&self, case: &Case) -> Result<Outcome> {
         let dir = self.runs.join(case.name.replace(' ', "-"));
         fs::create_dir_all(&dir).with_context(|| format!("making '{}'", dir.display()))?;
-        let media = self.media(case, &dir)?;
-        let before = sums(&media)?;
         let kernel = self.kernel(case.kernel)?;
         let initramfs = case.initramfs.get(&self.cache, &kernel, &self.binary)?;
-        let machine = Machine {
-            accel: self.accel,
-            memory_mib: case.memory_mib,
-            vmlinuz: &kernel.vmlinuz,
-            initramfs: &initramfs,
-            words: &case.command_line(),
-            media: &media,
-        };
+        let media = self.media(case, &dir, &kernel, &initramfs)?;
+        let before = sums(&media)?;
+        let words = case.command_line();
+        let machine = self.machine(case, &kernel, &initramfs, &words, &media);
         let outcome = machine.run(&dir, Duration::from_secs(case.quiet_s * 5))?;
         let judged = judge(case, &outcome).and_then(|()| {
             ensure!(
@@ -152,17 +147,11 @@ impl Bed {
             }
             return Ok(true);
         }
-        let media = self.media(case, &self.runs)?;
         let kernel = self.kernel(case.kernel)?;
         let initramfs = case.initramfs.get(&self.cache, &kernel, &self.binary)?;
-        let machine = Machine {
-            accel: self.accel,
-            memory_mib: case.memory_mib,
-            vmlinuz: &kernel.vmlinuz,
-            initramfs: &initramfs,
-            words: &case.command_line(),
-            media: &media,
-        };
+        let media = self.media(case, &self.runs, &kernel, &initramfs)?;
+        let words = case.command_line();
+        let machine = self.machine(case, &kernel, &initramfs, &words, &media);
         let mut qemu = machine.command();
         qemu.args([
             "-chardev",
@@ -178,12 +167,43 @@ impl Bed {
             .success())
     }
 
+    fn machine<'a>(
+        &self,
+        case: &Case,
+        kernel: &'a Kernel,
+        initramfs: &'a Path,
+        words: &'a str,
+        media: &'a [(Medium, PathBuf)],
+    ) -> Machine<'a> {
+        Machine {
+            accel: self.accel,
+            memory_mib: case.memory_mib,
+            firmware: case.firmware,
+            vmlinuz: &kernel.vmlinuz,
+            initramfs,
+            words,
+            media,
+        }
+    }
+
     /// The files that stand for the case's media: a copy where the guest could write.
-    fn media(&self, case: &Case, dir: &Path) -> Result<Vec<(Medium, PathBuf)>> {
+    fn media(
+        &self,
+        case: &Case,
+        dir: &Path,
+        kernel: &Kernel,
+        initramfs: &Path,
+    ) -> Result<Vec<(Medium, PathBuf)>> {
+        let loader = Loader {
+            vmlinuz: &kernel.vmlinuz,
+            initramfs,
+            settings: case.menu_settings(),
+        };
         let maker = Maker {
             cache: &self.cache,
             apt: &self.apt,
             binary: &self.binary,
+            loader: &loader,
         };
         let media = case.media.iter().enumerate().map(|(number, medium)| {
             let made = maker.get(medium.content)?;
@@ -199,11 +219,18 @@ impl Bed {
                     copy.as_os_str(),
                 ],
             )?;
+            if medium.bus == Bus::Usb {
+                let stick = fs::File::options().write(true).open(&copy)?;
+                stick.set_len(stick.metadata()?.len() + LARGER)?;
+            }
             Ok((*medium, copy))
         });
         media.collect()
     }
 }
+
+/// Who copies an ISO to a stick seldom has one of just that size: what should be at the end is not.
+const LARGER: u64 = 64 << 20;
 
 /// What the kernel says when it meets a breakpoint that nobody set.
 const TORN: &str = "Oops: int3";
