@@ -1,6 +1,7 @@
 //! What a case's root comes from: disks and CDs with a base on them, made without root's rights.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -35,6 +36,10 @@ pub(crate) enum Content {
     Mini(Fs),
     /// The same, in the second partition of a GPT.
     MiniGpt(Fs),
+    /// The same on an ISO with a partition that is all of it, as isohybrid makes them.
+    MiniHybrid,
+    /// The busybox root with a folder for the running kernel's modules, on an ext4 labelled LIVE.
+    MiniModules,
     /// The same, as LiveOS/rootfs.img in a squashfs in an ISO: a file system within a file system.
     MiniNested,
     /// The busybox root in this file system, as /live/root.img on an ext4 labelled LIVE.
@@ -73,6 +78,8 @@ pub(crate) struct Maker<'a> {
     pub(crate) cache: &'a Cache,
     pub(crate) apt: &'a Apt,
     pub(crate) binary: &'a Path,
+    /// The kernel that will run, as `uname -r` says.
+    pub(crate) release: &'a str,
 }
 
 impl Maker<'_> {
@@ -84,17 +91,24 @@ impl Maker<'_> {
         }
         let base = match content {
             Content::DebianIso => root::debian(self.cache, self.apt, self.binary)?,
-            Content::Root(fs) => root::mini(self.cache, self.binary, fs)?,
-            _ => root::mini(self.cache, self.binary, RootFs::Ext4)?,
+            Content::Root(fs) => root::mini(self.cache, self.binary, fs, None)?,
+            Content::MiniModules => {
+                let fs = RootFs::Ext4;
+                root::mini(self.cache, self.binary, fs, Some(self.release))?
+            }
+            _ => root::mini(self.cache, self.binary, RootFs::Ext4, None)?,
         };
         let key = Key::new().name_of(&base).text(&format!("{content:?} 3"));
         self.cache.get("medium", &key, |part| match content {
             Content::DebianIso => step("making the ISO", || {
                 self.tree_with(&base, |t| write(Fs::Iso, t, part))
             }),
-            Content::Root(_) => self.tree_with(&base, |tree| write(Fs::Ext4, tree, part)),
+            Content::Root(_) | Content::MiniModules => {
+                self.tree_with(&base, |tree| write(Fs::Ext4, tree, part))
+            }
             Content::Mini(fs) => self.tree_with(&base, |tree| write(fs, tree, part)),
             Content::MiniGpt(fs) => self.tree_with(&base, |tree| gpt(fs, tree, part)),
+            Content::MiniHybrid => self.tree_with(&base, |tree| hybrid(tree, part)),
             Content::MiniNested => nested(&base, part),
             Content::MiniRaw => run("cp", [base.as_path(), part]).map(drop),
             Content::MiniDirty => dirty(&base, part),
@@ -182,6 +196,18 @@ fn iso(tree: &Path, out: &Path) -> Result<()> {
         "-o",
     ];
     quiet(&words, &[out, tree])
+}
+
+/// The table has one partition, from sector 0 to the end: the disk and its partition show one ISO.
+fn hybrid(tree: &Path, out: &Path) -> Result<()> {
+    iso(tree, out)?;
+    let file = fs::File::options().write(true).open(out)?;
+    let sectors = u32::try_from(file.metadata()?.len() / 512)?;
+    let mut entry = [0; 16];
+    (entry[0], entry[4]) = (0x80, 0x17);
+    entry[12..].copy_from_slice(&sectors.to_le_bytes());
+    file.write_all_at(&entry, 446)?;
+    Ok(file.write_all_at(&[0x55, 0xaa], 510)?)
 }
 
 fn squashfs(tree: &Path, out: &Path) -> Result<()> {

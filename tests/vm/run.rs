@@ -103,28 +103,19 @@ impl Bed {
     fn run_once(&self, case: &Case) -> Result<Outcome> {
         let dir = self.runs.join(case.name.replace(' ', "-"));
         fs::create_dir_all(&dir).with_context(|| format!("making '{}'", dir.display()))?;
-        let media = self.media(case, &dir)?;
-        let before = sums(&media)?;
-        let kernel = self.kernel(case.kernel)?;
-        let initramfs = case.initramfs.get(&self.cache, &kernel, &self.binary)?;
-        let machine = Machine {
-            accel: self.accel,
-            memory_mib: case.memory_mib,
-            vmlinuz: &kernel.vmlinuz,
-            initramfs: &initramfs,
-            words: &case.command_line(),
-            media: &media,
-        };
+        let machine = self.machine(case, &dir)?;
+        let before = sums(&machine.media)?;
         let outcome = machine.run(&dir, Duration::from_secs(case.quiet_s * 5))?;
         let judged = judge(case, &outcome).and_then(|()| {
             ensure!(
-                sums(&media)? == before,
+                sums(&machine.media)? == before,
                 "a medium was written: its sha256 changed"
             );
             Ok(())
         });
         // Copies of media are large; the log is what is kept.
-        for (_, file) in media.iter().filter(|(_, file)| file.starts_with(&dir)) {
+        let copies = machine.media.iter().map(|(_, file)| file);
+        for file in copies.filter(|file| file.starts_with(&dir)) {
             fs::remove_file(file)?;
         }
         match judged {
@@ -152,18 +143,7 @@ impl Bed {
             }
             return Ok(true);
         }
-        let media = self.media(case, &self.runs)?;
-        let kernel = self.kernel(case.kernel)?;
-        let initramfs = case.initramfs.get(&self.cache, &kernel, &self.binary)?;
-        let machine = Machine {
-            accel: self.accel,
-            memory_mib: case.memory_mib,
-            vmlinuz: &kernel.vmlinuz,
-            initramfs: &initramfs,
-            words: &case.command_line(),
-            media: &media,
-        };
-        let mut qemu = machine.command();
+        let mut qemu = self.machine(case, &self.runs)?.command();
         qemu.args([
             "-chardev",
             "stdio,id=console,mux=on,signal=off",
@@ -178,12 +158,26 @@ impl Bed {
             .success())
     }
 
+    /// The case's machine; what the guest could write is a copy in `dir`.
+    fn machine(&self, case: &Case, dir: &Path) -> Result<Machine> {
+        let kernel = self.kernel(case.kernel)?;
+        Ok(Machine {
+            accel: self.accel,
+            memory_mib: case.memory_mib,
+            vmlinuz: kernel.vmlinuz.clone(),
+            initramfs: case.initramfs.get(&self.cache, &kernel, &self.binary)?,
+            words: case.command_line(),
+            media: self.media(case, &kernel, dir)?,
+        })
+    }
+
     /// The files that stand for the case's media: a copy where the guest could write.
-    fn media(&self, case: &Case, dir: &Path) -> Result<Vec<(Medium, PathBuf)>> {
+    fn media(&self, case: &Case, kernel: &Kernel, dir: &Path) -> Result<Vec<(Medium, PathBuf)>> {
         let maker = Maker {
             cache: &self.cache,
             apt: &self.apt,
             binary: &self.binary,
+            release: &kernel.release,
         };
         let media = case.media.iter().enumerate().map(|(number, medium)| {
             let made = maker.get(medium.content)?;
