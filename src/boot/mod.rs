@@ -142,13 +142,30 @@ pub fn load_ublk(modules: &mut Modules) -> anyhow::Result<()> {
 
 /// The driver for the root: what `rootfstype=` says, else what is recognised.
 fn root_kind(words: &RootWords, base: &Reached) -> anyhow::Result<String> {
-    match (&words.kind, &base.content) {
-        (Some(kind), _) => Ok(kind.clone()),
-        (None, Some(content)) => Ok(mount::driver(content.kind).unwrap_or(content.kind).into()),
-        (None, None) => bail!(
-            "looking for a file system in the base '{}': none that is known; is it damaged? \
-             rootfstype= names one",
+    let looking = || {
+        format!(
+            "looking for a root file system in the base '{}'",
             base.path.display()
+        )
+    };
+    let found = base.content.as_ref().map(|content| content.kind);
+    match (&words.kind, found) {
+        (_, Some(found)) if !mount::is_writable(found) && !words.read_only => bail!(
+            "{}: it holds {found}, which cannot be written; take an image of ext4, XFS or btrfs, \
+             which may lie in this one (<image>!<path>), or say ro",
+            looking()
+        ),
+        (Some(kind), _) => Ok(kind.clone()),
+        (None, Some(found)) => mount::driver(found).map(Into::into).with_context(|| {
+            format!(
+                "{}: it holds {found}, which is none; name another base",
+                looking()
+            )
+        }),
+        (None, None) => bail!(
+            "{}: none is recognised; is it the file that was meant, is it damaged, or encrypted? \
+             rootfstype= names one that cowroot does not know",
+            looking()
         ),
     }
 }
@@ -203,11 +220,12 @@ fn mount_as(device: &Path, kind: &str, words: &RootWords) -> anyhow::Result<()> 
     } else {
         "writable"
     };
-    mount::filesystem(device, Path::new(SYSROOT), kind, flags, &rest).with_context(|| {
-        format!(
-            "mounting the root '{}' ({kind}, {access}{}{options}); the kernel's log says more",
+    mount::filesystem(device, Path::new(SYSROOT), kind, flags, &rest).map_err(|error| {
+        anyhow::anyhow!(
+            "mounting the root '{}' ({kind}, {access}{}{options}): {error}; {}",
             device.display(),
-            if options.is_empty() { "" } else { ", " }
+            if options.is_empty() { "" } else { ", " },
+            mount::advice(&error)
         )
     })?;
     log::info!("root '{}' mounted: {kind}, {access}", device.display());
@@ -249,8 +267,9 @@ fn warn_without_modules(sysroot: &Path) {
         .any(|folder| switch::resolve_inside(sysroot, &Path::new(folder).join(release)).is_some());
     if !has_modules {
         log::warn!(
-            "the root has no modules for the running kernel {}: what the initramfs has not loaded \
-             stays missing",
+            "the root has no modules for the running kernel {}: drivers that the initramfs has not \
+             loaded stay missing; install that kernel's modules in the base, or boot the kernel that \
+             it has",
             release.to_string_lossy()
         );
     }
@@ -290,11 +309,21 @@ mod tests {
             (None, Some("xfs"), Some("xfs")),
             (Some("ext2"), Some("ext4"), Some("ext2")),
             (Some("bcachefs"), None, Some("bcachefs")),
+            (Some("ntfs3"), Some("ntfs"), Some("ntfs3")),
+            (None, Some("crypto_LUKS"), None),
+            (None, Some("squashfs"), None),
+            (Some("squashfs"), Some("squashfs"), None),
             (None, None, None),
         ] {
             let kind = root_kind(&words(said), &base(found)).ok();
             assert_eq!(kind.as_deref(), expected, "{said:?} {found:?}");
         }
+        let read_only = RootWords {
+            read_only: true,
+            ..RootWords::default()
+        };
+        let kind = root_kind(&read_only, &base(Some("squashfs"))).unwrap();
+        assert_eq!(kind, "squashfs", "who says ro may have it");
     }
 
     #[test]

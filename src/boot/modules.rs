@@ -144,6 +144,7 @@ pub struct Modules {
     folder: Option<PathBuf>,
     options: index::Options,
     tried: BTreeSet<String>,
+    refused: Vec<String>,
 }
 
 impl Modules {
@@ -177,6 +178,7 @@ impl Modules {
             folder,
             options: index::Options::of(&words),
             tried: BTreeSet::new(),
+            refused: Vec::new(),
         })
     }
 
@@ -251,7 +253,7 @@ impl Modules {
 
     /// Load the drivers of hardware that has turned up since the last call. Returns their names.
     ///
-    /// A driver that refuses is no failure: its hardware may be none that this boot needs.
+    /// A driver that is refused is no failure: its hardware may be none that this boot needs.
     pub fn load_for_hardware(&mut self) -> Vec<String> {
         let mut loaded = Vec::new();
         for modalias in index::modaliases(Path::new("/sys/devices")) {
@@ -265,11 +267,32 @@ impl Modules {
                 match self.load(&module) {
                     Ok(Loaded::Now) => loaded.push(module),
                     Ok(_) => {}
-                    Err(error) => log::debug!("{error:#}"),
+                    Err(error) => self.refuse(&error),
                 }
             }
         }
         loaded
+    }
+
+    /// The drivers of this machine's hardware that would not load, and why.
+    #[must_use]
+    pub fn refused(&self) -> &[String] {
+        &self.refused
+    }
+
+    fn refuse(&mut self, error: &anyhow::Error) {
+        let text = format!("{error:#}");
+        log::debug!("{text}");
+        let is_not_for_this_machine = matches!(
+            error.downcast_ref(),
+            Some(LoadError::Refused {
+                errno: libc::ENODEV,
+                ..
+            })
+        );
+        if !is_not_for_this_machine && !self.refused.contains(&text) {
+            self.refused.push(text);
+        }
     }
 
     fn is_there(&self, name: &str) -> Option<Loaded> {

@@ -11,7 +11,7 @@ use super::modules::Modules;
 use super::switch::resolve_inside;
 use crate::disk::base::Base;
 use crate::media::probe::{Content, probe};
-use crate::media::{find, mount, partition, text};
+use crate::media::{find, mount, partition, text, whole};
 
 /// Where the medium is mounted; what is inside its images goes beside it.
 const MOUNTS: &str = "/run/cowroot";
@@ -35,7 +35,8 @@ pub(super) fn reach(plan: &Plan, modules: &mut Modules) -> anyhow::Result<Reache
         if !loaded.is_empty() {
             log::debug!("drivers loaded: {}", loaded.join(", "));
         }
-    })?;
+    });
+    let medium = medium.map_err(|error| with_refused(&error, modules.refused()))?;
     log::info!(
         "medium found after {:.1} s: {medium}",
         started.elapsed().as_secs_f32()
@@ -48,7 +49,8 @@ pub(super) fn reach(plan: &Plan, modules: &mut Modules) -> anyhow::Result<Reache
         }
         Some((last, images)) => {
             let mut at = Path::new(MOUNTS).join("medium");
-            mount_medium(&device, medium.content.as_ref(), &at, modules)?;
+            let opened = open_device(&device)?;
+            mount_medium(&device, &opened, medium.content.as_ref(), &at, modules)?;
             for (depth, image) in (1..).zip(images) {
                 let inner = Path::new(MOUNTS).join(format!("inner-{depth}"));
                 mount_image(&find_file(&at, image)?, &inner, modules)?;
@@ -70,18 +72,43 @@ pub(super) fn reach(plan: &Plan, modules: &mut Modules) -> anyhow::Result<Reache
     Ok(reached)
 }
 
+/// A medium that is not there may be one whose driver is no good.
+fn with_refused(error: &anyhow::Error, refused: &[String]) -> anyhow::Error {
+    let mut text = format!("{error:#}");
+    if !refused.is_empty() {
+        text.push_str("\nDrivers that would not load:");
+    }
+    for driver in refused {
+        text.push_str(&format!("\n  {driver}"));
+    }
+    anyhow::anyhow!(text)
+}
+
+fn open_device(device: &Path) -> anyhow::Result<File> {
+    File::open(device).with_context(|| format!("opening '{}'", device.display()))
+}
+
 fn mount_medium(
     device: &Path,
+    bytes: &File,
     content: Option<&Content>,
     target: &Path,
     modules: &mut Modules,
 ) -> anyhow::Result<()> {
     let Some(content) = content else {
+        let (device, is_disk) = (device.display(), partition::has_table(bytes, 512));
         bail!(
-            "mounting '{}': no file system that is known is on it; is it damaged, or encrypted?",
-            device.display()
+            "mounting '{device}': {}",
+            if is_disk {
+                "it is a whole disk with partitions; name the one that holds the base"
+            } else {
+                "no file system is recognised on it; is it the medium that was meant, is it \
+                 damaged, or encrypted?"
+            }
         );
     };
+    whole::check(bytes, content.kind)
+        .with_context(|| format!("mounting '{}'", device.display()))?;
     if let Some(driver) = mount::driver(content.kind) {
         modules.load_filesystem(driver)?;
     }
@@ -94,8 +121,14 @@ fn mount_image(image: &Path, target: &Path, modules: &mut Modules) -> anyhow::Re
     }
     let device = mount::loop_read_only(image)?;
     let content = probe(&device.holder);
-    mount_medium(&device.path, content.as_ref(), target, modules)
-        .with_context(|| format!("entering the image '{}'", image.display()))
+    mount_medium(
+        &device.path,
+        &device.holder,
+        content.as_ref(),
+        target,
+        modules,
+    )
+    .with_context(|| format!("entering the image '{}'", image.display()))
 }
 
 /// The file `path` below `root`. If it is not there the error says what is.
@@ -119,7 +152,8 @@ fn find_file(root: &Path, path: &str) -> anyhow::Result<PathBuf> {
     )
 }
 
-fn list(folder: fs::ReadDir) -> String {
+/// The names in a folder, for a message.
+pub(super) fn list(folder: fs::ReadDir) -> String {
     const SHOWN_AT_MOST: usize = 20;
     let names = folder.flatten().map(|entry| entry.file_name());
     let mut names: Vec<String> = names
@@ -146,6 +180,9 @@ fn open(path: PathBuf) -> anyhow::Result<Reached> {
              not available in this version; use an image of the root file system alone",
             opening()
         );
+    }
+    if let Some(content) = &content {
+        whole::check(&file, content.kind).with_context(opening)?;
     }
     Ok(Reached {
         path,

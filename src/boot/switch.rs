@@ -12,6 +12,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use super::reach::list;
 use crate::media::mount;
 use crate::media::namespace::is_ram;
 
@@ -40,9 +41,10 @@ pub fn find_init(root: &Path, asked: Option<&str>) -> anyhow::Result<PathBuf> {
             bail!("looking for init: the root has no program '{asked}'; correct the word 'init='")
         }
         (None, None) => bail!(
-            "looking for init: the root has none of {}; is the base a whole system? init= names \
-             another",
-            tried.join(", ")
+            "looking for init: the root has none of {}; it holds {}: is that a whole system? init= \
+             names another",
+            tried.join(", "),
+            fs::read_dir(root).map_or_else(|error| error.to_string(), list)
         ),
     }
 }

@@ -11,6 +11,7 @@ use crate::engine::units::CHUNK_BYTES;
 use crate::engine::volatile::Limits;
 use crate::media::mount::{self, Swap};
 use crate::media::open::TmpfsSize;
+use crate::media::text;
 use crate::sys::SharedWords;
 
 /// Where the daemon mounts its tmpfs, in its own view of the mounts.
@@ -25,12 +26,18 @@ pub(super) fn tmpfs_bytes(size: TmpfsSize) -> anyhow::Result<u64> {
     };
     if bytes > total_bytes {
         bail!(
-            "sizing the cowfile: {bytes} bytes of tmpfs are more than this machine's RAM ({total_bytes} bytes)"
+            "sizing the cowfile: {} of tmpfs are more than this machine's RAM, {}; take less, e.g. \
+             tmpfs:50%",
+            text::size(bytes),
+            text::size(total_bytes)
         );
     }
     const LEAST: u64 = 1 << 20;
     if bytes < LEAST {
-        bail!("sizing the cowfile: {bytes} bytes of tmpfs are too few; give it 1M or more");
+        bail!(
+            "sizing the cowfile: {} of tmpfs are too few; give it 1M or more",
+            text::size(bytes)
+        );
     }
     Ok(bytes / CHUNK_BYTES * CHUNK_BYTES)
 }

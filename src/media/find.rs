@@ -28,7 +28,8 @@ const STICKS: [&str; 2] = [
     "/sys/bus/usb/drivers/uas",
 ];
 
-/// Wait at most `limit` for `source`. `each_look` runs before every look: it loads drivers.
+/// Wait at most `limit` for `source`, and a moment longer for devices that are being read: one of them
+/// may be it, and the list of what was seen is to be whole. `each_look` runs before every look: it loads drivers.
 ///
 /// # Errors
 /// It was not found, with the list of what was; or several media answer to its name.
@@ -54,7 +55,9 @@ pub fn wait_for(
             if is_settled || found_at.elapsed() >= SETTLE {
                 return choice.settle(source);
             }
-        } else if started.elapsed() >= limit {
+        } else if started.elapsed() >= limit
+            && (survey.pending().next().is_none() || started.elapsed() >= limit + SETTLE)
+        {
             bail!(not_found(source, limit, &survey));
         }
         let left = match found_at {
@@ -234,6 +237,7 @@ mod tests {
                 label: Some(label.into()),
                 uuid: Some("2026-01-01-00-00-00-00".into()),
             }),
+            is_partitioned: false,
             names: PartitionNames::default(),
             trouble: None,
         }

@@ -10,3 +10,4 @@ pub mod probe;
 pub mod source;
 pub mod survey;
 pub mod text;
+pub mod whole;

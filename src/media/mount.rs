@@ -101,12 +101,35 @@ pub fn medium(device: &Path, kind: &str, target: &Path) -> anyhow::Result<()> {
             break;
         }
     }
-    result.with_context(|| {
-        format!(
-            "mounting '{}' ({kind}) read-only; the kernel's log says more",
-            device.display()
+    result.map_err(|error| {
+        anyhow::anyhow!(
+            "mounting '{}' ({kind}) read-only: {error}; {}",
+            device.display(),
+            advice(&error)
         )
     })
+}
+
+/// What to do about a mount that the kernel refused.
+#[must_use]
+pub fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => {
+            "it is damaged, or an option is wrong: the kernel's log says which; compare its checksum \
+             with the original's"
+        }
+        Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG) => {
+            "it is damaged, or its medium is: compare its checksum with the original's; the kernel's \
+             log says more"
+        }
+        _ => "the kernel's log says more",
+    }
+}
+
+/// Whether a file system of type `kind` can be written at all.
+#[must_use]
+pub fn is_writable(kind: &str) -> bool {
+    !matches!(kind, "iso9660" | "squashfs" | "erofs")
 }
 
 /// Mount any file system. An empty `options` passes none.

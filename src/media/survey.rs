@@ -29,6 +29,8 @@ pub struct Seen {
     pub size_bytes: u64,
     /// What it holds, if that was recognised.
     pub content: Option<Content>,
+    /// Whether it carries a partition table.
+    pub is_partitioned: bool,
     /// What it is called in its disk's partition table.
     pub names: PartitionNames,
     /// Why nothing could be read.
@@ -53,6 +55,7 @@ impl std::fmt::Display for Seen {
         f.write_str(&text::size(self.size_bytes))?;
         match &self.content {
             Some(content) => write!(f, ", {}", content.kind)?,
+            None if self.is_partitioned => f.write_str(", partitions")?,
             None => f.write_str(", nothing recognised")?,
         }
         let content = self.content.as_ref();
@@ -236,6 +239,8 @@ fn look(name: String, folder: &Path) -> Seen {
                 let is_cut_off = || iso_bytes(&device) > Some(seen.size_bytes);
                 !(seen.disk.is_some() && content.kind == "iso9660" && is_cut_off())
             });
+            let sector_bytes = self::number(&folder.join("queue"), "logical_block_size");
+            seen.is_partitioned = partition::has_table(&device, sector_bytes.unwrap_or(512));
             if let Err(error) = std::os::unix::fs::FileExt::read_at(&device, &mut [0; 512], 0) {
                 seen.trouble = Some(trouble(&error));
             }

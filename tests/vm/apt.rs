@@ -17,6 +17,9 @@ use crate::command::{command, output, step};
 /// The release the guests run.
 pub(crate) const SUITE: &str = "trixie";
 
+/// The release before, with the kernel that its users can have and that has all we need.
+pub(crate) const BACKPORTS: &str = "bookworm-backports";
+
 /// The release whose kernel is the newest; it moves.
 pub(crate) const NEWEST: &str = "sid";
 

@@ -161,6 +161,12 @@ impl Case {
         self.console(text)
     }
 
+    /// RAM in MiB.
+    pub(crate) fn memory(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
     /// Seconds on a quiet machine.
     pub(crate) fn quiet_s(mut self, seconds: u64) -> Self {
         self.quiet_s = seconds;

@@ -1,17 +1,20 @@
 //! The table: every boot this project promises to survive, one line each.
 //! The name says initramfs, medium and claim.
 
-use crate::apt::NEWEST;
+use crate::apt::{BACKPORTS, NEWEST};
 use crate::case::Case;
-use crate::initramfs::Initramfs::{Bare, BareWithout, MiniWithout};
+use crate::initramfs::Initramfs::{Bare, BareShell, BareSpoilt, BareWithout, MiniWithout};
 use crate::kernel::Packing::{Gz, Plain, Zst};
+use crate::kernel::Spoilt;
 use crate::media::Content::{
     DebianBoots, DebianIso, Mini, MiniBoots, MiniBootsWithOffset, MiniDirty, MiniGpt, MiniHybrid,
-    MiniNested, MiniRaw, Random, Root,
+    MiniModules, MiniNested, MiniRaw, Random, Root,
 };
 use crate::media::Fs::{Btrfs, Erofs, Ext4, Iso, Squashfs, Vfat, Xfs};
 use crate::qemu::Firmware::{Bios, Uefi};
-use crate::rootfs::RootFs::{self, Ext2, Ext4Blocks1k, Ext4Large, F2fs, Xfs512};
+use crate::rootfs::RootFs::{
+    self, Ext2, Ext4Blocks1k, Ext4Cut, Ext4Damaged, Ext4Large, F2fs, Xfs512,
+};
 
 /// All cases, in the order they run: the thin path first.
 #[rustfmt::skip]
@@ -75,7 +78,32 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare cd second-drive").cd(Random(8)).cd(Mini(Iso)).words("cowroot=/dev/sr1:/live/root.img").guest("root"),
         Case::bare("bare usb late").late_stick(Mini(Ext4), 5).words(LABEL).guest("root").quiet_s(18),
         Case::bare("bare none not-found").words("cowroot=LABEL=LIVE:/live/root.img cowroot.wait=3").fails_with("LIVE").quiet_s(10),
+        Case::bare("bare disk not-found-list").cd(Random(8)).disk(MiniGpt(Vfat)).words("cowroot=LABEL=OTHER:/live/root.img cowroot.wait=8").fails_with("finding the medium 'LABEL=OTHER'").quiet_s(15)
+            .console("/dev/sr0: 8 MiB, nothing recognised").console("71 MiB, partitions").console("vfat, LABEL=LIVE, UUID=1A2B-3C4D, PARTLABEL=live-part"),
         Case::bare("bare disk path-not-there").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/no/such.img").fails_with("/no/such.img").quiet_s(8),
+
+        // Two media of one name: one content is one medium, and its partition is taken; else refused.
+        Case::bare("bare disk two-of-a-name").disk(Mini(Ext4)).disk(Mini(Iso)).words(LABEL).fails_with("2 media answer to that name").quiet_s(8)
+            .console("/dev/vda: 6").console("/dev/vdb: "),
+
+        // What goes wrong with a medium or a base.
+        Case::bare("bare disk unknown-medium").disk(Random(8)).words("cowroot=/dev/vda:/live/root.img").fails_with("mounting '/dev/vda': no file system").quiet_s(8),
+        Case::bare("bare disk partition-not-named").disk(MiniGpt(Ext4)).words("cowroot=/dev/vda:/live/root.img").fails_with("mounting '/dev/vda': it is a whole disk with partitions").quiet_s(8),
+        Case::bare("bare disk no-driver").initramfs(BareWithout("vfat")).disk(Mini(Vfat)).words(LABEL).fails_with("getting a driver for vfat").quiet_s(8),
+        Case::bare("bare root unknown").disk(Random(8)).words("cowroot=/dev/vda").fails_with("looking for a root file system in the base '/dev/vda': none is recognised").quiet_s(8),
+        Case::bare("bare root not-writable").disk(Mini(Squashfs)).words("cowroot=/dev/vda").fails_with("it holds squashfs, which cannot be written").quiet_s(8),
+        Case::bare("bare root cut").disk(Root(Ext4Cut)).words(LABEL).fails_with("/live/root.img': the ext4 in it says that it has").quiet_s(8),
+        Case::bare("bare root damaged").disk(Root(Ext4Damaged)).words(LABEL).fails_with("mounting the root '/dev/ublkb0' (ext4, writable): Bad message (os error 74); it is damaged").quiet_s(8),
+        Case::bare("bare root no-init").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE").fails_with("it holds 'live', 'lost+found': is that a whole system?").quiet_s(8),
+        Case::bare("bare root init-not-there").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img init=/no/such").fails_with("'/no/such'").quiet_s(8),
+        Case::bare("bare root no-modules").disk(Mini(Ext4)).words(LABEL).guest("root").console("the root has no modules for the running kernel"),
+        Case::bare("bare root modules").disk(MiniModules).words(LABEL).guest("root").never("the root has no modules"),
+
+        // The policy after it, and machines too small.
+        Case::bare("bare none shell").initramfs(BareShell).words("cowroot=LABEL=LIVE:/x cowroot.wait=1").fails_with("starting a shell").quiet_s(8)
+            .console("a shell on a terminal"),
+        Case::bare("bare disk little-ram").disk(Mini(Ext4)).words(LABEL).guest("little-ram").memory(96).console("the machine can run out of memory before it is full"),
+        Case::bare("bare disk cow-too-large").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:4G").fails_with("sizing the cowfile: 4 GiB of tmpfs are more than this machine's RAM").quiet_s(8),
 
         // Kernel words and module packings.
         Case::bare("bare disk ro").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img ro").guest("ro"),
@@ -86,10 +114,16 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare disk cow-size").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:48M").guest("cow-size"),
         Case::bare("bare none unknown-words").words("cowroot=LABEL=LIVE:/x cowroot.nonsense=1").fails_with("cowroot.nonsense").quiet_s(8),
         Case::bare("bare none later-words").words("cowroot=LABEL=LIVE:/x cowroot.toram").fails_with("cowroot.toram").quiet_s(8),
+        Case::bare("bare none many-words").words("cowroot=LIVE cowroot.wait=soon cowroot.nonsense=1 cowroot.toram").fails_with("4 problems").quiet_s(8)
+            .console("'cowroot': 'LIVE'").console("'cowroot.wait': 'soon'").console("'cowroot.nonsense' is unknown").console("'cowroot.toram' is not available"),
         Case::bare("bare disk modules-plain").initramfs(Bare(Plain)).disk(Mini(Ext4)).words(LABEL).guest("root"),
         Case::bare("bare disk modules-zst").initramfs(Bare(Zst)).disk(Mini(Ext4)).words(LABEL).guest("root"),
         Case::bare("bare disk modules-gz").initramfs(Bare(Gz)).disk(Mini(Ext4)).words(LABEL).guest("root"),
         Case::bare("bare disk no-ublk").initramfs(BareWithout("ublk_drv")).disk(Mini(Ext4)).words(LABEL).fails_with("ublk_drv").quiet_s(8),
+
+        Case::bare("bare disk ublk-of-another-kernel").initramfs(BareSpoilt("ublk_drv", Spoilt::OtherKernel)).disk(Mini(Ext4)).words(LABEL).fails_with("ublk_drv.ko': the kernel refused it").quiet_s(8),
+        Case::bare("bare disk ublk-cut").initramfs(BareSpoilt("ublk_drv", Spoilt::Cut)).disk(Mini(Ext4)).words(LABEL).fails_with("ublk_drv.ko': the kernel refused it").quiet_s(8),
+        Case::bare("bare disk driver-refused").initramfs(BareSpoilt("virtio_blk", Spoilt::Cut)).disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.wait=3").fails_with("virtio_blk.ko': the kernel refused it").quiet_s(10),
 
         // attach, detach, status.
         Case::mini("mini file attach", "attach"),
@@ -103,6 +137,10 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini file no-module", "no-module").initramfs(MiniWithout("ublk_drv")),
         Case::mini("mini disk full-cow", "full-cow").disk(MiniRaw),
         Case::mini("mini file discard", "discard"),
+
+        // The kernel that users of the release before can have.
+        Case::bare("bare disk backports-kernel").kernel(BACKPORTS).disk(Mini(Ext4)).words(LABEL).guest("root"),
+        Case::mini("mini file backports-kernel-attach", "attach").kernel(BACKPORTS),
 
         // The newest kernel there is. Its version is printed; it may change under us.
         Case::bare("bare disk newest-kernel").kernel(NEWEST).disk(Mini(Ext4)).words(LABEL).guest("root"),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::cache::{Cache, Key};
 use crate::command::{command, output, run};
 use crate::cpio;
-use crate::kernel::{Kernel, Packing};
+use crate::kernel::{Kernel, Packing, Spoilt};
 use crate::root::bed;
 
 /// What a live system's initramfs would hold: media, their buses, their file systems, ublk.
@@ -59,6 +59,10 @@ pub(crate) enum Initramfs {
     Bare(Packing),
     /// The bare one without this module.
     BareWithout(&'static str),
+    /// The bare one with this module spoilt.
+    BareSpoilt(&'static str, Spoilt),
+    /// The bare one with a `/bin/sh`, which says that it was started and ends.
+    BareShell,
     /// busybox, our binary, and the check as a script.
     Mini,
     /// The mini one without this module.
@@ -80,6 +84,8 @@ impl Initramfs {
                 Self::Mini => (Packing::Plain, None),
                 Self::MiniWithout(module) => (Packing::Plain, Some(module)),
                 Self::BareWithout(module) => (Packing::Xz, Some(module)),
+                Self::BareSpoilt(..) => (Packing::Plain, None),
+                Self::BareShell => (Packing::Xz, None),
             };
             let modules: Vec<&str> = MODULES
                 .iter()
@@ -88,14 +94,25 @@ impl Initramfs {
                 .collect();
             kernel.copy_modules(&modules, packing, tree.path())?;
             match self {
-                Self::Bare(_) | Self::BareWithout(_) => {
-                    install(binary, &tree.path().join("init"))?;
+                Self::Bare(_) | Self::BareWithout(_) => bare(tree.path(), binary)?,
+                Self::BareSpoilt(module, spoilt) => {
+                    bare(tree.path(), binary)?;
+                    kernel.spoil(module, spoilt, tree.path())?;
+                }
+                Self::BareShell => {
+                    bare(tree.path(), binary)?;
+                    install(&static_busybox()?, &tree.path().join("bin/busybox"))?;
+                    install(&bed("guest/shell.sh"), &tree.path().join("bin/sh"))?;
                 }
                 Self::Mini | Self::MiniWithout(_) => mini(tree.path(), binary)?,
             }
             cpio::pack(tree.path(), part)
         })
     }
+}
+
+fn bare(tree: &Path, binary: &Path) -> Result<()> {
+    install(binary, &tree.join("init"))
 }
 
 fn mini(tree: &Path, binary: &Path) -> Result<()> {

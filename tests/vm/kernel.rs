@@ -43,6 +43,15 @@ pub(crate) enum Packing {
     Gz,
 }
 
+/// What is wrong with a module file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Spoilt {
+    /// Built for another kernel, and not signed.
+    OtherKernel,
+    /// Its second half is missing.
+    Cut,
+}
+
 impl Packing {
     fn suffix(self) -> &'static str {
         match self {
@@ -125,6 +134,27 @@ impl Kernel {
             repack(&to, packing)?;
         }
         self.copy_indexes(&wanted, packing, &target)
+    }
+
+    /// Spoils the unpacked module `name` below `root`.
+    pub(crate) fn spoil(&self, name: &str, spoilt: Spoilt, root: &Path) -> Result<()> {
+        let file = self.depends.get(name).and_then(|files| files.first());
+        let file = file.with_context(|| format!("finding the module {name}"))?;
+        let file = root.join("lib/modules").join(&self.release).join(file);
+        let file = file.with_extension("");
+        let mut bytes = fs::read(&file)?;
+        match spoilt {
+            Spoilt::Cut => bytes.truncate(bytes.len() / 2),
+            Spoilt::OtherKernel => {
+                // Behind its release, which the kernel leaves to the symbols' checksums.
+                let mark = b" SMP ";
+                let at = bytes.windows(mark.len()).position(|piece| piece == mark);
+                let at = at.context("finding the module's vermagic")? + 1;
+                bytes[at] = b's';
+                bytes.truncate(bytes.len() - b"~Module signature appended~\n".len());
+            }
+        }
+        Ok(fs::write(file, bytes)?)
     }
 
     /// The index files, reduced to `wanted` and with the names the files have now.

@@ -1,6 +1,7 @@
 //! What a case's root comes from: disks and CDs with a base on them, made without root's rights.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -38,6 +39,10 @@ pub(crate) enum Content {
     Mini(Fs),
     /// The same, in the second partition of a GPT.
     MiniGpt(Fs),
+    /// The same on an ISO with a partition that is all of it, as isohybrid makes them.
+    MiniHybrid,
+    /// The busybox root with a folder for the running kernel's modules, on an ext4 labelled LIVE.
+    MiniModules,
     /// The same, as LiveOS/rootfs.img in a squashfs in an ISO: a file system within a file system.
     MiniNested,
     /// The busybox root in this file system, as /live/root.img on an ext4 labelled LIVE.
@@ -46,8 +51,6 @@ pub(crate) enum Content {
     MiniBoots,
     /// The same, and the partition before the one for UEFI begins as the ISO does.
     MiniBootsWithOffset,
-    /// The busybox root in an ISO that is, on a stick, also the first partition: as isohybrid makes it.
-    MiniHybrid,
     /// The busybox root itself, as a whole disk.
     MiniRaw,
     /// The same as Mini(Ext4), with both journals dirty: the base's and the medium's own.
@@ -86,6 +89,8 @@ pub(crate) struct Maker<'a> {
     pub(crate) binary: &'a Path,
     /// For media that boot themselves.
     pub(crate) loader: &'a Loader<'a>,
+    /// The kernel that will run, as `uname -r` says.
+    pub(crate) release: &'a str,
 }
 
 impl Maker<'_> {
@@ -99,8 +104,12 @@ impl Maker<'_> {
             Content::DebianIso | Content::DebianBoots => {
                 root::debian(self.cache, self.apt, self.binary)?
             }
-            Content::Root(fs) => root::mini(self.cache, self.binary, fs)?,
-            _ => root::mini(self.cache, self.binary, RootFs::Ext4)?,
+            Content::Root(fs) => root::mini(self.cache, self.binary, fs, None)?,
+            Content::MiniModules => {
+                let fs = RootFs::Ext4;
+                root::mini(self.cache, self.binary, fs, Some(self.release))?
+            }
+            _ => root::mini(self.cache, self.binary, RootFs::Ext4, None)?,
         };
         let mut key = Key::new().name_of(&base).text(&format!("{content:?} 3"));
         if matches!(
@@ -120,7 +129,9 @@ impl Maker<'_> {
             Content::MiniBoots => boots(&[], part),
             Content::MiniBootsWithOffset => boots(&OFFSET, part),
             Content::MiniHybrid => self.tree_with(&base, |tree| iso(tree, &OFFSET, part)),
-            Content::Root(_) => self.tree_with(&base, |tree| write(Fs::Ext4, tree, part)),
+            Content::Root(_) | Content::MiniModules => {
+                self.tree_with(&base, |tree| write(Fs::Ext4, tree, part))
+            }
             Content::Mini(fs) => self.tree_with(&base, |tree| write(fs, tree, part)),
             Content::MiniGpt(fs) => self.tree_with(&base, |tree| gpt(fs, tree, part)),
             Content::MiniNested => nested(&base, part),

@@ -44,16 +44,16 @@ impl Firmware {
 
 /// What a machine is made of.
 #[derive(Debug)]
-pub(crate) struct Machine<'a> {
+pub(crate) struct Machine {
     pub(crate) accel: Accel,
     pub(crate) memory_mib: u32,
     /// Boots a medium; without it QEMU starts the kernel.
     pub(crate) firmware: Option<Firmware>,
-    pub(crate) vmlinuz: &'a Path,
-    pub(crate) initramfs: &'a Path,
-    pub(crate) words: &'a str,
+    pub(crate) vmlinuz: PathBuf,
+    pub(crate) initramfs: PathBuf,
+    pub(crate) words: String,
     /// Each medium with the file that stands for it in this run.
-    pub(crate) media: &'a [(Medium, PathBuf)],
+    pub(crate) media: Vec<(Medium, PathBuf)>,
 }
 
 /// What a run left behind.
@@ -67,7 +67,7 @@ pub(crate) struct Outcome {
     pub(crate) stuck: Option<String>,
 }
 
-impl Machine<'_> {
+impl Machine {
     /// The command line, but for where the serial lines go.
     pub(crate) fn command(&self) -> Command {
         // setpriv: whoever ends this process must not leave a VM behind.
@@ -94,10 +94,10 @@ impl Machine<'_> {
             Some(firmware) => qemu.args(firmware.args()),
             None => qemu
                 .arg("-kernel")
-                .arg(self.vmlinuz)
+                .arg(&self.vmlinuz)
                 .arg("-initrd")
-                .arg(self.initramfs)
-                .args(["-append", self.words]),
+                .arg(&self.initramfs)
+                .args(["-append", &self.words]),
         };
         for (number, (medium, file)) in self.media.iter().enumerate() {
             let throttle = medium
@@ -161,7 +161,7 @@ impl Machine<'_> {
             plugged: 0,
         };
         let log = File::create(dir.join("serial.log"))?;
-        let result = watch.follow(self.media, &lines, log, deadline);
+        let result = watch.follow(&self.media, &lines, log, deadline);
         // Only ever our own child; a VM that ended by itself is not there any more.
         if child.try_wait()?.is_none() {
             child.kill()?;

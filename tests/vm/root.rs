@@ -114,17 +114,26 @@ fn debian_tar(cache: &Cache, apt: &Apt) -> Result<PathBuf> {
     })
 }
 
-/// The busybox root as an image: `/sbin/init` is a script that runs the check named by `cowtest=`.
-pub(crate) fn mini(cache: &Cache, binary: &Path, fs: RootFs) -> Result<PathBuf> {
+/// The busybox root as an image: `/sbin/init` is a script that runs the check named by `cowtest=`. It
+/// has a folder for the modules of the kernel `release`, if one is named.
+pub(crate) fn mini(
+    cache: &Cache,
+    binary: &Path,
+    fs: RootFs,
+    release: Option<&str>,
+) -> Result<PathBuf> {
     let busybox = static_busybox()?;
     let key = Key::new()
         .content(binary)?
         .content(&busybox)?
         .content(&bed("guest"))?
-        .text(&format!("3 {fs:?}"));
+        .text(&format!("3 {fs:?} {release:?}"));
     cache.get("mini-root", &key, |part| {
         let tree = tempfile::tempdir()?;
         mini_tree(tree.path(), &busybox, binary)?;
+        if let Some(release) = release {
+            std::fs::create_dir_all(tree.path().join("lib/modules").join(release))?;
+        }
         fs.make(tree.path(), std::fs::metadata(binary)?.len(), part)
     })
 }

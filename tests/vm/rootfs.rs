@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -15,6 +15,10 @@ use crate::command::{command, output, run};
 pub(crate) enum RootFs {
     /// ext4 as small as it can be.
     Ext4,
+    /// The same, and only the first half of it: a download that ended early.
+    Ext4Cut,
+    /// The same with one bit of its superblock turned.
+    Ext4Damaged,
     /// ext4 with room to fill.
     Ext4Large,
     /// ext4 with blocks of 1 KiB, and these bytes more than a multiple of 4 KiB.
@@ -32,7 +36,9 @@ impl RootFs {
     fn bytes(self, tree_bytes: u64) -> u64 {
         let mib = |mib: u64| mib << 20;
         match self {
-            Self::Ext4 => mib(24) + tree_bytes.next_multiple_of(4096),
+            Self::Ext4 | Self::Ext4Cut | Self::Ext4Damaged => {
+                mib(24) + tree_bytes.next_multiple_of(4096)
+            }
             Self::Ext4Blocks1k(odd) => mib(32) + odd,
             Self::Ext2 => mib(32),
             Self::F2fs => mib(128),
@@ -52,6 +58,17 @@ impl RootFs {
             output(&mut mke2fs).map(drop)
         };
         match self {
+            Self::Ext4Cut => {
+                Self::Ext4.make(tree, tree_bytes, out)?;
+                let file = fs::File::options().write(true).open(out)?;
+                Ok(file.set_len(file.metadata()?.len() / 2)?)
+            }
+            Self::Ext4Damaged => {
+                Self::Ext4.make(tree, tree_bytes, out)?;
+                let file = fs::File::options().write(true).open(out)?;
+                // The last byte of the volume's name: only the checksum tells.
+                Ok(file.write_all_at(&[1], 1024 + 0x78 + 15)?)
+            }
             Self::Ext4 | Self::Ext4Large => ext(&["-t", "ext4", "-b", "4096"]),
             Self::Ext4Blocks1k(_) => ext(&["-t", "ext4", "-b", "1024"]),
             Self::Ext2 => ext(&["-t", "ext2"]),

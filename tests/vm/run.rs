@@ -104,22 +104,19 @@ impl Bed {
     fn run_once(&self, case: &Case) -> Result<Outcome> {
         let dir = self.runs.join(case.name.replace(' ', "-"));
         fs::create_dir_all(&dir).with_context(|| format!("making '{}'", dir.display()))?;
-        let kernel = self.kernel(case.kernel)?;
-        let initramfs = case.initramfs.get(&self.cache, &kernel, &self.binary)?;
-        let media = self.media(case, &dir, &kernel, &initramfs)?;
-        let before = sums(&media)?;
-        let words = case.command_line();
-        let machine = self.machine(case, &kernel, &initramfs, &words, &media);
+        let machine = self.machine(case, &dir)?;
+        let before = sums(&machine.media)?;
         let outcome = machine.run(&dir, Duration::from_secs(case.quiet_s * 5))?;
         let judged = judge(case, &outcome).and_then(|()| {
             ensure!(
-                sums(&media)? == before,
+                sums(&machine.media)? == before,
                 "a medium was written: its sha256 changed"
             );
             Ok(())
         });
         // Copies of media are large; the log is what is kept.
-        for (_, file) in media.iter().filter(|(_, file)| file.starts_with(&dir)) {
+        let copies = machine.media.iter().map(|(_, file)| file);
+        for file in copies.filter(|file| file.starts_with(&dir)) {
             fs::remove_file(file)?;
         }
         match judged {
@@ -147,12 +144,7 @@ impl Bed {
             }
             return Ok(true);
         }
-        let kernel = self.kernel(case.kernel)?;
-        let initramfs = case.initramfs.get(&self.cache, &kernel, &self.binary)?;
-        let media = self.media(case, &self.runs, &kernel, &initramfs)?;
-        let words = case.command_line();
-        let machine = self.machine(case, &kernel, &initramfs, &words, &media);
-        let mut qemu = machine.command();
+        let mut qemu = self.machine(case, &self.runs)?.command();
         qemu.args([
             "-chardev",
             "stdio,id=console,mux=on,signal=off",
@@ -167,23 +159,19 @@ impl Bed {
             .success())
     }
 
-    fn machine<'a>(
-        &self,
-        case: &Case,
-        kernel: &'a Kernel,
-        initramfs: &'a Path,
-        words: &'a str,
-        media: &'a [(Medium, PathBuf)],
-    ) -> Machine<'a> {
-        Machine {
+    /// The case's machine; what the guest could write is a copy in `dir`.
+    fn machine(&self, case: &Case, dir: &Path) -> Result<Machine> {
+        let kernel = self.kernel(case.kernel)?;
+        let initramfs = case.initramfs.get(&self.cache, &kernel, &self.binary)?;
+        Ok(Machine {
             accel: self.accel,
             memory_mib: case.memory_mib,
             firmware: case.firmware,
-            vmlinuz: &kernel.vmlinuz,
+            vmlinuz: kernel.vmlinuz.clone(),
+            words: case.command_line(),
+            media: self.media(case, dir, &kernel, &initramfs)?,
             initramfs,
-            words,
-            media,
-        }
+        })
     }
 
     /// The files that stand for the case's media: a copy where the guest could write.
@@ -204,6 +192,7 @@ impl Bed {
             apt: &self.apt,
             binary: &self.binary,
             loader: &loader,
+            release: &kernel.release,
         };
         let media = case.media.iter().enumerate().map(|(number, medium)| {
             let made = maker.get(medium.content)?;
