@@ -109,6 +109,7 @@ fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
     let init = switch::find_init(sysroot, plan.root.init.as_deref())?;
     switch::prepare(sysroot)?;
     warn_without_modules(sysroot);
+    early::prepare_for_sleep();
     log::info!(
         "starting '{}' after {:.1} s",
         init.display(),

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -164,6 +164,8 @@ struct Daemon {
     limits: Limits,
     /// Written when the queue's thread ends.
     over: Arc<EventFd>,
+    /// What keeps a machine from hibernating whose root this is.
+    _no_hibernation: Option<OwnedFd>,
     /// What does not change while it lives; the rest is filled in for each answer.
     report: Report,
 }
@@ -172,10 +174,14 @@ fn start(options: &Options, starter: &Arc<Untold>) -> anyhow::Result<Daemon> {
     ublk::check_kernel()?;
     let CowStore::Tmpfs(size) = options.cow;
     let capacity_bytes = store::tmpfs_bytes(size)?;
-    let (base, _) = leave_with_base(&options.base)?;
+    let (base, left) = leave_with_base(&options.base)?;
     let base = Arc::new(base);
     let device_bytes = ublk::device_size_bytes(base.size_bytes(), options.size_bytes)?;
     protect::protect(c"cowroot");
+    let no_hibernation = match left {
+        Left::Initramfs => protect::refuse_hibernation(),
+        Left::TheMachine => None,
+    };
     let (cowfile, swap) = store::tmpfs_cowfile(capacity_bytes)?;
     let journal_bytes = journal::journal_bytes(base.file()).unwrap_or_default();
     let limits = store::limits(capacity_bytes, journal_bytes);
@@ -227,6 +233,7 @@ fn start(options: &Options, starter: &Arc<Untold>) -> anyhow::Result<Daemon> {
         counters,
         limits,
         over,
+        _no_hibernation: no_hibernation,
         report,
     })
 }

@@ -51,6 +51,9 @@ pub(crate) fn all() -> Vec<Case> {
 
         Case::bare("bare cd full-multi-user").cd(DebianIso).words(SMALL).guest("full-multi-user").quiet_s(40).console("re-mounted").console("Power down"),
 
+        // Asleep under load, and awake again.
+        Case::bare("bare root suspend").disk(Root(Ext4Large)).words(LABEL).guest("suspend").quiet_s(30),
+
         // Media: how they are named and when they come.
         Case::bare("bare disk uuid").disk(Mini(Ext4)).words("cowroot=UUID=6f1b0c5e-8a52-4f0e-9c1d-2b7c3d4e5f60:/live/root.img").guest("root"),
         Case::bare("bare disk vfat-uuid").disk(Mini(Vfat)).words("cowroot=UUID=1A2B-3C4D:/live/root.img").guest("root"),
@@ -95,6 +98,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare disk newest-kernel").kernel(NEWEST).disk(Mini(Ext4)).words(LABEL).guest("root"),
         Case::bare("bare cd newest-kernel-multi-user").kernel(NEWEST).cd(DebianIso).words(LABEL).guest("multi-user").quiet_s(35)
             .console("re-mounted").console("Power down").never("[FAILED]"),
+        Case::bare("bare root newest-kernel-suspend-writes").kernel(NEWEST).disk(Root(Ext4Large)).words(LABEL).guest("suspend-writes").quiet_s(30),
         Case::mini("mini file newest-kernel-attach", "attach").kernel(NEWEST),
         Case::mini("mini file newest-kernel-killed-daemon", "killed-daemon").kernel(NEWEST),
         Case::mini("mini file newest-kernel-discard", "discard").kernel(NEWEST),
