@@ -39,6 +39,17 @@ pub(super) fn mount_kernels() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Have the kernel freeze the file systems before it freezes processes for sleep (Linux 6.16).
+///
+/// The daemon is a process and frozen with the others, often as the first. Who then waits for the root
+/// to take a write cannot be frozen, and the machine does not sleep; with this it waits for the file
+/// system, and can.
+pub(super) fn prepare_for_sleep() {
+    if let Err(error) = fs::write("/sys/power/freeze_filesystems", "1") {
+        log::debug!("having file systems frozen for sleep: {error}");
+    }
+}
+
 fn device_of(path: &str) -> anyhow::Result<u64> {
     let found = fs::metadata(path).with_context(|| format!("looking at '{path}'"))?;
     Ok(found.dev())

@@ -32,9 +32,16 @@ const SYSROOT: &str = "/sysroot";
 /// How long the node of a device that is being served may take to appear.
 const NODE_WAIT: Duration = Duration::from_secs(10);
 
-/// Each commit of btrfs writes its trees anew elsewhere. The default, async, gives the old ones back
-/// minutes later: a full cowfile's reserve is used up by then, and the root read-only (measured).
-const BTRFS_DISCARD: &str = "discard=sync";
+/// What makes a root tell which of its blocks are free again, at once: the cowfile is RAM, and whoever
+/// deletes files wants it back without knowing of fstrim. f2fs does so by itself.
+///
+/// btrfs: each of its commits writes its trees anew elsewhere. The default, async, gives the old ones
+/// back minutes later: a full cowfile's reserve is used up by then, and the root read-only (measured).
+const DISCARD: [(&str, &str); 3] = [
+    ("ext4", "discard"),
+    ("xfs", "discard"),
+    ("btrfs", "discard=sync"),
+];
 
 /// Whether the kernel started this process as the initramfs's `/init`.
 #[must_use]
@@ -102,6 +109,7 @@ fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
     let init = switch::find_init(sysroot, plan.root.init.as_deref())?;
     switch::prepare(sysroot)?;
     warn_without_modules(sysroot);
+    early::prepare_for_sleep();
     log::info!(
         "starting '{}' after {:.1} s",
         init.display(),
@@ -207,11 +215,8 @@ fn mount_root(
 
 fn mount_as(device: &Path, kind: &str, words: &RootWords) -> anyhow::Result<()> {
     let options = words.options.as_deref().unwrap_or_default();
-    let (mut flags, mut rest) = mount::split_options(options);
-    if kind == "btrfs" && !rest.contains("discard") {
-        rest.push_str(if rest.is_empty() { "" } else { "," });
-        rest.push_str(BTRFS_DISCARD);
-    }
+    let (mut flags, rest) = mount::split_options(options);
+    let rest = with_discard(kind, rest);
     if words.read_only {
         flags |= MountFlags::RDONLY;
     }
@@ -232,6 +237,18 @@ fn mount_as(device: &Path, kind: &str, words: &RootWords) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// Add to the driver's options that it discards, unless they say something about it.
+fn with_discard(kind: &str, mut options: String) -> String {
+    let discard = DISCARD.iter().find(|(driver, _)| *driver == kind);
+    if let Some((_, discard)) = discard
+        && !options.contains("discard")
+    {
+        options.push_str(if options.is_empty() { "" } else { "," });
+        options.push_str(discard);
+    }
+    options
+}
+
 /// The root counts the free blocks of its base; what the cowfile can take is another matter.
 fn warn_of_promises(sysroot: &Path, attached: &Attached) {
     let answer = protocol::ask(attached.id, &Question::Status);
@@ -243,13 +260,12 @@ fn warn_of_promises(sysroot: &Path, attached: &Attached) {
         reason = "both are narrower on other targets"
     )]
     let promised = u64::from(root.blocks_available()).saturating_mul(root.fragment_size().into());
-    let room = report
-        .cow
-        .capacity_bytes
-        .saturating_sub(report.cow.used_bytes);
-    if promised > room && !report.read_only {
+    let (cow, is_read_only) = (report.cow, report.read_only);
+    let for_data = cow.capacity_bytes.saturating_sub(cow.reserve_bytes);
+    let room = for_data.saturating_sub(cow.used_bytes);
+    if promised > room && !is_read_only {
         log::warn!(
-            "df will show {} free, but the cowfile takes {} at most: after that, writes fail with 'no space left'",
+            "df will show {} free, but the cowfile takes {} of data at most: after that, writes fail with 'no space left'",
             text::size(promised),
             text::size(room)
         );
@@ -324,6 +340,26 @@ mod tests {
         };
         let kind = root_kind(&read_only, &base(Some("squashfs"))).unwrap();
         assert_eq!(kind, "squashfs", "who says ro may have it");
+    }
+
+    #[test]
+    fn the_root_discards_unless_its_options_say_something_about_it() {
+        for (kind, options, expected) in [
+            ("ext4", "", "discard"),
+            ("ext4", "commit=7", "commit=7,discard"),
+            ("ext4", "nodiscard", "nodiscard"),
+            ("xfs", "logbsize=32k", "logbsize=32k,discard"),
+            ("btrfs", "", "discard=sync"),
+            ("btrfs", "discard=async", "discard=async"),
+            ("f2fs", "", ""),
+            ("vfat", "utf8", "utf8"),
+        ] {
+            assert_eq!(
+                with_discard(kind, options.into()),
+                expected,
+                "{kind} {options}"
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a process needs to survive as the server of a root disk.
 
+use std::os::fd::OwnedFd;
+
 use anyhow::Context;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 
@@ -30,6 +32,23 @@ pub(super) fn protect(name: &std::ffi::CStr) {
     for (doing, result) in steps {
         if let Err(error) = result.context(doing) {
             log::warn!("{error:#}; the device works, but is less safe when memory runs short");
+        }
+    }
+}
+
+/// Keep the machine from hibernating for as long as the result lives.
+///
+/// The cowfile would be saved with the rest of the RAM, but the next boot makes a new session and knows
+/// nothing of it: hibernating would be a power cut that also spoils the swap area. The kernel refuses
+/// while anybody holds secret memory, for that must not reach a disk.
+pub(super) fn refuse_hibernation() -> Option<OwnedFd> {
+    match crate::sys::secret_memory() {
+        Ok(held) => Some(held),
+        Err(error) => {
+            log::warn!(
+                "refusing hibernation: {error}; do not hibernate, this session would be lost (nohibernate refuses it)"
+            );
+            None
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -164,6 +164,8 @@ struct Daemon {
     limits: Limits,
     /// Written when the queue's thread ends.
     over: Arc<EventFd>,
+    /// What keeps a machine from hibernating whose root this is.
+    _no_hibernation: Option<OwnedFd>,
     /// What does not change while it lives; the rest is filled in for each answer.
     report: Report,
 }
@@ -172,9 +174,14 @@ fn start(options: &Options, starter: &Arc<Untold>) -> anyhow::Result<Daemon> {
     ublk::check_kernel()?;
     let CowStore::Tmpfs(size) = options.cow;
     let capacity_bytes = store::tmpfs_bytes(size)?;
-    let base = Arc::new(leave_with_base(&options.base)?);
+    let (base, left) = leave_with_base(&options.base)?;
+    let base = Arc::new(base);
     let device_bytes = ublk::device_size_bytes(base.size_bytes(), options.size_bytes)?;
     protect::protect(c"cowroot");
+    let no_hibernation = match left {
+        Left::Initramfs => protect::refuse_hibernation(),
+        Left::TheMachine => None,
+    };
     let (cowfile, swap) = store::tmpfs_cowfile(capacity_bytes)?;
     let journal_bytes = journal::journal_bytes(base.file()).unwrap_or_default();
     let limits = store::limits(capacity_bytes, journal_bytes);
@@ -214,8 +221,10 @@ fn start(options: &Options, starter: &Arc<Untold>) -> anyhow::Result<Daemon> {
     }
     let listener = protocol::listen(device.id())?;
     let mut report = first_report(&device, &spec, &base, limits, swap);
-    if let Some(warning) = store::too_large_for_now(capacity_bytes) {
-        log::warn!("{warning}; a smaller one is cowroot.cow=tmpfs:<size>");
+    let too_large = store::too_large_for_now(capacity_bytes);
+    let too_small = store::too_small_for_journal(capacity_bytes, journal_bytes);
+    for warning in [too_large, too_small].into_iter().flatten() {
+        log::warn!("{warning}; another size is cowroot.cow=tmpfs:<size>");
         report.warnings.push(warning);
     }
     Ok(Daemon {
@@ -224,22 +233,25 @@ fn start(options: &Options, starter: &Arc<Untold>) -> anyhow::Result<Daemon> {
         counters,
         limits,
         over,
+        _no_hibernation: no_hibernation,
         report,
     })
 }
 
 /// Open the base and leave the machine's mounts, so that nothing else is held in use.
-fn leave_with_base(path: &Path) -> anyhow::Result<Base> {
+fn leave_with_base(path: &Path) -> anyhow::Result<(Base, Left)> {
     let everybodys = Base::open(path)?;
     mount::private_namespace()?;
     // Before anything is mounted over its path: a boot's medium is below /run.
     let own = everybodys.opened_again()?;
-    Ok(match (namespace::leave()?, own) {
+    let left = namespace::leave()?;
+    let base = match (left, own) {
         // Through our own copy of its mount, so that a shutdown can unmount the one everybody sees.
         (Left::Initramfs, Some(own)) => own,
         // Elsewhere the one everybody sees is held: unmounting a base in use says that it is busy.
         _ => everybodys,
-    })
+    };
+    Ok((base, left))
 }
 
 /// What is known from the start; the rest is filled in when somebody asks.
@@ -354,7 +366,7 @@ impl Daemon {
         let used_percent = self.limits.percent_for_data(used_slots);
         if used_percent >= NEARLY_FULL_PERCENT {
             report.warnings.push(format!(
-                "the cowfile is {used_percent} % full: delete files and run fstrim"
+                "the cowfile is {used_percent} % full: delete files (and run fstrim where the file system does not discard)"
             ));
         }
         if !report.warnings.is_empty() {

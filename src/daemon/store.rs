@@ -69,17 +69,37 @@ fn memory_bytes(field: &str) -> anyhow::Result<u64> {
 }
 
 /// Slots of the cowfile, and those kept for a file system's own needs: a journal write that fails
-/// would make a root file system read-only. A journal of `journal_bytes` is written through in time,
-/// all of it, also where nothing but metadata changes any more.
+/// would make a root file system read-only. Never more than half is kept.
 pub(super) fn limits(capacity_bytes: u64, journal_bytes: u64) -> Limits {
-    let reserve_bytes = (16 << 20).max(capacity_bytes / 50).min(capacity_bytes / 8);
-    let with_journal = reserve_bytes.saturating_add(journal_bytes);
-    let reserve_bytes = reserve_bytes.max(with_journal.min(capacity_bytes / 4));
+    let reserve_bytes = reserve_bytes(capacity_bytes, journal_bytes).min(capacity_bytes / 2);
     let slots = |bytes: u64| u32::try_from(bytes / CHUNK_BYTES).unwrap_or(MAX_SLOT);
     Limits {
         capacity: slots(capacity_bytes),
         reserve: slots(reserve_bytes),
     }
+}
+
+/// What a file system with a journal of `journal_bytes` needs: that is written through in time, all of
+/// it, also where nothing but metadata changes any more.
+fn reserve_bytes(capacity_bytes: u64, journal_bytes: u64) -> u64 {
+    let for_trees = (16 << 20).max(capacity_bytes / 50).min(capacity_bytes / 8);
+    for_trees.saturating_add(journal_bytes)
+}
+
+/// A warning if the journal does not fit what is kept for it, with the size of a cowfile where it does.
+pub(super) fn too_small_for_journal(capacity_bytes: u64, journal_bytes: u64) -> Option<String> {
+    let fits = |bytes: u64| reserve_bytes(bytes, journal_bytes) <= bytes / 2;
+    if fits(capacity_bytes) {
+        return None;
+    }
+    const LARGEST_MIB: u64 = 1 << 20;
+    let enough_mib = (capacity_bytes >> 20..LARGEST_MIB).find(|mib| fits(mib << 20))?;
+    Some(format!(
+        "the cowfile of {} MiB cannot keep room for the file system's journal of {} MiB: when it is full, the file \
+         system can become read-only; {enough_mib} MiB are enough",
+        capacity_bytes >> 20,
+        journal_bytes >> 20,
+    ))
 }
 
 /// A file in a tmpfs that only this process sees.
@@ -131,14 +151,30 @@ mod tests {
     #[test]
     fn a_journal_is_kept_room_for_but_never_most_of_the_store() {
         for (capacity_mib, journal_mib, reserve_mib) in [
-            (64, 64, 16),
+            (64, 64, 32),
             (1024, 64, 84),
-            (1024, 1024, 256),
+            (1024, 1024, 512),
             (2048, 4, 44),
         ] {
             let limits = limits(capacity_mib << 20, journal_mib << 20);
             assert_eq!(limits.reserve / 256, reserve_mib, "{capacity_mib} MiB");
         }
+        for (capacity_mib, journal_mib, enough) in [
+            (64, 4, None),
+            (160, 64, None),
+            (159, 64, Some("160 MiB are enough")),
+            (64, 64, Some("160 MiB are enough")),
+            (8, 4, Some("11 MiB are enough")),
+            (1024, 2048, Some("4267 MiB are enough")),
+        ] {
+            let told = too_small_for_journal(capacity_mib << 20, journal_mib << 20);
+            let same = match (&told, enough) {
+                (Some(told), Some(enough)) => told.ends_with(enough),
+                (told, enough) => told.is_none() && enough.is_none(),
+            };
+            assert!(same, "{capacity_mib} MiB, journal {journal_mib}: {told:?}");
+        }
+        assert_eq!(too_small_for_journal(64 << 20, u64::MAX), None, "no advice");
     }
 
     #[test]

@@ -41,8 +41,8 @@ impl Fullness {
         if let Some(step) = self.step(usage.limits.percent_for_data(usage.used_slots)) {
             let mebibytes = |slots: u64| (slots * CHUNK_BYTES) >> 20;
             log::warn!(
-                "the cowfile is {step} % full: {} of {} MiB; delete files and run fstrim, or give it more RAM \
-                 with cowroot.cow=tmpfs:<size>",
+                "the cowfile is {step} % full: {} of {} MiB; delete files (and run fstrim where \
+                 the file system does not discard), or give it more RAM with cowroot.cow=tmpfs:<size>",
                 mebibytes(used),
                 mebibytes(capacity)
             );

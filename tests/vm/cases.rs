@@ -64,9 +64,14 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare root f2fs").disk(Root(F2fs)).words(LABEL).guest("root"),
 
         // A full cowfile under a root of each kind.
-        Case::bare("bare root ext4-full").disk(Root(Ext4Large)).words(SMALL).guest("full-root").quiet_s(25).console("80 % full").console("95 % full"),
-        Case::bare("bare root xfs-full").disk(Root(RootFs::Xfs)).words(SMALL).guest("full-root").quiet_s(25).console("80 % full").console("95 % full"),
-        Case::bare("bare root btrfs-full").disk(Root(RootFs::Btrfs)).words(SMALL).guest("full-root").quiet_s(25).console("80 % full").console("95 % full"),
+        Case::bare("bare root ext4-full").disk(Root(Ext4Large)).words(SMALL).guest("full-root").quiet_s(25).console("df will show").console("80 % full").console("95 % full"),
+        Case::bare("bare root xfs-full").disk(Root(RootFs::Xfs)).words(SMALL).console("160 MiB are enough").guest("full-root").quiet_s(25).console("df will show").console("80 % full").console("95 % full"),
+        Case::bare("bare root btrfs-full").disk(Root(RootFs::Btrfs)).words(SMALL).guest("full-root").quiet_s(25).console("df will show").console("80 % full").console("95 % full"),
+
+        Case::bare("bare cd full-multi-user").cd(DebianIso).words(SMALL).guest("full-multi-user").quiet_s(40).console("re-mounted").console("Power down"),
+
+        // Asleep under load, and awake again.
+        Case::bare("bare root suspend").disk(Root(Ext4Large)).words(LABEL).guest("suspend").quiet_s(30),
 
         // Media: how they are named and when they come.
         Case::bare("bare disk uuid").disk(Mini(Ext4)).words("cowroot=UUID=6f1b0c5e-8a52-4f0e-9c1d-2b7c3d4e5f60:/live/root.img").guest("root"),
@@ -107,11 +112,11 @@ pub(crate) fn all() -> Vec<Case> {
 
         // Kernel words and module packings.
         Case::bare("bare disk ro").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img ro").guest("ro"),
-        Case::bare("bare disk rootflags").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img rootfstype=ext4 rootflags=noatime,commit=7").guest("rootflags"),
+        Case::bare("bare disk rootflags").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img rootfstype=ext4 rootflags=noatime,commit=7,nodiscard").guest("rootflags"),
         Case::bare("bare disk other-init").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img init=/sbin/other-init").guest("other-init"),
         // A console that is not there: PID 1 starts with its first descriptors closed.
         Case::bare("bare disk no-console").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img console=ttyS9").guest("root"),
-        Case::bare("bare disk cow-size").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:48M").guest("cow-size"),
+        Case::bare("bare disk cow-size").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:48M").guest("cow-size").never("df will show"),
         Case::bare("bare none unknown-words").words("cowroot=LABEL=LIVE:/x cowroot.nonsense=1").fails_with("cowroot.nonsense").quiet_s(8),
         Case::bare("bare none later-words").words("cowroot=LABEL=LIVE:/x cowroot.toram").fails_with("cowroot.toram").quiet_s(8),
         Case::bare("bare none many-words").words("cowroot=LIVE cowroot.wait=soon cowroot.nonsense=1 cowroot.toram").fails_with("4 problems").quiet_s(8)
@@ -135,8 +140,9 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini file killed-daemon-alone", "killed-daemon"),
         Case::mini("mini file start-failures", "start-failures").quiet_s(25),
         Case::mini("mini file no-module", "no-module").initramfs(MiniWithout("ublk_drv")),
-        Case::mini("mini disk full-cow", "full-cow").disk(MiniRaw),
+        Case::mini("mini disk full-cow", "full-cow").disk(MiniRaw).console("80 % full").console("90 % full").console("95 % full"),
         Case::mini("mini file discard", "discard"),
+        Case::mini("mini file swap", "swap"),
 
         // The kernel that users of the release before can have.
         Case::bare("bare disk backports-kernel").kernel(BACKPORTS).disk(Mini(Ext4)).words(LABEL).guest("root"),
@@ -146,6 +152,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare disk newest-kernel").kernel(NEWEST).disk(Mini(Ext4)).words(LABEL).guest("root"),
         Case::bare("bare cd newest-kernel-multi-user").kernel(NEWEST).cd(DebianIso).words(LABEL).guest("multi-user").quiet_s(35)
             .console("re-mounted").console("Power down").never("[FAILED]"),
+        Case::bare("bare root newest-kernel-suspend-writes").kernel(NEWEST).disk(Root(Ext4Large)).words(LABEL).guest("suspend-writes").quiet_s(30),
         Case::mini("mini file newest-kernel-attach", "attach").kernel(NEWEST),
         Case::mini("mini file newest-kernel-killed-daemon", "killed-daemon").kernel(NEWEST),
         Case::mini("mini file newest-kernel-discard", "discard").kernel(NEWEST),
