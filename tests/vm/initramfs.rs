@@ -52,6 +52,9 @@ const MODULES: &[&str] = &[
     "sha256_generic",
 ];
 
+/// What the bench has besides.
+const BENCH_MODULES: &[&str] = &["dm_snapshot", "overlay"];
+
 /// Which initramfs a case boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Initramfs {
@@ -63,6 +66,8 @@ pub(crate) enum Initramfs {
     Mini,
     /// The mini one without this module.
     MiniWithout(&'static str),
+    /// The mini one with what the bench compares with.
+    Bench,
 }
 
 impl Initramfs {
@@ -77,12 +82,18 @@ impl Initramfs {
             let (packing, without) = match self {
                 Self::Bare(packing) => (packing, None),
                 // busybox's modprobe reads plain ones only.
-                Self::Mini => (Packing::Plain, None),
+                Self::Mini | Self::Bench => (Packing::Plain, None),
                 Self::MiniWithout(module) => (Packing::Plain, Some(module)),
                 Self::BareWithout(module) => (Packing::Xz, Some(module)),
             };
+            let more = if self == Self::Bench {
+                BENCH_MODULES
+            } else {
+                &[]
+            };
             let modules: Vec<&str> = MODULES
                 .iter()
+                .chain(more)
                 .copied()
                 .filter(|m| Some(*m) != without)
                 .collect();
@@ -91,7 +102,7 @@ impl Initramfs {
                 Self::Bare(_) | Self::BareWithout(_) => {
                     install(binary, &tree.path().join("init"))?;
                 }
-                Self::Mini | Self::MiniWithout(_) => mini(tree.path(), binary)?,
+                Self::Mini | Self::MiniWithout(_) | Self::Bench => mini(tree.path(), binary)?,
             }
             cpio::pack(tree.path(), part)
         })
