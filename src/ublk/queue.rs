@@ -117,6 +117,7 @@ pub fn serve(
         fullness: Fullness::default(),
         spin: Spin::on(std::thread::available_parallelism().map_or(1, usize::from)),
         arrived: Vec::new(),
+        several: false,
         stopping: false,
     };
     server.listen_to_workers()?;
@@ -151,6 +152,8 @@ struct Server<'a> {
     spin: Spin,
     /// What the ring gave and is not served yet: whose it is, and its result.
     arrived: Vec<(u64, i32)>,
+    /// The last time several came at once.
+    several: bool,
     stopping: bool,
 }
 
@@ -159,6 +162,7 @@ impl Server<'_> {
         while self.next_round()? {
             let mut out = Outbox::default();
             let mut arrived = std::mem::take(&mut self.arrived);
+            self.several = arrived.len() > 1;
             for (mark, result) in arrived.drain(..) {
                 if mark & WAKE != 0 {
                     self.collect_from_workers(&mut out)?;
@@ -178,8 +182,12 @@ impl Server<'_> {
 
     /// Give results back, and wait until there is something to do. False when the device is stopped.
     fn next_round(&mut self) -> anyhow::Result<bool> {
-        // Workers wait for a medium, which takes its time, and need CPUs themselves.
-        let width = self.spin.width().filter(|_| !self.disk.is_waiting());
+        // Workers wait for a medium, which takes its time, and need CPUs themselves. And where several
+        // requests came at once, the next are there already or soon: one system call is enough.
+        let width = self
+            .spin
+            .width()
+            .filter(|_| !self.several && !self.disk.is_waiting());
         if width.is_some() && !self.enter(0)? {
             return Ok(false);
         }

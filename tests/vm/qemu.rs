@@ -24,6 +24,8 @@ use crate::qmp::Qmp;
 pub(crate) struct Machine<'a> {
     pub(crate) accel: Accel,
     pub(crate) memory_mib: u32,
+    /// Take all of the memory from the host at once: who touches it first would pay for it.
+    pub(crate) memory_at_once: bool,
     pub(crate) vmlinuz: &'a Path,
     pub(crate) initramfs: &'a Path,
     pub(crate) words: &'a str,
@@ -63,6 +65,7 @@ impl Machine<'_> {
             "-m",
             &self.memory_mib.to_string(),
         ])
+        .args(self.memory_at_once.then_some("-mem-prealloc"))
         .args(self.accel.args())
         .arg("-kernel")
         .arg(self.vmlinuz)

@@ -110,6 +110,7 @@ impl Bed {
         let machine = Machine {
             accel: self.accel,
             memory_mib: case.memory_mib,
+            memory_at_once: false,
             vmlinuz: &kernel.vmlinuz,
             initramfs: &initramfs,
             words: &case.command_line(),
@@ -158,6 +159,7 @@ impl Bed {
         let machine = Machine {
             accel: self.accel,
             memory_mib: case.memory_mib,
+            memory_at_once: false,
             vmlinuz: &kernel.vmlinuz,
             initramfs: &initramfs,
             words: &case.command_line(),

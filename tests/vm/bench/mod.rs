@@ -24,7 +24,7 @@ use crate::run::Bed;
 use figures::Figures;
 
 /// Base and copy, what is written, page cache: all of it in RAM.
-const MEMORY_MIB: u32 = 8 << 10;
+const MEMORY_MIB: u32 = 6 << 10;
 
 /// A round takes two minutes on two cores without KVM, and up to three times that on a busy machine.
 const MOST_PER_ROUND: Duration = Duration::from_mins(10);
@@ -47,6 +47,7 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
     let machine = Machine {
         accel: bed.accel,
         memory_mib: MEMORY_MIB,
+        memory_at_once: true,
         vmlinuz: &kernel.vmlinuz,
         initramfs: &initramfs,
         words: &format!("console=ttyS0 panic=1 cowtest=bench bench={rounds}"),
