@@ -73,6 +73,9 @@ pub(crate) fn measure(contender: Contender, round: usize, report: &Report) -> Re
 const CONTAINER: &str = "--quiet --boot --register=no --keep-unit --console=read-only \
     --resolv-conf=off --timezone=off --link-journal=no";
 
+/// It divides the control group that it is started in, which works once.
+const OWN_GROUP: &str = "group=/sys/fs/cgroup/boot$$; mkdir $group && echo $$ >$group/cgroup.procs";
+
 /// systemd from its start to multi-user.target, in a container: bench.service says when it is there, and
 /// ends it.
 fn boot() -> Result<f64> {
