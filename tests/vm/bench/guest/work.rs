@@ -83,7 +83,7 @@ fn boot() -> Result<f64> {
     let mut nspawn = Command::new("sh")
         .args([
             "-c",
-            &format!("exec systemd-nspawn {CONTAINER} -D {ROOT} 2>&1"),
+            &format!("{OWN_GROUP}; exec systemd-nspawn {CONTAINER} -D {ROOT} 2>&1"),
         ])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
