@@ -8,7 +8,7 @@ SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:
-.PHONY: help mirror deps build demo test lint unit vm vm-list clean
+.PHONY: help mirror deps build demo test lint unit vm vm-list bench clean
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -41,7 +41,8 @@ test: mirror ## all that CI runs: lint, unit and vm
 
 lint: ## formatting, clippy, shellcheck
 	cargo fmt --check
-	cargo clippy --locked --all-targets --test vm -- -D warnings
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test vm -- -D warnings
 	shellcheck -x $(SHELL_FILES)
 	shfmt -d $(SHELL_FILES)
 
@@ -54,6 +55,11 @@ vm: build ## boot the VM cases, or those that CASE= picks
 vm-list: ## name the VM cases
 	@sh tools/deps.sh check-build
 	@$(BED) list
+
+bench: mirror deps build ## compare with dm-snapshot and overlayfs, in half an hour: docs/performance.md
+	RUSTFLAGS="-C target-feature=+crt-static" \
+		cargo build --profile dist --locked --target $(TARGET) --example bench
+	COWROOT_BENCH=$(dir $(BINARY))examples/bench $(BED) bench $(ROUNDS)
 
 clean: ## remove what was built; the cache of packages and roots stays
 	cargo clean

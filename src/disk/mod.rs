@@ -29,6 +29,8 @@ pub struct Disk {
     workers: Workers,
     /// Where the data of reads that workers do belongs.
     reading: HashMap<CommandId, Span>,
+    /// Stretches that a worker is giving back.
+    punching: usize,
     trouble: Trouble,
 }
 
@@ -45,6 +47,7 @@ impl Disk {
             cowfile,
             workers,
             reading: HashMap::new(),
+            punching: 0,
             trouble: Trouble::default(),
         })
     }
@@ -52,6 +55,11 @@ impl Disk {
     /// Readable as soon as `finished` has something to say.
     pub fn wake(&self) -> BorrowedFd<'_> {
         self.workers.wake()
+    }
+
+    /// Whether workers have something to do.
+    pub fn is_waiting(&self) -> bool {
+        !self.reading.is_empty() || self.punching > 0
     }
 
     /// Run a command: its outcome, or `None` if `finished` will tell it.
@@ -82,6 +90,7 @@ impl Disk {
             }
             Action::PunchCow { offset, len } => {
                 // Cheap for a few pages, but many take long enough for others to notice.
+                self.punching += 1;
                 self.workers.send(Job::Punch {
                     id: command.id,
                     offset,
@@ -112,14 +121,12 @@ impl Disk {
                     self.workers.give_back(bytes);
                     (id, self.outcome("reading the base", offset, result))
                 }
-                Finished::Punch { id, offset, result } => (
-                    id,
-                    self.outcome(
-                        "giving back space of the cowfile",
-                        offset,
-                        result.map(|()| 0),
-                    ),
-                ),
+                Finished::Punch { id, offset, result } => {
+                    self.punching = self.punching.saturating_sub(1);
+                    let result = result.map(|()| 0);
+                    let doing = "giving back space of the cowfile";
+                    (id, self.outcome(doing, offset, result))
+                }
             });
         }
         outcomes

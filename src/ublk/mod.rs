@@ -16,6 +16,7 @@
 pub mod devices;
 mod fullness;
 pub mod queue;
+mod spin;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;

@@ -1,23 +1,27 @@
 //! The queue: a thread that takes requests from the kernel, drives the engine, and completes them.
 //!
 //! There and back once: a request comes as a completion on the ring, the engine turns it into
-//! commands, `disk` runs them at once or later, and the result goes back with the next submission.
+//! commands, `disk` runs them at once or later, and the result goes back with the next submission: one
+//! system call gives results back and takes the next requests. Where requests come one by one, the next
+//! is looked for before sleeping (`spin`).
 
+use std::cell::RefCell;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use io_uring::{opcode, types};
+use io_uring::{IoUring, opcode, types};
 use libublk::helpers::IoBuf;
 use libublk::io::{BufDesc, BufDescList, UblkDev, UblkIOCtx, UblkQueue};
-use libublk::{UblkError, UblkIORes, sys};
+use libublk::{UblkError, UblkIORes, sys, ublk_init_task_ring, with_task_io_ring_mut};
 
 use crate::disk::Disk;
 use crate::engine::command::{Buffer, Buffers, Failure, Op, Outbox, Request, RequestId, Span};
 use crate::engine::stack::{Stack, scratch_chunks};
 use crate::engine::units::{CHUNK_LEN, Extent, SECTOR_BYTES};
 use crate::sys::SharedWords;
-use crate::ublk::{DEPTH, fullness::Fullness};
+use crate::ublk::{DEPTH, fullness::Fullness, spin::Spin};
 
 /// What the queue tells whoever asks, updated after each round.
 #[derive(Debug, Default)]
@@ -99,6 +103,7 @@ pub fn serve(
         scratch: vec![0; scratch_chunks(depth) * CHUNK_LEN],
     };
     let setup = |error: UblkError| super::explain(&error).context("setting up the queue");
+    make_ring(dev).map_err(setup)?;
     let queue = UblkQueue::new(0, dev)
         .map_err(setup)?
         .submit_fetch_commands_unified(BufDescList::Slices(Some(&memory.tags)))
@@ -110,10 +115,31 @@ pub fn serve(
         memory,
         counters,
         fullness: Fullness::default(),
+        spin: Spin::on(std::thread::available_parallelism().map_or(1, usize::from)),
+        arrived: Vec::new(),
+        several: false,
         stopping: false,
     };
     server.listen_to_workers()?;
     server.run()
+}
+
+/// Make this thread's ring, which libublk then uses.
+///
+/// What the kernel has for us it leaves to be fetched, and says so by a flag in memory that we share: so
+/// one can look without a system call, and nothing interrupts this thread meanwhile.
+fn make_ring(dev: &UblkDev) -> Result<(), UblkError> {
+    ublk_init_task_ring(|cell| {
+        let ring = IoUring::builder()
+            .setup_cqsize(u32::from(dev.tgt.cq_depth))
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .build(u32::from(dev.tgt.sq_depth))
+            .map_err(UblkError::IOError)?;
+        cell.set(RefCell::new(ring))
+            .map_err(|_| UblkError::OtherError(-libc::EEXIST))
+    })
 }
 
 struct Server<'a> {
@@ -123,24 +149,20 @@ struct Server<'a> {
     memory: Memory,
     counters: &'a Counters,
     fullness: Fullness,
+    spin: Spin,
+    /// What the ring gave and is not served yet: whose it is, and its result.
+    arrived: Vec<(u64, i32)>,
+    /// The last time several came at once.
+    several: bool,
     stopping: bool,
 }
 
 impl Server<'_> {
     fn run(&mut self) -> anyhow::Result<()> {
-        let mut arrived = Vec::new();
-        loop {
-            let round = self
-                .queue
-                .flush_and_wake_io_tasks(|mark, cqe, _| arrived.push((mark, cqe.result())), 1);
-            match round {
-                Ok(_) => {}
-                Err(UblkError::QueueIsDown) => return Ok(()),
-                Err(UblkError::IOError(error))
-                    if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(super::explain(&error).context("waiting for requests")),
-            }
+        while self.next_round()? {
             let mut out = Outbox::default();
+            let mut arrived = std::mem::take(&mut self.arrived);
+            self.several = arrived.len() > 1;
             for (mark, result) in arrived.drain(..) {
                 if mark & WAKE != 0 {
                     self.collect_from_workers(&mut out)?;
@@ -151,9 +173,66 @@ impl Server<'_> {
                     self.stopping = true;
                 }
             }
+            self.arrived = arrived;
             self.pump(out)?;
             self.publish();
         }
+        Ok(())
+    }
+
+    /// Give results back, and wait until there is something to do. False when the device is stopped.
+    fn next_round(&mut self) -> anyhow::Result<bool> {
+        // Workers wait for a medium, which takes its time, and need CPUs themselves. And where several
+        // requests came at once, the next are there already or soon: one system call is enough.
+        let width = self
+            .spin
+            .width()
+            .filter(|_| !self.several && !self.disk.is_waiting());
+        if width.is_some() && !self.enter(0)? {
+            return Ok(false);
+        }
+        if !self.arrived.is_empty() {
+            return Ok(true);
+        }
+        let began = Instant::now();
+        let in_vain = match width {
+            Some(width) if !self.look(began, width) => began.elapsed(),
+            _ => Duration::ZERO,
+        };
+        let going_on = self.enter(1)?;
+        self.spin.learn(began.elapsed(), in_vain);
+        Ok(going_on)
+    }
+
+    /// One system call: submit, take what is there, and sleep until that are `at_least` so many.
+    fn enter(&mut self, at_least: usize) -> anyhow::Result<bool> {
+        let arrived = &mut self.arrived;
+        let round = self
+            .queue
+            .flush_and_wake_io_tasks(|mark, cqe, _| arrived.push((mark, cqe.result())), at_least);
+        match round {
+            Ok(_) => Ok(true),
+            Err(UblkError::QueueIsDown) => Ok(false),
+            Err(UblkError::IOError(error)) if error.kind() == std::io::ErrorKind::Interrupted => {
+                Ok(true)
+            }
+            Err(error) => Err(super::explain(&error).context("waiting for requests")),
+        }
+    }
+
+    /// Look at the ring for so long. Whether there is something to fetch.
+    fn look(&self, began: Instant, width: Duration) -> bool {
+        with_task_io_ring_mut(|ring| {
+            loop {
+                if ring.submission().taskrun() || !ring.completion().is_empty() {
+                    return true;
+                }
+                if began.elapsed() >= width {
+                    return false;
+                }
+                std::hint::spin_loop();
+            }
+        })
     }
 
     /// Have the ring tell when a worker has finished.

@@ -49,7 +49,9 @@ impl Accel {
     pub(crate) fn args(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Self::Tcg => ["-accel", "tcg", "-cpu", "max"],
+            // MONITOR and MWAIT are emulated as doing nothing: an idle CPU would keep a core busy. And
+            // "fast" string instructions are emulated byte by byte, so the kernel had better not use them.
+            Self::Tcg => ["-accel", "tcg", "-cpu", "max,-monitor,-erms,-fsrm"],
         }
     }
 }

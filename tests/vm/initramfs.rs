@@ -52,6 +52,9 @@ const MODULES: &[&str] = &[
     "sha256_generic",
 ];
 
+/// What the bench has besides.
+const BENCH_MODULES: &[&str] = &["dm_snapshot", "overlay"];
+
 /// Which initramfs a case boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Initramfs {
@@ -67,6 +70,8 @@ pub(crate) enum Initramfs {
     Mini,
     /// The mini one without this module.
     MiniWithout(&'static str),
+    /// The mini one with what the bench compares with.
+    Bench,
 }
 
 impl Initramfs {
@@ -81,14 +86,20 @@ impl Initramfs {
             let (packing, without) = match self {
                 Self::Bare(packing) => (packing, None),
                 // busybox's modprobe reads plain ones only.
-                Self::Mini => (Packing::Plain, None),
+                Self::Mini | Self::Bench => (Packing::Plain, None),
                 Self::MiniWithout(module) => (Packing::Plain, Some(module)),
                 Self::BareWithout(module) => (Packing::Xz, Some(module)),
                 Self::BareSpoilt(..) => (Packing::Plain, None),
                 Self::BareShell => (Packing::Xz, None),
             };
+            let more = if self == Self::Bench {
+                BENCH_MODULES
+            } else {
+                &[]
+            };
             let modules: Vec<&str> = MODULES
                 .iter()
+                .chain(more)
                 .copied()
                 .filter(|m| Some(*m) != without)
                 .collect();
@@ -104,7 +115,7 @@ impl Initramfs {
                     install(&static_busybox()?, &tree.path().join("bin/busybox"))?;
                     install(&bed("guest/shell.sh"), &tree.path().join("bin/sh"))?;
                 }
-                Self::Mini | Self::MiniWithout(_) => mini(tree.path(), binary)?,
+                Self::Mini | Self::MiniWithout(_) | Self::Bench => mini(tree.path(), binary)?,
             }
             cpio::pack(tree.path(), part)
         })

@@ -150,7 +150,9 @@ impl Kernel {
                 let mark = b" SMP ";
                 let at = bytes.windows(mark.len()).position(|piece| piece == mark);
                 let at = at.context("finding the module's vermagic")? + 1;
-                bytes[at] = b's';
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = b's';
+                }
                 bytes.truncate(bytes.len() - b"~Module signature appended~\n".len());
             }
         }

@@ -4,6 +4,7 @@
 //! ```text
 //! vm list             the cases' names
 //! vm run [PART]       the cases whose names contain PART, one after the other
+//! vm bench [ROUNDS]   the table of docs/performance.md; COWROOT_BENCH names tests/vm/bench/guest's program
 //! vm demo             the live system in this terminal, or its short script without one
 //! ```
 #![allow(
@@ -14,6 +15,7 @@
 
 mod accel;
 mod apt;
+mod bench;
 mod cache;
 mod case;
 mod cases;
@@ -33,7 +35,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::case::Case;
 use crate::run::Bed;
@@ -61,8 +63,10 @@ fn command_line() -> Result<bool> {
         }
         ["run"] => run(""),
         ["run", part] => run(part),
+        ["bench"] => bench::run(5),
+        ["bench", rounds] => bench::run(rounds.parse().context("how many rounds")?),
         ["demo"] => demo(),
-        _ => bail!("one of: list, run [PART], demo"),
+        _ => bail!("one of: list, run [PART], bench [ROUNDS], demo"),
     }
 }
 

@@ -1,7 +1,6 @@
 //! What a case's root comes from: disks and CDs with a base on them, made without root's rights.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};

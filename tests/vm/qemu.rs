@@ -47,6 +47,8 @@ impl Firmware {
 pub(crate) struct Machine {
     pub(crate) accel: Accel,
     pub(crate) memory_mib: u32,
+    /// Take all of the memory from the host at once: who touches it first would pay for it.
+    pub(crate) memory_at_once: bool,
     /// Boots a medium; without it QEMU starts the kernel.
     pub(crate) firmware: Option<Firmware>,
     pub(crate) vmlinuz: PathBuf,
@@ -88,6 +90,7 @@ impl Machine {
             "-m",
             &self.memory_mib.to_string(),
         ])
+        .args(self.memory_at_once.then_some("-mem-prealloc"))
         .args(self.accel.args())
         .args(["-device", "qemu-xhci,id=usb"]);
         match self.firmware {

@@ -16,7 +16,7 @@ use crate::initramfs::static_busybox;
 use crate::rootfs::RootFs;
 
 /// What the Debian root has beyond Essential and apt: systemd as its init, a login, and no more.
-const PACKAGES: &[&str] = &[
+pub(crate) const PACKAGES: &[&str] = &[
     "systemd",
     "systemd-sysv",
     "udev",
@@ -48,7 +48,7 @@ pub(crate) fn bed(path: &str) -> PathBuf {
 
 /// The Debian root as an ext4 image, with `binary` and the guest scripts in it.
 pub(crate) fn debian(cache: &Cache, apt: &Apt, binary: &Path) -> Result<PathBuf> {
-    let tar = debian_tar(cache, apt)?;
+    let tar = debian_tar(cache, apt, PACKAGES)?;
     let script = bed("build/debian-image.sh");
     let key = Key::new()
         .name_of(&tar)
@@ -74,14 +74,15 @@ pub(crate) fn debian(cache: &Cache, apt: &Apt, binary: &Path) -> Result<PathBuf>
                 part.as_os_str(),
             ],
         )?;
-        write_into(part, binary)
+        write_into(part, &[(binary, "/usr/bin/cowroot")])
     })
 }
 
-fn debian_tar(cache: &Cache, apt: &Apt) -> Result<PathBuf> {
+/// A Debian tree of `packages` and all they need, as a tar.
+pub(crate) fn debian_tar(cache: &Cache, apt: &Apt, packages: &[&str]) -> Result<PathBuf> {
     let key = Key::new()
         .text(SUITE)
-        .text(&apt.closure(PACKAGES)?)
+        .text(&apt.closure(packages)?)
         .text(&EXCLUDED.concat());
     cache.get("debian-tar", &key, |part| {
         step(
@@ -97,7 +98,7 @@ fn debian_tar(cache: &Cache, apt: &Apt) -> Result<PathBuf> {
                     ])
                     .arg("--aptopt=APT::Install-Recommends \"false\"")
                     .arg(format!("--keyring={KEYRING}"))
-                    .arg(format!("--include={}", PACKAGES.join(",")))
+                    .arg(format!("--include={}", packages.join(",")))
                     .args(
                         EXCLUDED
                             .iter()
@@ -175,8 +176,8 @@ fn mini_tree(tree: &Path, busybox: &Path, binary: &Path) -> Result<()> {
     Ok(fs::write(tree.join("etc/journal-witness"), "old\n")?)
 }
 
-/// Writes our binary, the guest scripts and a small package into an ext4 image, as root's files.
-fn write_into(image: &Path, binary: &Path) -> Result<()> {
+/// Writes `programs`, the guest scripts and a small package into an ext4 image, as root's files.
+pub(crate) fn write_into(image: &Path, programs: &[(&Path, &str)]) -> Result<()> {
     let tree = tempfile::tempdir()?;
     let deb = small_package(tree.path())?;
     let mut script = String::from("mkdir /usr/lib/cowtest\n");
@@ -186,7 +187,9 @@ fn write_into(image: &Path, binary: &Path) -> Result<()> {
             "sif {to} mode 0100755\nsif {to} uid 0\nsif {to} gid 0\n"
         ));
     };
-    put(binary, "/usr/bin/cowroot");
+    for (program, to) in programs {
+        put(program, to);
+    }
     put(&deb, "/usr/lib/cowtest/hello.deb");
     for file in sorted(&bed("guest"))? {
         let name = file.file_name().unwrap_or_default().to_string_lossy();

@@ -33,14 +33,14 @@ const LAST_LINES: usize = 30;
 /// What all cases share: the binary under test, the kernel, the packages.
 #[derive(Debug)]
 pub(crate) struct Bed {
-    cache: Cache,
-    apt: Apt,
+    pub(crate) cache: Cache,
+    pub(crate) apt: Apt,
     /// By suite, each got with the first case that boots it.
     kernels: RefCell<BTreeMap<&'static str, Rc<Kernel>>>,
-    binary: PathBuf,
-    accel: Accel,
+    pub(crate) binary: PathBuf,
+    pub(crate) accel: Accel,
     /// Where logs and this run's copies of media go.
-    runs: PathBuf,
+    pub(crate) runs: PathBuf,
 }
 
 impl Bed {
@@ -73,7 +73,7 @@ impl Bed {
     }
 
     /// A suite's kernel.
-    fn kernel(&self, suite: &'static str) -> Result<Rc<Kernel>> {
+    pub(crate) fn kernel(&self, suite: &'static str) -> Result<Rc<Kernel>> {
         if let Some(kernel) = self.kernels.borrow().get(suite) {
             return Ok(Rc::clone(kernel));
         }
@@ -166,6 +166,7 @@ impl Bed {
         Ok(Machine {
             accel: self.accel,
             memory_mib: case.memory_mib,
+            memory_at_once: false,
             firmware: case.firmware,
             vmlinuz: kernel.vmlinuz.clone(),
             words: case.command_line(),
