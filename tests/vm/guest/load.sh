@@ -25,7 +25,11 @@ sleeps() {
 	slept=0
 	for round in $(seq "$1"); do
 		freeze 1
-		if sh -c 'echo mem >/sys/power/state' 2>/dev/null; then slept=$((slept + 1)); fi
+		if said=$(sh -c 'echo mem >/sys/power/state' 2>&1); then
+			slept=$((slept + 1))
+		else
+			case $said in *busy*) ;; *) echo "$said" >"/run/failed/other$round" ;; esac
+		fi
 		freeze 0
 		goes_on || : >"/run/failed/idle$round"
 	done
