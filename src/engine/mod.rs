@@ -5,6 +5,8 @@
 //! any order. One thread owns it all, so there are no locks to get wrong.
 
 pub mod command;
+pub mod cowfile;
+pub mod format;
 pub mod map;
 pub mod plan;
 pub mod stack;
