@@ -10,6 +10,7 @@ pub mod format;
 pub mod map;
 pub mod plan;
 pub mod stack;
+pub mod turns;
 pub mod units;
 pub mod volatile;
 

@@ -1,6 +1,439 @@
 //! The persistent store: what is written survives power cuts, as docs/format.md promises.
+//!
+//! A write goes to staging memory and is done. When an epoch closes its chunks go to fresh slots in
+//! one stream with the pages that name them, then one sync, then its flushes are done. Beside that
+//! a checkpoint folds what the journal says into the trees. Nothing waits inside: every step that
+//! needs the medium is a command, and `pump` looks what can go on whenever one has ended.
+//!
+//! ```text
+//! requests.rs  reads and writes         journal.rs     commits, and a new journal
+//! room.rs      what may be accepted     checkpoint.rs  the delta into the trees
+//! loads.rs     tree pages, free slots   flip.rs        superblocks
+//! ```
 
+mod checkpoint;
+pub mod create;
 pub mod delta;
+mod flip;
+mod journal;
+mod loads;
+mod mutant;
+pub mod offline;
+mod pending;
+pub mod recover;
+mod requests;
+mod room;
+#[cfg(test)]
+mod simulation;
 pub mod space;
 pub mod staging;
 pub mod trees;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Deref;
+use std::sync::atomic::AtomicU32;
+
+use slab::Slab;
+
+use checkpoint::Checkpoint;
+use delta::Delta;
+use flip::Flip;
+use journal::{Commit, Restart};
+use loads::Scan;
+use pending::{Io, Pending, Purpose, UnderWay};
+use recover::Recovered;
+use space::Space;
+use staging::{Damage, Durable, Staging};
+use trees::Trees;
+
+use crate::engine::command::{
+    Action, Buffer, Buffers, Command, CommandId, Failure, Outbox, RequestId, Span,
+};
+use crate::engine::format::commit::Link;
+use crate::engine::format::superblock::Superblock;
+use crate::engine::format::{Entry, Shape};
+use crate::engine::plan::Geometry;
+use crate::engine::turns::Turns;
+
+use mutant::Mutant;
+
+/// When an epoch ends, besides when its memory is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// With every flush.
+    Flush,
+    /// When the driver says so (`commit`); flushes are done at once. A power cut goes back to the last
+    /// commit, whole.
+    Driver,
+}
+
+/// What to do with a write that finds no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It fails.
+    Fail,
+    /// It waits until something is discarded, or the driver gives up (`give_up_waiting`).
+    Wait,
+}
+
+/// How a store is run; nothing of it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Requests at a time.
+    pub depth: usize,
+    /// Chunks that may be acknowledged and not durable.
+    pub staging_chunks: u32,
+    /// Buffers for pages on their way to or from the medium; at least 4.
+    pub page_buffers: u32,
+    /// When epochs end.
+    pub durability: Durability,
+    /// What happens to writes that find no room.
+    pub when_full: WhenFull,
+    /// Commit pages after which a checkpoint begins.
+    pub journal_pages: usize,
+    /// Chunks named in the journal after which a checkpoint begins.
+    pub journal_chunks: usize,
+    /// Tree pages kept in RAM.
+    pub cached_pages: usize,
+    /// Slots grown at a time; whole zones.
+    pub grow_slots: u32,
+    /// Slots that only a file system's metadata may take.
+    pub metadata_reserve: u32,
+    /// Where incarnations come from. Never the same twice.
+    pub random: u64,
+}
+
+/// The persistent store of one device, with its requests.
+#[derive(Debug)]
+pub struct Cowfile<W> {
+    settings: Settings,
+    shape: Shape,
+    geometry: Geometry,
+    /// The last one written, or found.
+    superblock: Superblock,
+    /// The highest generation that may be on the medium.
+    generation: u64,
+    /// What the journal says since the last checkpoint began, and what that one folds.
+    delta: Delta<Entry>,
+    frozen: Option<Delta<Entry>>,
+    /// The last durable epoch.
+    epoch: u64,
+    /// Where the journal goes on; `None` until this open has begun its own.
+    tail: Option<Link>,
+    /// Pages of the journal, by sequence number.
+    journal: VecDeque<(u64, u32)>,
+    /// Slots that become free when both superblocks have been written again.
+    held: Vec<u32>,
+    staging: Staging<W>,
+    space: Space,
+    trees: Trees,
+    /// Page buffers nobody uses.
+    page_buffers: Vec<u32>,
+
+    commit: Option<Commit>,
+    checkpoint: Option<Checkpoint>,
+    restart: Option<Restart>,
+    flip: Option<Flip>,
+    scan: Option<Scan>,
+    growing: bool,
+    /// How large the cowfile can become, as far as is known.
+    max_slots: u32,
+    /// A job's write or sync failed; jobs end and begin again.
+    trouble: bool,
+    /// How often that was, one after another.
+    attempts: u32,
+    /// No write will succeed any more.
+    broken: Option<Failure>,
+    /// Somebody asked for a commit of this epoch.
+    wanted: u64,
+    closing_down: bool,
+
+    turns: Turns,
+    /// By request number.
+    requests: Vec<Option<UnderWay>>,
+    commands: Slab<Pending>,
+    /// Flushes, and the epoch each waits for.
+    flushes: Vec<(RequestId, u64)>,
+    /// Requests that wait for room.
+    starved: VecDeque<RequestId>,
+    /// Tree pages on their way, and who waits for them.
+    loading: HashMap<u32, Vec<RequestId>>,
+    unreadable: HashSet<u32>,
+    scratch: Vec<usize>,
+}
+
+/// How full a store is, in slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// What it may grow to.
+    pub capacity: u32,
+    /// In use, or not known to be free yet.
+    pub used: u32,
+    /// Chunks acknowledged and not durable.
+    pub staged: u32,
+    /// The last durable epoch.
+    pub epoch: u64,
+}
+
+/// Scratch chunks that a driver with `depth` requests at a time must lend.
+#[must_use]
+pub fn scratch_chunks(depth: usize) -> usize {
+    2 * depth
+}
+
+impl Settings {
+    /// Bytes of staging memory that a driver must lend for this superblock.
+    #[must_use]
+    pub fn staging_bytes(&self, superblock: &Superblock) -> usize {
+        self.superblock_at(superblock.shape)
+            + superblock.shape.chunk_len()
+            + superblock
+                .len()
+                .next_multiple_of(superblock.shape.chunk_len())
+    }
+
+    /// Where superblocks are put together in staging memory.
+    fn superblock_at(&self, shape: Shape) -> usize {
+        (self.staging_chunks as usize + self.page_buffers as usize) << shape.chunk_shift
+    }
+}
+
+impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
+    /// Go on with what `recover` found. `words` are all zero.
+    pub fn open(found: Recovered, words: W, settings: Settings) -> Self {
+        let durable = Durable {
+            incarnation: found.superblock.origin.incarnation,
+            seq: found.tail.seq.saturating_sub(1),
+        };
+        let superblock = &found.superblock;
+        let staging = Staging::create(
+            words,
+            superblock.origin.store,
+            durable,
+            settings.staging_chunks,
+            superblock.shape.fanout_shift,
+        );
+        Self::with(found, staging, settings)
+    }
+
+    /// Go on with what `recover` found and what the process before left in `words`.
+    ///
+    /// # Errors
+    /// If the words are not what a process with such settings would have left.
+    pub fn resume(found: Recovered, words: W, settings: Settings) -> Result<Self, Damage> {
+        let superblock = &found.superblock;
+        let mut staging = Staging::open(
+            words,
+            superblock.origin.store,
+            settings.staging_chunks,
+            superblock.shape.fanout_shift,
+        )?;
+        if mutant::is(Mutant::StagingNotReplayed) {
+            staging.forget();
+        }
+        Ok(Self::with(found, staging, settings))
+    }
+
+    fn with(found: Recovered, staging: Staging<W>, settings: Settings) -> Self {
+        let Recovered {
+            superblock,
+            delta,
+            epoch,
+            tail,
+            journal,
+            ..
+        } = found;
+        let shape = superblock.shape;
+        let geometry = Geometry {
+            device_bytes: superblock.device_bytes,
+            base_bytes: superblock.base_bytes,
+            chunk_bytes: shape.chunk_bytes(),
+        };
+        let grown = superblock.grown_slots;
+        let mut space = Space::new(shape, superblock.file_slots, grown, superblock.high_water);
+        let mut pages: VecDeque<(u64, u32)> = (superblock.journal.seq..).zip(journal).collect();
+        pages.push_back((tail.seq, tail.slot));
+        for &(_, slot) in &pages {
+            space.trust(slot, superblock.max_slots);
+            space.mark(slot);
+        }
+        for (_, _, change) in delta.iter() {
+            if let delta::Change::Put(entry) = change {
+                space.trust(entry.slot, superblock.max_slots);
+                space.mark(entry.slot);
+            }
+        }
+        let resumed = mutant::is(Mutant::OpenWithoutRestart);
+        if resumed {
+            pages.pop_back();
+        }
+        let mut cowfile = Self {
+            shape,
+            geometry,
+            generation: superblock.generation,
+            delta,
+            frozen: None,
+            epoch,
+            tail: resumed.then_some(tail),
+            journal: pages,
+            held: Vec::new(),
+            staging,
+            trees: Trees::new(shape, superblock.chunks(), settings.cached_pages),
+            page_buffers: (0..settings.page_buffers).collect(),
+            commit: None,
+            checkpoint: None,
+            restart: None,
+            flip: None,
+            scan: None,
+            growing: false,
+            max_slots: superblock.max_slots,
+            trouble: false,
+            attempts: 0,
+            broken: None,
+            wanted: 0,
+            closing_down: false,
+            turns: Turns::default(),
+            requests: (0..settings.depth).map(|_| None).collect(),
+            commands: Slab::new(),
+            flushes: Vec::new(),
+            starved: VecDeque::new(),
+            loading: HashMap::new(),
+            unreadable: HashSet::new(),
+            scratch: (0..scratch_chunks(settings.depth)).collect(),
+            space,
+            superblock,
+            settings,
+        };
+        cowfile.begin_scan();
+        cowfile
+    }
+
+    /// How full it is.
+    pub fn usage(&self) -> Usage {
+        let capacity = self.max_slots;
+        let free = self.space.free() + (capacity - self.space.grown().min(capacity));
+        Usage {
+            capacity,
+            used: capacity - free.min(capacity),
+            staged: self.staging.used(),
+            epoch: self.epoch,
+        }
+    }
+
+    /// Why no write succeeds any more, if so.
+    pub fn broken(&self) -> Option<Failure> {
+        self.broken
+    }
+
+    /// The number of the epoch that a write acknowledged now belongs to.
+    pub fn open_epoch(&self) -> u64 {
+        self.epoch + 1 + u64::from(self.staging.closing().is_some())
+    }
+
+    /// Whether anything is acknowledged that belongs to the open epoch.
+    pub fn has_open_changes(&self) -> bool {
+        !self.staging.open_epoch().is_empty()
+    }
+
+    /// The number that stands for this open.
+    pub fn incarnation(&self) -> u64 {
+        self.superblock.origin.incarnation
+    }
+
+    /// Make durable what is acknowledged.
+    pub fn commit(&mut self, buffers: &mut impl Buffers, out: &mut Outbox) {
+        self.wanted = self.open_epoch();
+        self.pump(&mut Io { buffers, out });
+    }
+
+    /// No more requests will come: commit everything, and leave a cowfile that opens without its
+    /// journal. Done when `is_closed`.
+    pub fn close(&mut self, buffers: &mut impl Buffers, out: &mut Outbox) {
+        self.closing_down = true;
+        self.commit(buffers, out);
+    }
+
+    /// Whether there is nothing more to write.
+    pub fn is_closed(&self) -> bool {
+        let idle = self.commit.is_none()
+            && self.checkpoint.is_none()
+            && self.restart.is_none()
+            && self.flip.is_none()
+            && !self.trouble;
+        let nothing_new = self.tail.is_none() && self.staging.used() == 0;
+        self.broken.is_some() || (idle && (self.superblock.clean || nothing_new))
+    }
+
+    /// Let go on what can go on.
+    fn pump(&mut self, io: &mut Io<'_, impl Buffers>) {
+        loop {
+            let moved = self.mend()
+                | self.step_flip(io)
+                | self.step_restart(io)
+                | self.step_commit(io)
+                | self.step_checkpoint(io)
+                | self.step_scan(io)
+                | self.step_growth(io)
+                | self.step_flushes(io.out)
+                | self.feed(io);
+            if !moved {
+                break;
+            }
+        }
+    }
+
+    /// The numbers and roots of the active layer and those below, from the top.
+    fn layers(&self) -> Vec<(u8, Entry)> {
+        let stack = self.superblock.stack();
+        stack
+            .into_iter()
+            .map(|(number, layer)| (number, layer.root))
+            .collect()
+    }
+
+    /// Ask for something to be run.
+    fn command(
+        &mut self,
+        action: Action,
+        purpose: Purpose,
+        request: Option<RequestId>,
+        out: &mut Outbox,
+    ) {
+        if let Some(under_way) = request.and_then(|id| self.under_way(id)) {
+            under_way.pending += 1;
+        }
+        let key = self.commands.insert(Pending {
+            action,
+            purpose,
+            request,
+        });
+        out.commands.push(Command {
+            id: CommandId(key),
+            action,
+        });
+    }
+
+    /// A chunk of the staging pool.
+    fn pool_span(&self, place: u32) -> Span {
+        Span {
+            buffer: Buffer::Staging,
+            start: (place as usize) << self.shape.chunk_shift,
+            len: self.shape.chunk_len(),
+        }
+    }
+
+    /// A page buffer, behind the pool.
+    fn page_span(&self, buffer: u32) -> Span {
+        self.pool_span(self.settings.staging_chunks + buffer)
+    }
+
+    /// A number that stands for a new open.
+    fn new_incarnation(&mut self) -> u64 {
+        // splitmix64: the driver's randomness, spread; a driver never gives the same twice.
+        self.settings.random = self.settings.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.settings.random;
+        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    }
+}

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::mutant::{self, Mutant};
 use crate::engine::format::Shape;
 
 /// The slots of a cowfile.
@@ -74,6 +75,17 @@ impl Space {
             }
         }
         self.grown = self.grown.max(grown);
+    }
+
+    /// A durable page names a slot, so its whole zone exists, whatever the superblock says.
+    pub fn trust(&mut self, slot: u32, max_slots: u32) {
+        if slot >= self.grown {
+            self.grow(
+                (slot + 1)
+                    .next_multiple_of(self.shape.zone_slots)
+                    .min(max_slots),
+            );
+        }
     }
 
     /// Slots that exist.
@@ -178,13 +190,19 @@ impl Space {
 
     /// Somebody begins to read a slot.
     pub fn pin(&mut self, slot: u32) {
+        if mutant::is(Mutant::ReadNotPinned) {
+            return;
+        }
         *self.pins.entry(slot).or_default() += 1;
     }
 
     /// Somebody has read a slot.
     pub fn unpin(&mut self, slot: u32) {
         let Some(readers) = self.pins.get_mut(&slot) else {
-            debug_assert!(false, "only what is pinned is unpinned");
+            debug_assert!(
+                mutant::is(Mutant::ReadNotPinned),
+                "only what is pinned is unpinned"
+            );
             return;
         };
         *readers -= 1;

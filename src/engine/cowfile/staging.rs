@@ -280,6 +280,15 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
         Some(settled)
     }
 
+    /// Forget everything: a broken rule, for simulations.
+    pub(super) fn forget(&mut self) {
+        for log in 0..2 {
+            self.store(AT_COUNTS + log, 0);
+        }
+        self.open = Delta::new(self.leaf_shift);
+        self.free = (0..self.chunks).rev().collect();
+    }
+
     fn append(&self, first: u64, count: u32, what: u32) {
         let log = self.load(AT_OPEN).min(1);
         let number = self.load(self.open_count());

@@ -144,6 +144,13 @@ pub fn slots(shape: Shape) -> [u32; 2] {
     [0, shape.zone_slots]
 }
 
+/// How long the description behind a superblock's head is, if `bytes` begin like a superblock.
+#[must_use]
+pub fn description_bytes(bytes: &[u8]) -> Option<usize> {
+    let (raw, _) = RawSuperblock::ref_from_prefix(bytes).ok()?;
+    (raw.header.magic == page::MAGIC).then_some(raw.description_bytes.get() as usize)
+}
+
 impl Superblock {
     /// Bytes it takes from its slot on.
     #[must_use]
