@@ -18,6 +18,8 @@ pub(super) enum Reason {
     Restart,
     /// The other copy, for a new incarnation.
     RestartAgain,
+    /// The copy that a process was writing when it died, as the one that is known to be durable says.
+    Doubt,
     /// The other copy, so that what only it needed becomes free.
     Again,
 }
@@ -117,6 +119,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// A superblock is durable.
     fn flipped(&mut self, flip: Flip) {
         let before = std::mem::replace(&mut self.superblock, flip.superblock);
+        self.staging.set_generation(self.superblock.generation);
         match flip.reason {
             Reason::Checkpoint => {
                 self.let_go(before.journal.seq);
@@ -125,6 +128,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             Reason::Restart if mutant::is(Mutant::OneSuperblock) => self.restart_is_durable(),
             Reason::Restart => self.begin_flip(self.superblock.clone(), Reason::RestartAgain),
             Reason::RestartAgain => self.restart_is_durable(),
+            Reason::Doubt => self.doubt = false,
             Reason::Again => self.let_go(self.superblock.journal.seq),
         }
     }

@@ -325,6 +325,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             debug_assert!(false, "slots were counted before");
             taken.into_iter().for_each(|slot| self.space.release(slot));
             self.broken = Some(Failure::NoSpace);
+            #[cfg(test)]
+            self.trace("X");
             return true;
         };
         let mut pages = Pages::new(self.superblock.origin, tail, todo);
@@ -356,6 +358,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             || self.space.grown() < self.max_slots;
         if !may_come {
             self.broken = Some(Failure::NoSpace);
+            #[cfg(test)]
+            self.trace("X");
         }
         !may_come
     }
@@ -386,6 +390,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         self.staging.settle(Durable {
             incarnation: self.superblock.origin.incarnation,
             seq: commit.pages.link.seq - 1,
+            generation: self.superblock.generation,
         });
         let space = &mut self.space;
         self.delta.absorb(&commit.named, |old| {
@@ -416,7 +421,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             return false;
         }
         if self.restart.is_none() {
-            return self.wants_restart() && self.begin_restart();
+            return self.flip.is_none() && self.wants_restart() && self.begin_restart();
         }
         let moved = self.write_pages(Job::Restart, io);
         let Some(restart) = &mut self.restart else {
@@ -425,7 +430,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if restart.flipping || !restart.pages.is_written() {
             return moved;
         }
-        if restart.pages.synced || restart.pages.places.is_empty() {
+        if restart.pages.synced {
             restart.flipping = true;
             let mut superblock = self.superblock.clone();
             superblock.origin = restart.pages.origin;
@@ -445,6 +450,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             return true;
         }
         if !restart.pages.syncing {
+            // Also without pages: the superblock that was found may be in no more than a cache, and
+            // must be durable before the other one is overwritten.
             restart.pages.syncing = true;
             restart.pages.outstanding += 1;
             let purpose = Purpose::Job {
@@ -459,6 +466,11 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
 
     /// Put all that the journal says into new pages, at new slots.
     fn begin_restart(&mut self) -> bool {
+        if self.doubt {
+            // Before anything is written that only the superblock in doubt names.
+            self.begin_flip(self.superblock.clone(), Reason::Doubt);
+            return true;
+        }
         let shape = self.shape;
         let slots = pages_for(shape, self.delta.puts(), self.delta.fills()) + 2;
         if (self.space.free() as usize) < slots {
@@ -496,6 +508,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let Some(todo) = packed.and_then(|()| packer.finish()) else {
             debug_assert!(false, "slots were counted before");
             self.broken = Some(Failure::NoSpace);
+            #[cfg(test)]
+            self.trace("X");
             return true;
         };
         let mut start = todo
@@ -531,6 +545,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         self.staging.set_durable(Durable {
             incarnation: self.superblock.origin.incarnation,
             seq: link.seq - 1,
+            generation: self.superblock.generation,
         });
     }
 

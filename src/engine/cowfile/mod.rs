@@ -57,6 +57,9 @@ use crate::engine::turns::Turns;
 
 use mutant::Mutant;
 
+/// Steps that one call may take; a million commits' worth.
+const MOST_STEPS: usize = 1 << 12;
+
 /// When an epoch ends, besides when its memory is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -138,6 +141,8 @@ pub struct Cowfile<W> {
     growing: bool,
     /// How large the cowfile can become, as far as is known.
     max_slots: u32,
+    /// A superblock may be on the medium that counts more than the one that was found.
+    doubt: bool,
     /// A job's write or sync failed; jobs end and begin again.
     trouble: bool,
     /// How often that was, one after another.
@@ -204,6 +209,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let durable = Durable {
             incarnation: found.superblock.origin.incarnation,
             seq: found.tail.seq.saturating_sub(1),
+            generation: found.superblock.generation,
         };
         let superblock = &found.superblock;
         let staging = Staging::create(
@@ -241,6 +247,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             epoch,
             tail,
             journal,
+            doubt,
             ..
         } = found;
         let shape = superblock.shape;
@@ -254,15 +261,21 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let mut pages: VecDeque<(u64, u32)> = (superblock.journal.seq..).zip(journal).collect();
         pages.push_back((tail.seq, tail.slot));
         for &(_, slot) in &pages {
-            space.trust(slot, superblock.max_slots);
+            space.trust(slot);
             space.mark(slot);
         }
         for (_, _, change) in delta.iter() {
             if let delta::Change::Put(entry) = change {
-                space.trust(entry.slot, superblock.max_slots);
+                space.trust(entry.slot);
                 space.mark(entry.slot);
             }
         }
+        // Every request, and a checkpoint, may be on its way down a tree: none throws out what another
+        // has just read.
+        let height = usize::from(shape.height(superblock.chunks()));
+        let cached_pages = settings
+            .cached_pages
+            .max((settings.depth + 1) * (height + 1));
         let resumed = mutant::is(Mutant::OpenWithoutRestart);
         if resumed {
             pages.pop_back();
@@ -278,7 +291,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             journal: pages,
             held: Vec::new(),
             staging,
-            trees: Trees::new(shape, superblock.chunks(), settings.cached_pages),
+            trees: Trees::new(shape, superblock.chunks(), cached_pages),
             page_buffers: (0..settings.page_buffers).collect(),
             commit: None,
             checkpoint: None,
@@ -287,6 +300,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             scan: None,
             growing: false,
             max_slots: superblock.max_slots,
+            doubt,
             trouble: false,
             attempts: 0,
             broken: None,
@@ -366,7 +380,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
 
     /// Let go on what can go on.
     fn pump(&mut self, io: &mut Io<'_, impl Buffers>) {
-        loop {
+        // Every step either ends something or begins it, so this ends; if a mistake made it go round
+        // for ever, a device that fails is better than one that hangs.
+        for _ in 0..MOST_STEPS {
             let moved = self.mend()
                 | self.step_flip(io)
                 | self.step_restart(io)
@@ -377,8 +393,41 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                 | self.step_flushes(io.out)
                 | self.feed(io);
             if !moved {
-                break;
+                return;
             }
+        }
+        debug_assert!(false, "the store goes round in circles");
+        self.broken = Some(Failure::Io);
+    }
+
+    #[cfg(test)]
+    fn trace(&self, w: &str) {
+        if std::env::var("COWROOT_TRACE").is_ok() {
+            let f = self.frozen.as_ref();
+            eprintln!(
+                "TRACE {w}: free {} grown {} max {} open {}/{}/{} closing {:?} delta {}/{}/{} frozen {:?} journal {} held {} ckpt {} commit {} restart {} scan {} tail {:?} starved {}",
+                self.space.free(),
+                self.space.grown(),
+                self.max_slots,
+                self.staging.open_epoch().puts(),
+                self.staging.open_epoch().fills(),
+                self.staging.open_epoch().leaves(),
+                self.staging
+                    .closing()
+                    .map(|c| (c.puts(), c.fills(), c.leaves())),
+                self.delta.puts(),
+                self.delta.fills(),
+                self.delta.leaves(),
+                f.map(|c| (c.puts(), c.fills(), c.leaves())),
+                self.journal.len(),
+                self.held.len(),
+                self.checkpoint.is_some(),
+                self.commit.is_some(),
+                self.restart.is_some(),
+                self.scan.is_some(),
+                self.tail,
+                self.starved.len()
+            );
         }
     }
 

@@ -62,6 +62,8 @@ pub struct Recovered {
     pub journal: Vec<u32>,
     /// Whether a torn epoch was dropped behind the last one.
     pub torn: bool,
+    /// Whether a superblock was passed over that a process wrote, and did not see become durable.
+    pub doubt: bool,
 }
 
 /// Find the last epoch. `durable` is what a process that died left, if it left anything.
@@ -73,15 +75,15 @@ pub fn recover(
     shape: Shape,
     durable: Option<Durable>,
 ) -> Result<Recovered, Trouble> {
-    let superblock = find_superblock(medium, shape)?;
+    let durable = durable.filter(|_| !mutant::is(Mutant::SyncStartedTakenAsDone));
+    let (superblock, doubt) =
+        find_superblock(medium, shape, durable.map(|durable| durable.generation))?;
     if medium.slots() < superblock.grown_slots {
         return Err(Trouble::Truncated {
             slots: superblock.grown_slots,
         });
     }
-    let stop = durable
-        .filter(|durable| durable.incarnation == superblock.origin.incarnation)
-        .filter(|_| !mutant::is(Mutant::SyncStartedTakenAsDone));
+    let stop = durable.filter(|durable| durable.incarnation == superblock.origin.incarnation);
     let mut journal = Journal::new(medium, &superblock, stop.map(|durable| durable.seq));
     journal.follow()?;
     let Journal {
@@ -102,18 +104,28 @@ pub fn recover(
         tail,
         journal: pages,
         torn,
+        doubt,
     })
 }
 
-/// The valid superblock of the highest generation.
-fn find_superblock(medium: &mut impl Medium, shape: Shape) -> Result<Superblock, Trouble> {
+/// The valid superblock of the highest generation, which is at most `durable`: what a process wrote
+/// that died, and did not see it become durable, may be in no more than a cache.
+fn find_superblock(
+    medium: &mut impl Medium,
+    shape: Shape,
+    durable: Option<u64>,
+) -> Result<(Superblock, bool), Trouble> {
+    let mut doubt = false;
     let (mut best, mut unreadable, mut magic) = (None::<Superblock>, None, false);
     for slot in superblock::slots(shape) {
         match read_superblock(medium, slot, shape) {
             Ok(Some(found)) => {
-                if best
-                    .as_ref()
-                    .is_none_or(|best| best.generation < found.generation)
+                doubt |= durable.is_some_and(|durable| found.generation > durable);
+                let counts = durable.is_none_or(|durable| found.generation <= durable);
+                if counts
+                    && best
+                        .as_ref()
+                        .is_none_or(|best| best.generation < found.generation)
                 {
                     best = Some(found);
                 }
@@ -124,7 +136,7 @@ fn find_superblock(medium: &mut impl Medium, shape: Shape) -> Result<Superblock,
         }
     }
     match (best, unreadable, magic) {
-        (Some(best), ..) => Ok(best),
+        (Some(best), ..) => Ok((best, doubt)),
         (None, Some(unreadable), _) => Err(unreadable),
         (None, None, true) => Err(Trouble::NoSuperblock),
         (None, None, false) => Err(Trouble::NotACowfile),

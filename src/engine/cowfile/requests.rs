@@ -322,28 +322,53 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         })
     }
 
+    /// Read as far as the tree pages in RAM tell where things are; then wait for the next page, and go
+    /// on from there.
     fn read(
         &mut self,
         request: &Request,
         extent: Extent,
         io: &mut Io<'_, impl Buffers>,
     ) -> Progress {
-        let mut places = Vec::new();
-        for chunk in self.geometry.touched(extent) {
+        let (mut places, mut missing) = (Vec::new(), None);
+        let chunks = self.geometry.touched(extent);
+        for chunk in chunks.clone() {
             match self.place(chunk) {
                 Ok(place) => places.push(place),
-                Err(missing) => return self.ask(request.id, missing, Piece::Read(extent), io.out),
+                Err(page) => {
+                    missing = Some((chunk, page));
+                    break;
+                }
             }
         }
-        let first = self.geometry.touched(extent).start;
+        self.read_places(request, extent, (chunks.start, places), io);
+        let Some((chunk, page)) = missing else {
+            return Progress::Done;
+        };
+        let start = extent.offset.max(chunk * self.shape.chunk_bytes());
+        let rest = Extent {
+            offset: start,
+            len: extent.end() - start,
+        };
+        self.ask(request.id, page, Piece::Read(rest), io.out)
+    }
+
+    /// Read chunks from where they are, neighbours at once.
+    fn read_places(
+        &mut self,
+        request: &Request,
+        extent: Extent,
+        (first, places): (u64, Vec<Place>),
+        io: &mut Io<'_, impl Buffers>,
+    ) {
+        let chunk_bytes = self.shape.chunk_bytes();
         let mut chunks = (first..).zip(places).peekable();
         while let Some((chunk, place)) = chunks.next() {
             let part = self.part(extent, chunk);
             match place {
                 Place::Staged(place) => {
                     let from = self.within_chunk(self.pool_span(place), part);
-                    let to = self.span(request, part);
-                    io.buffers.copy(from, to);
+                    io.buffers.copy(from, self.span(request, part));
                 }
                 Place::Zero => io.buffers.bytes_mut(self.span(request, part)).fill(0),
                 Place::Absent => {
@@ -357,25 +382,25 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                 }
                 Place::Slot(entry) => {
                     let mut crcs = vec![entry.crc];
-                    let mut whole = part.len == self.shape.chunk_bytes();
-                    while whole
-                        && let Some((_, next)) = chunks.next_if(|(next, place)| {
-                            let goes_on = u64::from(entry.slot) + crcs.len() as u64;
-                            let full = self.part(extent, *next).len == self.shape.chunk_bytes();
-                            matches!(place, Place::Slot(next) if u64::from(next.slot) == goes_on)
-                                && full
+                    while part.len == chunk_bytes
+                        && let Some(next) = chunks.peek().and_then(|&(next, place)| match place {
+                            Place::Slot(next_entry)
+                                if u64::from(next_entry.slot)
+                                    == u64::from(entry.slot) + crcs.len() as u64
+                                    && self.part(extent, next).len == chunk_bytes =>
+                            {
+                                Some(next_entry.crc)
+                            }
+                            _ => None,
                         })
                     {
-                        whole = true;
-                        if let Place::Slot(next) = next {
-                            crcs.push(next.crc);
-                        }
+                        crcs.push(next);
+                        chunks.next();
                     }
                     self.read_slots(request, part, (entry.slot, crcs), io);
                 }
             }
         }
-        Progress::Done
     }
 
     /// The base, and zeros behind its end.

@@ -190,7 +190,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let (grown, most) = (self.space.grown(), self.max_slots);
         let enough =
             u64::from(self.space.free()) >= self.need() + u64::from(self.settings.grow_slots) / 2;
-        if self.growing || grown >= most || enough || self.broken.is_some() {
+        if self.growing || grown >= most || enough || self.doubt || self.broken.is_some() {
             return false;
         }
         let wanted = !self.staging.open_epoch().is_empty()

@@ -77,14 +77,10 @@ impl Space {
         self.grown = self.grown.max(grown);
     }
 
-    /// A durable page names a slot, so its whole zone exists, whatever the superblock says.
-    pub fn trust(&mut self, slot: u32, max_slots: u32) {
+    /// A durable page names a slot, so it exists, and all before it, whatever the superblock says.
+    pub fn trust(&mut self, slot: u32) {
         if slot >= self.grown {
-            self.grow(
-                (slot + 1)
-                    .next_multiple_of(self.shape.zone_slots)
-                    .min(max_slots),
-            );
+            self.grow(slot + 1);
         }
     }
 

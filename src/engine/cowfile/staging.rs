@@ -5,7 +5,8 @@
 //! die between any two stores: content first, then its record, then the count that makes it one.
 //!
 //! ```text
-//! word 0…15   magic, version, store (4), incarnation (2), durable seq (2), open log, counts (2), chunks
+//! word 0…15   magic, version, store (4), incarnation (2), durable seq (2), open log, counts (2),
+//!             chunks, generation (2)
 //! then        two logs of records: first chunk (2), count, place in the pool or what a run says
 //! ```
 //!
@@ -28,6 +29,7 @@ const AT_DURABLE: usize = 8;
 const AT_OPEN: usize = 10;
 const AT_COUNTS: usize = 11;
 const AT_CHUNKS: usize = 13;
+const AT_GENERATION: usize = 14;
 const HEAD_WORDS: usize = 16;
 const RECORD_WORDS: usize = 4;
 
@@ -42,6 +44,8 @@ pub struct Durable {
     pub incarnation: u64,
     /// The last commit page that is, with all it names.
     pub seq: u64,
+    /// The last superblock that is.
+    pub generation: u64,
 }
 
 /// Why memory does not hold the staging of this cowfile.
@@ -105,7 +109,7 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
         staging
     }
 
-    /// What another process left. All of it becomes the open epoch.
+    /// What another process left: its open epoch, and the one that it was committing.
     ///
     /// # Errors
     /// What is wrong with it; nothing is changed then.
@@ -130,13 +134,10 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
         if !same_store || staging.load(AT_CHUNKS) != chunks {
             return Err(Damage::OtherStore);
         }
-        let newer = staging.load(AT_OPEN);
-        let mut all = Delta::new(leaf_shift);
-        for log in [1 - newer.min(1), newer.min(1)] {
-            staging.replay(log, &mut all)?;
-        }
+        let newer = staging.load(AT_OPEN).min(1);
+        let (closing, open) = (staging.replay(1 - newer)?, staging.replay(newer)?);
         let mut used = vec![false; chunks as usize];
-        for (_, _, change) in all.iter() {
+        for (_, _, change) in closing.iter().chain(open.iter()) {
             if let Change::Put(place) = change {
                 match used.get_mut(place as usize) {
                     Some(used) if !*used => *used = true,
@@ -148,11 +149,13 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
             .rev()
             .filter(|&place| !used.get(place as usize).copied().unwrap_or(true))
             .collect();
-        staging.open = all;
+        staging.open = open;
+        staging.closing = Some(closing).filter(|closing| !closing.is_empty());
         Ok(staging)
     }
 
-    fn replay(&self, log: u32, all: &mut Delta<u32>) -> Result<(), Damage> {
+    fn replay(&self, log: u32) -> Result<Delta<u32>, Damage> {
+        let mut all = Delta::new(self.leaf_shift);
         let count = self.load(AT_COUNTS + log as usize) as usize;
         if count > records(self.chunks) {
             return Err(Damage::Record);
@@ -169,7 +172,7 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
                 place => drop(all.put(first, place)),
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// What is known to be durable.
@@ -178,19 +181,22 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
         Durable {
             incarnation: long(AT_INCARNATION),
             seq: long(AT_DURABLE),
+            generation: long(AT_GENERATION),
         }
     }
 
-    /// A new incarnation has begun. A process that dies within this call leaves an incarnation that is
+    /// A superblock is durable.
+    pub fn set_generation(&self, generation: u64) {
+        self.store_long(AT_GENERATION, generation);
+    }
+
+    /// A new incarnation has begun, or an epoch is durable. A process that dies within this call leaves an incarnation that is
     /// no superblock's, which is as good as none.
     pub fn set_durable(&self, durable: Durable) {
-        let store = |at, value: u64| {
-            self.store(at, low(value));
-            self.store(at + 1, low(value >> 32));
-        };
-        store(AT_INCARNATION, 0);
-        store(AT_DURABLE, durable.seq);
-        store(AT_INCARNATION, durable.incarnation);
+        self.store_long(AT_INCARNATION, 0);
+        self.store_long(AT_DURABLE, durable.seq);
+        self.store_long(AT_GENERATION, durable.generation);
+        self.store_long(AT_INCARNATION, durable.incarnation);
     }
 
     /// What the open epoch says of a chunk.
@@ -268,7 +274,6 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
     /// The closing epoch is durable, its last page being `durable`.
     pub fn settle(&mut self, durable: Durable) -> Option<Delta<u32>> {
         let settled = self.closing.take()?;
-        // An incarnation's seq only grows by this, so low before high would be seen as older, not newer.
         self.set_durable(durable);
         let log = 1 - self.load(AT_OPEN).min(1);
         self.store(AT_COUNTS + log as usize, 0);
@@ -286,6 +291,7 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
             self.store(AT_COUNTS + log, 0);
         }
         self.open = Delta::new(self.leaf_shift);
+        self.closing = None;
         self.free = (0..self.chunks).rev().collect();
     }
 
@@ -307,6 +313,11 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
 
     fn record(&self, log: u32, number: usize) -> usize {
         HEAD_WORDS + (log as usize * records(self.chunks) + number) * RECORD_WORDS
+    }
+
+    fn store_long(&self, at: usize, value: u64) {
+        self.store(at, low(value));
+        self.store(at + 1, low(value >> 32));
     }
 
     fn load(&self, at: usize) -> u32 {
@@ -352,6 +363,7 @@ mod tests {
     const DURABLE: Durable = Durable {
         incarnation: 1 << 40,
         seq: 7,
+        generation: 3,
     };
 
     fn memory(chunks: u32) -> Words {
@@ -375,7 +387,8 @@ mod tests {
         assert_eq!(found.durable(), DURABLE);
         assert_eq!(found.get(5), Some(Change::Put(three)));
         assert_eq!(found.get(6), Some(Change::Fill(Fill::Zero)));
-        assert_eq!((found.get(4), found.used()), (None, 1));
+        assert_eq!((found.get(4), found.used()), (None, 3));
+        assert_eq!(found.closing().map(Delta::puts), Some(2));
 
         let later = Durable { seq: 9, ..DURABLE };
         staging.settle(later).unwrap();
