@@ -96,7 +96,8 @@ impl<T: Copy> Delta<T> {
         }
         let leaf = chunk >> self.leaf_shift << self.leaf_shift;
         let mut touched = self.runs.range(leaf..leaf + (1 << self.leaf_shift));
-        self.leaves += u64::from(touched.next().is_none());
+        let counted = touched.any(|(_, run)| matches!(run, Run::Put(_)));
+        self.leaves += u64::from(!counted);
         self.cut(chunk);
         self.cut(chunk + 1);
         self.runs.insert(chunk, Run::Put(place));

@@ -325,7 +325,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// How full it is.
     pub fn usage(&self) -> Usage {
         let capacity = self.max_slots;
-        let free = self.space.free() + (capacity - self.space.grown().min(capacity));
+        let free = self.space.free() + self.space.free_when_grown(capacity);
         Usage {
             capacity,
             used: capacity - free.min(capacity),
@@ -401,7 +401,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     }
 
     #[cfg(test)]
-    fn trace(&self, w: &str) {
+    pub(super) fn trace(&self, w: &str) {
         if std::env::var("COWROOT_TRACE").is_ok() {
             let f = self.frozen.as_ref();
             eprintln!(

@@ -50,10 +50,14 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let leaves = open.leaves()
             + 2
             + closing.map_or(0, |epoch| epoch.leaves())
-            + self.delta.leaves()
-            + frozen.map_or(0, |delta| delta.leaves());
-        commit + restart + self.tree_pages(leaves)
+            + self.delta.leaves();
+        // What is being folded now takes its pages before what came later takes its own.
+        let folding = frozen.map_or(0, |delta| self.tree_pages(delta.leaves()));
+        commit + restart + folding + self.tree_pages(leaves)
     }
+
+    #[cfg(test)]
+    pub(super) fn trace_need(&self) { let (f,n)=(self.free_in_all(), self.need()); if self.scan.is_none() && f + 5 < n { eprintln!("NEED {n} FREE {f}"); self.trace("N"); } }
 
     /// No more pages than this are written for a checkpoint that touches so many of the lowest.
     fn tree_pages(&self, leaves: u64) -> u64 {
@@ -74,8 +78,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
 
     /// Slots that exist or may be grown, and are not in use.
     fn free_in_all(&self) -> u64 {
-        let may_grow = self.max_slots.saturating_sub(self.space.grown());
-        u64::from(self.space.free()) + u64::from(may_grow)
+        u64::from(self.space.free()) + u64::from(self.space.free_when_grown(self.max_slots))
     }
 
     /// Whether a chunk may be put into the open epoch.

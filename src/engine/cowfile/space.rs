@@ -96,6 +96,14 @@ impl Space {
         self.free
     }
 
+    /// Slots that could be handed out too if the cowfile grew to `most` slots.
+    #[must_use]
+    pub fn free_when_grown(&self, most: u32) -> u32 {
+        let headers = |slots: u32| slots.div_ceil(self.file_slots);
+        let more = most.saturating_sub(self.grown);
+        more - (headers(most) - headers(self.grown.min(most))).min(more)
+    }
+
     /// One past the highest slot that was ever in use.
     #[must_use]
     pub fn high_water(&self) -> u32 {

@@ -352,6 +352,7 @@ impl World {
         _from: Option<RequestId>,
     ) -> Result<(), String> {
         let (open, may_be) = (self.store.open_epoch(), self.may_be());
+        if std::env::var("COWROOT_TRACE").is_ok() { self.store.trace_need(); }
         let mut out = Outbox::default();
         what(&mut self.store, &mut self.memory, &mut out);
         for epoch in open..self.store.open_epoch() {
