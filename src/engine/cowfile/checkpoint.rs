@@ -377,8 +377,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let may_come = self.growing || self.space.grown() < self.max_slots;
         if !may_come {
             self.broken = Some(Failure::NoSpace);
-            #[cfg(test)]
-            self.trace("Y");
         }
         !may_come
     }

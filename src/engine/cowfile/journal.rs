@@ -325,8 +325,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             debug_assert!(false, "slots were counted before");
             taken.into_iter().for_each(|slot| self.space.release(slot));
             self.broken = Some(Failure::NoSpace);
-            #[cfg(test)]
-            self.trace("X");
             return true;
         };
         let mut pages = Pages::new(self.superblock.origin, tail, todo);
@@ -358,8 +356,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             || self.space.grown() < self.max_slots;
         if !may_come {
             self.broken = Some(Failure::NoSpace);
-            #[cfg(test)]
-            self.trace("X");
         }
         !may_come
     }
@@ -508,8 +504,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let Some(todo) = packed.and_then(|()| packer.finish()) else {
             debug_assert!(false, "slots were counted before");
             self.broken = Some(Failure::NoSpace);
-            #[cfg(test)]
-            self.trace("X");
             return true;
         };
         let mut start = todo

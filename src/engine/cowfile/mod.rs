@@ -400,37 +400,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         self.broken = Some(Failure::Io);
     }
 
-    #[cfg(test)]
-    pub(super) fn trace(&self, w: &str) {
-        if std::env::var("COWROOT_TRACE").is_ok() {
-            let f = self.frozen.as_ref();
-            eprintln!(
-                "TRACE {w}: free {} grown {} max {} open {}/{}/{} closing {:?} delta {}/{}/{} frozen {:?} journal {} held {} ckpt {} commit {} restart {} scan {} tail {:?} starved {}",
-                self.space.free(),
-                self.space.grown(),
-                self.max_slots,
-                self.staging.open_epoch().puts(),
-                self.staging.open_epoch().fills(),
-                self.staging.open_epoch().leaves(),
-                self.staging
-                    .closing()
-                    .map(|c| (c.puts(), c.fills(), c.leaves())),
-                self.delta.puts(),
-                self.delta.fills(),
-                self.delta.leaves(),
-                f.map(|c| (c.puts(), c.fills(), c.leaves())),
-                self.journal.len(),
-                self.held.len(),
-                self.checkpoint.is_some(),
-                self.commit.is_some(),
-                self.restart.is_some(),
-                self.scan.is_some(),
-                self.tail,
-                self.starved.len()
-            );
-        }
-    }
-
     /// The numbers and roots of the active layer and those below, from the top.
     fn layers(&self) -> Vec<(u8, Entry)> {
         let stack = self.superblock.stack();

@@ -47,17 +47,12 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let commit =
             long(open.puts()) + 1 + closing_puts + long(pages_for(self.shape, puts, fills)) + 2;
         let restart = long(pages_for(self.shape, journal_puts, journal_fills)) + 2;
-        let leaves = open.leaves()
-            + 2
-            + closing.map_or(0, |epoch| epoch.leaves())
-            + self.delta.leaves();
+        let leaves =
+            open.leaves() + 2 + closing.map_or(0, |epoch| epoch.leaves()) + self.delta.leaves();
         // What is being folded now takes its pages before what came later takes its own.
         let folding = frozen.map_or(0, |delta| self.tree_pages(delta.leaves()));
         commit + restart + folding + self.tree_pages(leaves)
     }
-
-    #[cfg(test)]
-    pub(super) fn trace_need(&self) { let (f,n)=(self.free_in_all(), self.need()); if self.scan.is_none() && f + 5 < n { eprintln!("NEED {n} FREE {f}"); self.trace("N"); } }
 
     /// No more pages than this are written for a checkpoint that touches so many of the lowest.
     fn tree_pages(&self, leaves: u64) -> u64 {

@@ -352,7 +352,6 @@ impl World {
         _from: Option<RequestId>,
     ) -> Result<(), String> {
         let (open, may_be) = (self.store.open_epoch(), self.may_be());
-        if std::env::var("COWROOT_TRACE").is_ok() { self.store.trace_need(); }
         let mut out = Outbox::default();
         what(&mut self.store, &mut self.memory, &mut out);
         for epoch in open..self.store.open_epoch() {
@@ -656,25 +655,6 @@ impl World {
         let durable = self.left_behind()?;
         let found = recover(&mut self.disk.clone(), self.shape, Some(durable))
             .map_err(|trouble| format!("after a death: {trouble:?}"))?;
-        if std::env::var("COWROOT_TRACE").is_ok() {
-            eprintln!(
-                "death {}: durable {durable:?} found epoch {} tail {:?} inc {} staged {:?}",
-                self.seen.get("deaths"),
-                found.epoch,
-                found.tail,
-                found.superblock.origin.incarnation,
-                Staging::open(
-                    self.words.clone(),
-                    [7; 16],
-                    self.settings.staging_chunks,
-                    self.shape.fanout_shift
-                )
-                .unwrap()
-                .open_epoch()
-                .iter()
-                .collect::<Vec<_>>()
-            );
-        }
         self.settings.random = self.random.u64(..);
         self.store = Cowfile::resume(found, self.words.clone(), self.settings)
             .map_err(|damage| format!("after a death: {damage:?}"))?;
