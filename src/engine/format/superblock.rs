@@ -227,6 +227,8 @@ impl Superblock {
             *place = raw.decode()?;
         }
         let fine = header.slot.get() == slot
+            && header.length.get() as usize == HEAD_LEN
+            && raw.description_version.get() == DESCRIPTION_VERSION
             && page::checksum(description) == raw.description_crc.get()
             && raw.state <= 1
             && (9..=16).contains(&shape.chunk_shift)
