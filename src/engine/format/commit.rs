@@ -91,6 +91,7 @@ pub struct Link {
 impl Record {
     /// Bytes it takes in a page.
     #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it always takes some bytes")]
     pub fn len(&self) -> usize {
         let crcs = match &self.body {
             Body::Slots(_, crcs) => crcs.len() * CRC_LEN,
