@@ -10,6 +10,7 @@
 
 use std::mem::offset_of;
 
+use cowroot::engine::format::check;
 use cowroot::engine::format::commit::{self, Body, CommitHead, Link, Page, RawRecord, Record};
 use cowroot::engine::format::page::{self, Header, Kind, Origin};
 use cowroot::engine::format::superblock::{
@@ -87,6 +88,10 @@ fn every_row_is_a_field_and_every_field_a_row() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a list of claims, one after the other"
+)]
 fn the_numbers_in_the_prose_are_the_codes() {
     let magic = std::str::from_utf8(&page::MAGIC).unwrap();
     let kinds = [
@@ -229,4 +234,64 @@ fn row(line: &str) -> Field {
     };
     assert!(cells.len() >= 6, "four cells in: {line}");
     (cells[3].to_owned(), number(cells[1]), number(cells[2]))
+}
+
+#[test]
+fn the_dumped_commit_page_is_what_is_written() {
+    let origin = Origin {
+        store: std::array::from_fn(|at| 0xa0 + u8::try_from(at).unwrap()),
+        incarnation: 0x1122_3344_5566_7788,
+    };
+    let link = Link {
+        slot: 2048,
+        seq: 5,
+        previous: 0xcafe_0001,
+    };
+    let record = |first_chunk, body| Record {
+        layer: 0,
+        first_chunk,
+        body,
+    };
+    let page = Page {
+        epoch: 7,
+        next: 2052,
+        flags: commit::FIRST | commit::LAST,
+        records: vec![
+            record(256, Body::Slots(2050, vec![0x1111_1111, 0x2222_2222])),
+            record(512, Body::Zero(256)),
+        ],
+    };
+    let mut bytes = [0; 4096];
+    commit::encode(&mut bytes, origin, link, &page);
+    let dump: Vec<String> = bytes[..128]
+        .chunks(16)
+        .enumerate()
+        .map(|(line, bytes)| {
+            let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{:04x}  {}\n", line * 16, bytes.join(" "))
+        })
+        .collect();
+    let dump = dump.concat();
+    let (_, said) = PAGE.split_once("<!-- dump -->\n```text\n").unwrap();
+    assert!(said.starts_with(&format!("{dump}```")), "it is:\n{dump}");
+    assert!(bytes[128..].iter().all(|&byte| byte == 0));
+}
+
+/// Bits of the feature words, as the page and as the program names them.
+#[test]
+fn the_features_taken_have_the_codes_names() {
+    for (word, names) in [
+        ("incompat", &check::INCOMPAT_NAMES[..]),
+        ("ro_compat", &check::RO_COMPAT_NAMES),
+    ] {
+        let rows = PAGE
+            .lines()
+            .filter(|line| line.starts_with(&format!("| {word} | ")));
+        let said: Vec<&str> = rows.collect();
+        let meant = names.iter().enumerate();
+        let meant: Vec<String> = meant
+            .map(|(bit, name)| format!("| {word} | {bit} | {name} (not built) |"))
+            .collect();
+        assert_eq!(said, meant);
+    }
 }

@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod commit;
+pub mod description;
 pub mod page;
 pub mod superblock;
 pub mod tree;
