@@ -8,7 +8,10 @@
     reason = "a test ends at the first thing that is not as it should be"
 )]
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::mem::offset_of;
+use std::path::Path;
 
 use cowroot::engine::format::check;
 use cowroot::engine::format::commit::{self, Body, CommitHead, Link, Page, RawRecord, Record};
@@ -294,4 +297,42 @@ fn the_features_taken_have_the_codes_names() {
             .collect();
         assert_eq!(said, meant);
     }
+}
+
+/// The last column of the table under "Crashes".
+#[test]
+fn every_crash_names_a_test_that_exists() {
+    let (_, crashes) = PAGE.split_once("\n## Crashes\n").unwrap();
+    let (crashes, _) = crashes.split_once("\n## ").unwrap();
+    let rows = crashes
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(1);
+    let mut named = BTreeSet::new();
+    for row in rows {
+        let last = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap();
+        let test = last.trim();
+        if !test.starts_with("the same") {
+            named.insert(test.trim_matches('`').to_owned());
+        }
+    }
+    assert!(named.len() >= 3, "the table names tests: {named:?}");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine/cowfile");
+    let sources: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("simulation"))
+        })
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    named.retain(|test| {
+        let claim = format!("#[test]\nfn {test}()");
+        !sources.iter().any(|source| source.contains(&claim))
+    });
+    assert!(
+        named.is_empty(),
+        "no such tests in cowfile/simulation*.rs: {named:#?}"
+    );
 }
