@@ -26,14 +26,14 @@ const FLOORS: [&[&str]; 8] = [
 /// Floors within the engine.
 const ENGINE_FLOORS: [&[&str]; 5] = [
     &["units"],
-    &["command", "map"],
-    &["plan", "volatile"],
+    &["command", "format", "map"],
+    &["cowfile", "identity", "plan", "volatile"],
     &["stack"],
     &["mod", "simulation"],
 ];
 
 /// What may appear only in some places, and why.
-const PLACES: [(&str, &[&str], &str); 9] = [
+const PLACES: [(&str, &[&str], &str); 11] = [
     ("unsafe ", &["sys.rs"], "sys.rs is the fence around unsafe"),
     ("libublk::", &["ublk/"], "ublk/ is the fence around libublk"),
     ("io_uring::", &["ublk/"], "the ring belongs to the queue"),
@@ -59,8 +59,18 @@ const PLACES: [(&str, &[&str], &str); 9] = [
     ),
     (
         "rkyv::",
-        &["daemon/protocol.rs"],
-        "archives need an envelope, and that is there",
+        &["daemon/protocol.rs", "engine/format/description.rs"],
+        "archives need an envelope: a message's is in protocol.rs, the superblock is a description's",
+    ),
+    (
+        "zerocopy::",
+        &["engine/format/"],
+        "bytes become values in one place",
+    ),
+    (
+        "crc32c::",
+        &["engine/format/"],
+        "page.rs says what a checksum is",
     ),
     (
         "serde_json::",

@@ -7,6 +7,7 @@
 pub mod command;
 pub mod cowfile;
 pub mod format;
+pub mod identity;
 pub mod map;
 pub mod plan;
 pub mod stack;

@@ -3,7 +3,9 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::Entry;
 use super::page::{self, Header, Kind, Origin};
+use super::superblock::MAX_LAYERS;
 
 /// The first page of its epoch.
 pub const FIRST: u32 = 1;
@@ -89,6 +91,7 @@ pub struct Link {
 impl Record {
     /// Bytes it takes in a page.
     #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it always takes some bytes")]
     pub fn len(&self) -> usize {
         let crcs = match &self.body {
             Body::Slots(_, crcs) => crcs.len() * CRC_LEN,
@@ -171,6 +174,7 @@ pub fn decode(bytes: &[u8], origin: Origin, link: Link) -> Option<(Page, u32)> {
     if found != link || header.origin() != origin {
         return None;
     }
+    let bytes = bytes.get(..usize::try_from(header.length.get()).ok()?)?;
     let (head, mut rest) = CommitHead::ref_from_prefix(bytes).ok()?;
     let mut records = Vec::new();
     for _ in 0..head.records.get() {
@@ -184,7 +188,7 @@ pub fn decode(bytes: &[u8], origin: Origin, link: Link) -> Option<(Page, u32)> {
         flags: header.flags.get(),
         records,
     };
-    Some((page, header.crc.get()))
+    rest.is_empty().then(|| (page, header.crc.get()))
 }
 
 /// The record at the start of `bytes`, and what is behind it.
@@ -193,7 +197,8 @@ fn decode_record(bytes: &[u8]) -> Option<(Record, &[u8])> {
     let count = raw.count.get();
     let (body, rest) = match raw.kind {
         DATA => {
-            let (crcs, rest) = rest.split_at_checked(usize::try_from(count).ok()? * CRC_LEN)?;
+            let (crcs, rest) =
+                rest.split_at_checked(usize::try_from(count).ok()?.checked_mul(CRC_LEN)?)?;
             let crcs = crcs
                 .chunks_exact(CRC_LEN)
                 .filter_map(|bytes| Some(u32::from_le_bytes(*bytes.first_chunk()?)))
@@ -211,5 +216,9 @@ fn decode_record(bytes: &[u8]) -> Option<(Record, &[u8])> {
         first_chunk: raw.first_chunk.get(),
         body,
     };
-    (count > 0).then_some((record, rest))
+    let fine = count > 0
+        && usize::from(raw.layer) < MAX_LAYERS
+        && (raw.kind == DATA) == (raw.first_slot.get() > Entry::ZERO.slot)
+        && (raw.kind == DATA || raw.first_slot.get() == 0);
+    fine.then_some((record, rest))
 }

@@ -3,10 +3,15 @@
 //! Nothing here reads or writes a medium, and nothing here trusts a byte: what is not exactly as the
 //! page says is `None`, whatever it is.
 
+pub mod check;
 pub mod commit;
+pub mod description;
 pub mod page;
 pub mod superblock;
 pub mod tree;
+
+#[cfg(test)]
+mod format_tests;
 
 /// The sizes that a cowfile is built with. A product's are always `Shape::PRODUCT`; simulations use
 /// small ones, to see rare cases often.
@@ -56,7 +61,9 @@ impl Shape {
     #[must_use]
     pub fn height(&self, chunks: u64) -> u8 {
         let mut height = 1;
-        while chunks > 1 << (u32::from(self.fanout_shift) * u32::from(height)) {
+        // A shift of 64 bits or more: all numbers of chunks are below it.
+        let reach = |height| 1_u64.checked_shl(u32::from(self.fanout_shift) * u32::from(height));
+        while self.fanout_shift > 0 && reach(height).is_some_and(|reach| chunks > reach) {
             height += 1;
         }
         height

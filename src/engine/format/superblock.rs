@@ -154,6 +154,7 @@ pub fn description_bytes(bytes: &[u8]) -> Option<usize> {
 impl Superblock {
     /// Bytes it takes from its slot on.
     #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it always takes some bytes")]
     pub fn len(&self) -> usize {
         HEAD_LEN + self.description.len()
     }
@@ -234,6 +235,8 @@ impl Superblock {
             *place = raw.decode()?;
         }
         let fine = header.slot.get() == slot
+            && header.length.get() as usize == HEAD_LEN
+            && raw.description_version.get() == DESCRIPTION_VERSION
             && page::checksum(description) == raw.description_crc.get()
             && raw.state <= 1
             && (9..=16).contains(&shape.chunk_shift)

@@ -42,7 +42,9 @@ impl Node {
     /// The first chunk it speaks for.
     #[must_use]
     pub fn first_chunk(&self, shape: Shape) -> u64 {
-        self.index << (u32::from(shape.fanout_shift) * (u32::from(self.level) + 1))
+        let shift = u32::from(shape.fanout_shift) * (u32::from(self.level) + 1);
+        // At the top of the highest tree only page 0 exists, and it begins at chunk 0.
+        self.index.checked_shl(shift).unwrap_or(0)
     }
 
     /// Its child of this number, a page of the level below.
@@ -56,6 +58,12 @@ impl Node {
     }
 }
 
+/// Bytes of a tree page in use.
+#[must_use]
+pub fn length(shape: Shape) -> usize {
+    size_of::<TreeHead>() + (size_of::<RawEntry>() << shape.fanout_shift)
+}
+
 /// Write a tree page. Its checksum, for the entry that names it.
 pub fn encode(
     bytes: &mut [u8],
@@ -65,7 +73,7 @@ pub fn encode(
     entries: &[Entry],
 ) -> u32 {
     bytes.fill(0);
-    let length = size_of::<TreeHead>() + (size_of::<RawEntry>() << shape.fanout_shift);
+    let length = length(shape);
     let head = TreeHead {
         header: Header::new(Kind::Tree, origin, epoch, slot, length),
         index: node.index.into(),
@@ -101,6 +109,7 @@ pub fn decode(
     let header = page::header(bytes, Kind::Tree)?;
     let (head, rest) = TreeHead::ref_from_prefix(bytes).ok()?;
     let fine = header.store == store
+        && header.length.get() as usize == length(shape)
         && header.slot.get() == slot
         && (head.index.get(), head.level, head.layer) == (node.index, node.level, node.layer);
     let raw = rest.chunks_exact(size_of::<RawEntry>());
