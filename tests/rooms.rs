@@ -24,10 +24,11 @@ const FLOORS: [&[&str]; 8] = [
 ];
 
 /// Floors within the engine.
-const ENGINE_FLOORS: [&[&str]; 5] = [
+const ENGINE_FLOORS: [&[&str]; 6] = [
     &["units"],
     &["command", "format", "map"],
-    &["cowfile", "identity", "plan", "volatile"],
+    &["identity", "plan", "turns", "volatile"],
+    &["cowfile"],
     &["stack"],
     &["mod", "simulation"],
 ];
@@ -329,7 +330,9 @@ fn read(root: &Path, file: &Path) -> Source {
         open_use = line.starts_with("use ") && !line.trim_end().ends_with(';');
         lines.push(line.to_owned());
     }
-    let is_test = path.ends_with("_tests.rs") || path.ends_with("simulation.rs");
+    let is_test = path.ends_with("_tests.rs")
+        || path.ends_with("simulation.rs")
+        || path.contains("/simulation/");
     Source {
         is_test,
         documented: text.starts_with("//!"),

@@ -1,8 +1,6 @@
 //! Checkpoints: what the journal said is folded into the active layer's tree, out of place.
 //!
-//! Level by level from below: the changes of one level's children give new pages, whose entries are
-//! the changes of the level above. What one run says of many whole pages goes up as one change, so
-//! that forgetting a disk writes a handful of pages.
+//! The changes are folded (`fold.rs`) and new pages go to fresh slots; one sync; then a superblock.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -11,53 +9,36 @@ use std::sync::atomic::AtomicU32;
 use super::Cowfile;
 use super::delta::{Change, Delta, Fill};
 use super::flip::Reason;
+use super::fold::{Need, Step};
 use super::mutant::{self, Mutant};
 use super::pending::{Io, Job, Purpose};
 use super::trees::Missing;
 use crate::engine::command::{Action, Buffers, Failure};
 use crate::engine::format::Entry;
 use crate::engine::format::commit::Link;
-use crate::engine::format::tree::{self, Node};
-
-/// A change of `count` children of a level, all to the same entry.
-#[derive(Debug, Clone, Copy)]
-struct Step {
-    first: u64,
-    count: u64,
-    entry: Entry,
-    /// What was below it is accounted for; else all that hangs under the old entries is to be freed.
-    settled: bool,
-}
 
 /// A checkpoint under way.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     /// The journal begins here for the new superblock, after this epoch.
-    link: Link,
-    epoch: u64,
+    pub(super) link: Link,
+    pub(super) epoch: u64,
     /// Pages of this level are being written, for these changes of their children.
-    level: u8,
-    steps: VecDeque<Step>,
+    pub(super) level: u8,
+    pub(super) steps: VecDeque<Step>,
     /// Changes of this level's pages.
-    above: VecDeque<Step>,
+    pub(super) above: VecDeque<Step>,
     /// Subtrees nobody will need, to be listed.
-    dropped: Vec<Missing>,
+    pub(super) dropped: Vec<Missing>,
     /// Slots nobody will need.
-    replaced: Vec<u32>,
+    pub(super) replaced: Vec<u32>,
     /// Slots of new pages.
-    written: Vec<u32>,
-    root: Option<Entry>,
-    outstanding: usize,
-    syncing: bool,
-    synced: bool,
-    flipping: bool,
-}
-
-/// What a step needs before it can go on.
-enum Need {
-    Page(Missing),
-    Buffer,
-    Slot,
+    pub(super) written: Vec<u32>,
+    pub(super) root: Option<Entry>,
+    pub(super) outstanding: usize,
+    pub(super) syncing: bool,
+    pub(super) synced: bool,
+    pub(super) flipping: bool,
 }
 
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
@@ -191,175 +172,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         true
     }
 
-    /// Take the first changes: what one run says of whole pages goes up, else one page is written.
-    fn fold(
-        &mut self,
-        checkpoint: &mut Checkpoint,
-        io: &mut Io<'_, impl Buffers>,
-    ) -> Result<(), Need> {
-        let Some(&step) = checkpoint.steps.front() else {
-            return Ok(());
-        };
-        if checkpoint.level == self.trees.height() {
-            return self.new_root(checkpoint, step);
-        }
-        let fanout = self.shape.fanout();
-        let whole = if step.first.is_multiple_of(fanout) && !step.entry.is_slot() {
-            step.count / fanout
-        } else {
-            0
-        };
-        if whole > 0 {
-            shorten_front(&mut checkpoint.steps, whole * fanout);
-            checkpoint.above.push_back(Step {
-                first: step.first / fanout,
-                count: whole,
-                entry: step.entry,
-                settled: false,
-            });
-            return Ok(());
-        }
-        self.fold_page(checkpoint, step.first / fanout, io)
-    }
-
-    /// Write the page of this index anew, with all the changes of its children.
-    fn fold_page(
-        &mut self,
-        checkpoint: &mut Checkpoint,
-        index: u64,
-        io: &mut Io<'_, impl Buffers>,
-    ) -> Result<(), Need> {
-        let (shape, layer) = (self.shape, self.superblock.active_layer);
-        let node = Node {
-            layer,
-            level: checkpoint.level,
-            index,
-        };
-        let old = self
-            .trees
-            .descend(
-                layer,
-                self.active_root(),
-                node.first_chunk(shape),
-                node.level + 1,
-            )
-            .map_err(Need::Page)?;
-        let mut entries: Box<[Entry]> = if old.is_slot() {
-            let page = self.trees.page(old);
-            page.ok_or(Need::Page(Missing { node, entry: old }))?.into()
-        } else {
-            vec![old; 1 << shape.fanout_shift].into()
-        };
-        let Some(buffer) = self.page_buffer_for_jobs() else {
-            return Err(Need::Buffer);
-        };
-        if self.space.free() == 0 {
-            self.page_buffers.push(buffer);
-            return Err(Need::Slot);
-        }
-        let first = index << shape.fanout_shift;
-        while let Some(&step) = checkpoint.steps.front() {
-            let end = (first + shape.fanout()).min(step.first + step.count);
-            if step.first >= first + shape.fanout() {
-                break;
-            }
-            for child in step.first..end {
-                let place = usize::try_from(child - first).unwrap_or(usize::MAX);
-                if let Some(place) = entries.get_mut(place) {
-                    let old = std::mem::replace(place, step.entry);
-                    give_up(checkpoint, node.child(child - first, shape), old, step);
-                }
-            }
-            shorten_front(&mut checkpoint.steps, end - step.first);
-        }
-        let uniform = [Entry::ABSENT, Entry::ZERO]
-            .into_iter()
-            .find(|same| entries.iter().all(|entry| entry == same));
-        let entry = match uniform {
-            Some(entry) => {
-                self.page_buffers.push(buffer);
-                entry
-            }
-            None => self.write_tree_page(checkpoint, node, entries, buffer, io)?,
-        };
-        checkpoint.above.push_back(Step {
-            first: index,
-            count: 1,
-            entry,
-            settled: true,
-        });
-        Ok(())
-    }
-
-    fn write_tree_page(
-        &mut self,
-        checkpoint: &mut Checkpoint,
-        node: Node,
-        entries: Box<[Entry]>,
-        buffer: u32,
-        io: &mut Io<'_, impl Buffers>,
-    ) -> Result<Entry, Need> {
-        let slot = self.space.take().ok_or(Need::Slot)?;
-        checkpoint.written.push(slot);
-        let span = self.page_span(buffer);
-        let crc = tree::encode(
-            io.buffers.bytes_mut(span),
-            self.shape,
-            self.superblock.origin,
-            (node, checkpoint.epoch, slot),
-            &entries,
-        );
-        let entry = Entry { slot, crc };
-        self.trees.insert(entry, entries);
-        let offset = self.shape.offset_bytes(slot);
-        let action = Action::WriteCow { offset, from: span };
-        checkpoint.outstanding += 1;
-        let purpose = Purpose::Job {
-            job: Job::Checkpoint,
-            buffer: Some(buffer),
-        };
-        self.command(action, purpose, None, io.out);
-        Ok(entry)
-    }
-
-    /// The changes have reached the top.
-    fn new_root(&mut self, checkpoint: &mut Checkpoint, step: Step) -> Result<(), Need> {
-        checkpoint.steps.pop_front();
-        let old = self.active_root();
-        let node = Node {
-            layer: self.superblock.active_layer,
-            level: self.trees.height() - 1,
-            index: 0,
-        };
-        give_up(checkpoint, node, old, step);
-        checkpoint.root = Some(step.entry);
-        Ok(())
-    }
-
-    /// List the slots of a subtree that nobody needs any more.
-    fn list(&mut self, checkpoint: &mut Checkpoint, subtree: Missing) -> Result<(), Need> {
-        let Missing { node, entry } = subtree;
-        if self.unreadable.contains(&entry.slot) {
-            // Its slots are lost until the next open finds that nobody names them.
-            checkpoint.dropped.pop();
-            return Ok(());
-        }
-        let children: Vec<Entry> = self.trees.page(entry).ok_or(Need::Page(subtree))?.to_vec();
-        checkpoint.dropped.pop();
-        checkpoint.replaced.push(entry.slot);
-        for (number, child) in (0..).zip(children).filter(|(_, child)| child.is_slot()) {
-            if node.level == 0 {
-                checkpoint.replaced.push(child.slot);
-            } else {
-                checkpoint.dropped.push(Missing {
-                    node: node.child(number, self.shape),
-                    entry: child,
-                });
-            }
-        }
-        Ok(())
-    }
-
     /// A tree page that the checkpoint cannot do without.
     fn load_for_checkpoint(&mut self, missing: Missing, io: &mut Io<'_, impl Buffers>) -> bool {
         if self.unreadable.contains(&missing.entry.slot) {
@@ -381,7 +193,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         !may_come
     }
 
-    fn active_root(&self) -> Entry {
+    pub(super) fn active_root(&self) -> Entry {
         let active = usize::from(self.superblock.active_layer);
         let layer = self.superblock.layers.get(active).copied().flatten();
         layer.map_or(Entry::ABSENT, |layer| layer.root)
@@ -433,32 +245,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             self.held.extend(free);
         } else {
             free.into_iter().for_each(|slot| self.space.release(slot));
-        }
-    }
-}
-
-/// What an entry named is not needed any more.
-fn give_up(checkpoint: &mut Checkpoint, child: Node, old: Entry, step: Step) {
-    if !old.is_slot() || old == step.entry {
-        return;
-    }
-    if checkpoint.level == 0 || step.settled {
-        checkpoint.replaced.push(old.slot);
-    } else {
-        checkpoint.dropped.push(Missing {
-            node: child,
-            entry: old,
-        });
-    }
-}
-
-/// Take `count` children off the first change.
-fn shorten_front(steps: &mut VecDeque<Step>, count: u64) {
-    if let Some(step) = steps.front_mut() {
-        step.first += count;
-        step.count -= count.min(step.count);
-        if step.count == 0 {
-            steps.pop_front();
         }
     }
 }

@@ -6,28 +6,35 @@
 //! needs the medium is a command, and `pump` looks what can go on whenever one has ended.
 //!
 //! ```text
-//! requests.rs  reads and writes         journal.rs     commits, and a new journal
-//! room.rs      what may be accepted     checkpoint.rs  the delta into the trees
-//! loads.rs     tree pages, free slots   flip.rs        superblocks
+//! requests.rs  reads.rs  writes.rs   what is asked       commit.rs  pages.rs      epochs
+//! room.rs                            what is accepted    restart.rs               a new journal
+//! loads.rs  trees.rs  space.rs       what is where       checkpoint.rs  fold.rs   the trees
+//! staging.rs  delta.rs               what is new         flip.rs                  superblocks
 //! ```
 
 mod checkpoint;
+mod commit;
 pub mod create;
 pub mod delta;
 mod flip;
-mod journal;
+mod fold;
 mod loads;
 mod mutant;
 pub mod offline;
+mod pages;
 mod pending;
+mod reads;
 pub mod recover;
 mod requests;
+mod restart;
 mod room;
+mod settings;
 #[cfg(test)]
 mod simulation;
 pub mod space;
 pub mod staging;
 pub mod trees;
+mod writes;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Deref;
@@ -36,12 +43,13 @@ use std::sync::atomic::AtomicU32;
 use slab::Slab;
 
 use checkpoint::Checkpoint;
+use commit::Commit;
 use delta::Delta;
 use flip::Flip;
-use journal::{Commit, Restart};
 use loads::Scan;
 use pending::{Io, Pending, Purpose, UnderWay};
 use recover::Recovered;
+use restart::Restart;
 use space::Space;
 use staging::{Damage, Durable, Staging};
 use trees::Trees;
@@ -55,56 +63,12 @@ use crate::engine::format::{Entry, Shape};
 use crate::engine::plan::Geometry;
 use crate::engine::turns::Turns;
 
+pub use settings::{Durability, Settings, Usage, WhenFull};
+
 use mutant::Mutant;
 
 /// Steps that one call may take; a million commits' worth.
 const MOST_STEPS: usize = 1 << 12;
-
-/// When an epoch ends, besides when its memory is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// With every flush.
-    Flush,
-    /// When the driver says so (`commit`); flushes are done at once. A power cut goes back to the last
-    /// commit, whole.
-    Driver,
-}
-
-/// What to do with a write that finds no room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// It fails.
-    Fail,
-    /// It waits until something is discarded, or the driver gives up (`give_up_waiting`).
-    Wait,
-}
-
-/// How a store is run; nothing of it is stored.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    /// Requests at a time.
-    pub depth: usize,
-    /// Chunks that may be acknowledged and not durable.
-    pub staging_chunks: u32,
-    /// Buffers for pages on their way to or from the medium; at least 4.
-    pub page_buffers: u32,
-    /// When epochs end.
-    pub durability: Durability,
-    /// What happens to writes that find no room.
-    pub when_full: WhenFull,
-    /// Commit pages after which a checkpoint begins.
-    pub journal_pages: usize,
-    /// Chunks named in the journal after which a checkpoint begins.
-    pub journal_chunks: usize,
-    /// Tree pages kept in RAM.
-    pub cached_pages: usize,
-    /// Slots grown at a time; whole zones.
-    pub grow_slots: u32,
-    /// Slots that only a file system's metadata may take.
-    pub metadata_reserve: u32,
-    /// Where incarnations come from. Never the same twice.
-    pub random: u64,
-}
 
 /// The persistent store of one device, with its requests.
 #[derive(Debug)]
@@ -167,40 +131,10 @@ pub struct Cowfile<W> {
     scratch: Vec<usize>,
 }
 
-/// How full a store is, in slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// What it may grow to.
-    pub capacity: u32,
-    /// In use, or not known to be free yet.
-    pub used: u32,
-    /// Chunks acknowledged and not durable.
-    pub staged: u32,
-    /// The last durable epoch.
-    pub epoch: u64,
-}
-
 /// Scratch chunks that a driver with `depth` requests at a time must lend.
 #[must_use]
 pub fn scratch_chunks(depth: usize) -> usize {
     2 * depth
-}
-
-impl Settings {
-    /// Bytes of staging memory that a driver must lend for this superblock.
-    #[must_use]
-    pub fn staging_bytes(&self, superblock: &Superblock) -> usize {
-        self.superblock_at(superblock.shape)
-            + superblock.shape.chunk_len()
-            + superblock
-                .len()
-                .next_multiple_of(superblock.shape.chunk_len())
-    }
-
-    /// Where superblocks are put together in staging memory.
-    fn superblock_at(&self, shape: Shape) -> usize {
-        (self.staging_chunks as usize + self.page_buffers as usize) << shape.chunk_shift
-    }
 }
 
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {

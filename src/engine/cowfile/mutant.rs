@@ -4,10 +4,6 @@
 
 /// A rule that can be broken, for the thread that runs a simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "only simulations break rules on purpose")
-)]
 pub(super) enum Mutant {
     /// A commit ends without its sync.
     NoSync,

@@ -8,8 +8,8 @@ use std::ops::Deref;
 use std::sync::atomic::AtomicU32;
 
 use super::delta::Change;
-use super::journal::pages_for;
 use super::mutant::{self, Mutant};
+use super::pages::pages_for;
 use super::pending::Io;
 use super::trees::Missing;
 use super::{Cowfile, WhenFull};

@@ -1,17 +1,22 @@
 //! The persistent store on a simulated disk: power cuts at any command, processes that die at any
 //! command, faults at any command, generation after generation.
 //!
-//! Run one seed again with `COWROOT_SEED=<seed>`; more of them with `COWROOT_SEEDS=<count>`.
+//! Run one seed again with `COWROOT_SEED=<seed>` and the name of its test; more of them with
+//! `COWROOT_SEEDS=<count>`.
 
+mod checks;
 mod disk;
+mod events;
 mod history;
+mod machine;
 mod world;
 
 use std::panic::AssertUnwindSafe;
 
 use super::mutant::{self, Mutant};
 use disk::Seen;
-use world::{Faults, World};
+use machine::Faults;
+use world::World;
 
 /// What came of many seeds.
 #[derive(Default)]
@@ -79,78 +84,131 @@ fn cuts(_: u64) -> Faults {
     }
 }
 
+fn deaths(_: u64) -> Faults {
+    Faults {
+        dying: 30,
+        short: 20,
+        cuts: 2,
+        ..Faults::default()
+    }
+}
+
+fn errors(seed: u64) -> Faults {
+    Faults {
+        failing: 5,
+        short: 20,
+        cuts: 2,
+        dying: if seed % 3 == 0 { 10 } else { 0 },
+        ..Faults::default()
+    }
+}
+
 #[test]
 fn the_device_reads_as_written_with_completions_in_any_order() {
-    let total = run_seeds(400, 1, 400, |_| Faults {
+    let total = run_seeds(300, 1, 400, |_| Faults {
         short: 40,
         ..Faults::default()
     });
     assert_fine("any order", &total);
-    assert!(total.partial || (total.seen.get("no space") > 20 && total.seen.get("growths") > 20));
+    let seen = |what| total.partial || total.seen.get(what) > 20;
+    assert!(seen("no space") && seen("growths"));
 }
 
 #[test]
 fn a_power_cut_at_any_command_leaves_one_epoch() {
-    let total = run_seeds(100, 8, 100, cuts);
+    let total = run_seeds(20, 8, 100, cuts);
     assert_fine("power cuts", &total);
     assert!(total.partial || total.seen.get("torn epochs dropped") > 100);
 }
 
 #[test]
 fn a_process_that_dies_at_any_command_loses_nothing() {
-    let total = run_seeds(150, 2, 300, |_| Faults {
-        dying: 30,
-        short: 20,
-        cuts: 1,
-        ..Faults::default()
-    });
+    let total = run_seeds(60, 2, 300, deaths);
     assert_fine("deaths", &total);
     assert!(total.partial || total.seen.get("deaths") > 200);
 }
 
 #[test]
 fn errors_at_any_command_lose_nothing_that_was_acknowledged() {
-    let total = run_seeds(150, 2, 300, |seed| Faults {
-        failing: 5,
-        short: 20,
-        cuts: 1,
-        dying: if seed % 3 == 0 { 10 } else { 0 },
-        ..Faults::default()
-    });
+    let total = run_seeds(60, 2, 300, errors);
     assert_fine("errors", &total);
-    assert!(total.partial || total.seen.get("failed syncs") > 20);
+    assert!(total.partial || total.seen.get("failed syncs") > 5);
 }
 
 #[test]
-fn every_mutant_is_killed() {
-    let mut survived = Vec::new();
-    for mutant in Mutant::ALL {
-        mutant::set(Some(mutant));
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
-        let mut total = Total::default();
-        for round in 0..20 {
-            let next = run_seeds(20, 8, 100, |_| Faults {
-                dying: if round % 2 == 0 { 15 } else { 0 },
-                ..cuts(0)
-            });
-            total.states += next.states;
-            total.violations.extend(next.violations);
-            if !total.violations.is_empty() {
-                break;
-            }
-        }
-        std::panic::set_hook(hook);
-        mutant::set(None);
-        match total.violations.first() {
-            Some((seed, wrong)) => {
-                println!(
-                    "{mutant:?}: killed after {} states (seed {seed}: {wrong})",
-                    total.states
-                );
-            }
-            None => survived.push((mutant, total.states)),
-        }
+fn the_nth_command_failing_loses_nothing() {
+    for nth in 1..150 {
+        let total = run_seeds(4, 2, 150, |_| Faults {
+            nth: Some(nth),
+            cuts: 1,
+            ..Faults::default()
+        });
+        assert_fine("the nth command", &total);
     }
-    assert!(survived.is_empty(), "{survived:?}");
+}
+
+/// What `make crash` runs: all of the above at length, and every mutant. `COWROOT_CRASH` says how long.
+#[test]
+fn crash() {
+    let rounds: u64 =
+        std::env::var("COWROOT_CRASH").map_or(1, |text| text.parse().expect("a number"));
+    let mut all = Total::default();
+    for (name, generations, steps, faults) in [
+        ("power cuts", 8, 100, cuts as fn(u64) -> Faults),
+        ("deaths", 8, 100, deaths),
+        ("errors", 8, 100, errors),
+    ] {
+        let total = run_seeds(4 * rounds, generations, steps, faults);
+        println!(
+            "{name}: {} states, {} distinct",
+            total.states, total.distinct
+        );
+        all.states += total.states;
+        all.distinct += total.distinct;
+        all.seen.add(&total.seen);
+        all.violations.extend(total.violations);
+    }
+    println!("seen: {:?}", all.seen.0);
+    for (seed, wrong) in &all.violations {
+        eprintln!("COWROOT_SEED={seed}: {wrong}");
+    }
+    let killed = kill_mutants();
+    println!(
+        "crash: {} states, {} distinct, {} violations, {killed} of {} mutants killed",
+        all.states,
+        all.distinct,
+        all.violations.len(),
+        Mutant::ALL.len()
+    );
+    assert!(all.violations.is_empty(), "see the seeds above");
+    assert_eq!(
+        killed,
+        Mutant::ALL.len(),
+        "tests too weak for those that survived"
+    );
+}
+
+/// Break every rule in turn, until somebody notices: how many were noticed.
+fn kill_mutants() -> usize {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let killed = Mutant::ALL.into_iter().filter(|&mutant| {
+        mutant::set(Some(mutant));
+        let mut states = 0;
+        let killer = (0..100).find_map(|round| {
+            let kind = if round % 2 == 0 { deaths } else { cuts };
+            let total = run_seeds(10, 8, 100, kind);
+            states += total.states;
+            total.violations.into_iter().next()
+        });
+        mutant::set(None);
+        match &killer {
+            Some((seed, wrong)) => println!("{mutant:?}: {states} states (seed {seed}: {wrong})"),
+            None => println!("{mutant:?} SURVIVED {states} states"),
+        }
+        killer.is_some()
+    });
+    let killed = killed.count();
+    std::panic::set_hook(hook);
+    killed
 }

@@ -1,109 +1,64 @@
 //! One simulated machine: a store on a disk, requests in random order, and everything that goes wrong.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
-use super::disk::{Disk, Image, SECTOR, Seen};
-use super::history::{History, Sectors, differs};
-use crate::engine::command::{
-    Action, Buffer, Buffers, Command, Failure, Op, Outbox, Outcome, Request, RequestId, Span,
-};
+use super::disk::{Disk, SECTOR, Seen};
+use super::history::{History, Sectors};
+use super::machine::{Faults, Memory, Words, affected, changes_sectors, fill, words};
+use crate::engine::command::{Command, Failure, Op, Outbox, Request, RequestId};
 use crate::engine::cowfile::create::{self, Plan};
-use crate::engine::cowfile::offline::{Content, Offline};
-use crate::engine::cowfile::recover::{Recovered, recover};
-use crate::engine::cowfile::staging::{Durable, Staging};
+use crate::engine::cowfile::recover::recover;
 use crate::engine::cowfile::{Cowfile, Durability, Settings, WhenFull, scratch_chunks};
 use crate::engine::format::Shape;
 use crate::engine::format::page::Origin;
 use crate::engine::plan::Geometry;
 use crate::engine::units::Extent;
 
-const DEPTH: usize = 5;
-const LONGEST: usize = 24;
-
-type Words = Arc<[AtomicU32]>;
-
-/// What goes wrong, in how many of 1000 commands.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Faults {
-    pub(super) failing: u16,
-    pub(super) short: u16,
-    pub(super) dying: u16,
-    /// This very command fails, counted from the first.
-    pub(super) nth: Option<u64>,
-    /// Power cuts tried after each command.
-    pub(super) cuts: u32,
-}
-
-struct Memory {
-    requests: Vec<Vec<u8>>,
-    scratch: Vec<Vec<u8>>,
-    staging: Vec<u8>,
-}
-
-impl Buffers for Memory {
-    fn bytes(&self, span: Span) -> &[u8] {
-        let buffer = match span.buffer {
-            Buffer::Request(id) => &self.requests[usize::from(id.0)],
-            Buffer::Scratch(index) => &self.scratch[index],
-            Buffer::Staging => &self.staging,
-        };
-        &buffer[span.start..span.start + span.len]
-    }
-
-    fn bytes_mut(&mut self, span: Span) -> &mut [u8] {
-        let buffer = match span.buffer {
-            Buffer::Request(id) => &mut self.requests[usize::from(id.0)],
-            Buffer::Scratch(index) => &mut self.scratch[index],
-            Buffer::Staging => &mut self.staging,
-        };
-        &mut buffer[span.start..span.start + span.len]
-    }
-}
+pub(super) const DEPTH: usize = 5;
+pub(super) const LONGEST: usize = 24;
 
 #[derive(Debug, Clone)]
-struct UnderWay {
-    request: Request,
-    content: u32,
-    may_see: Sectors,
+pub(super) struct UnderWay {
+    pub(super) request: Request,
+    pub(super) content: u32,
+    pub(super) may_see: Sectors,
     /// Something changed the sectors of a read while it was under way.
-    disturbed: bool,
+    pub(super) disturbed: bool,
     /// A flush covers this epoch.
-    covers: u64,
+    pub(super) covers: u64,
 }
 
 /// A command, and how many writes had ended when it was asked for.
-struct Asked {
-    command: Command,
-    unsynced: usize,
+pub(super) struct Asked {
+    pub(super) command: Command,
+    pub(super) unsynced: usize,
     /// Syncs that ended since move what was written before.
-    synced: u64,
+    pub(super) synced: u64,
 }
 
 pub(super) struct World {
     pub(super) random: fastrand::Rng,
-    shape: Shape,
-    settings: Settings,
-    geometry: Geometry,
-    base: Vec<u8>,
-    disk: Disk,
-    words: Words,
-    memory: Memory,
-    store: Cowfile<Words>,
+    pub(super) shape: Shape,
+    pub(super) settings: Settings,
+    pub(super) geometry: Geometry,
+    pub(super) base: Vec<u8>,
+    pub(super) disk: Disk,
+    pub(super) words: Words,
+    pub(super) memory: Memory,
+    pub(super) store: Cowfile<Words>,
     /// What each sector may read as now.
-    model: Sectors,
-    history: History,
-    under_way: BTreeMap<RequestId, UnderWay>,
-    commands: Vec<Asked>,
+    pub(super) model: Sectors,
+    pub(super) history: History,
+    pub(super) under_way: BTreeMap<RequestId, UnderWay>,
+    pub(super) commands: Vec<Asked>,
     /// Writes since the last power cut, to repeat.
-    log: Vec<(Request, u32)>,
-    faults: Faults,
-    ran: u64,
+    pub(super) log: Vec<(Request, u32)>,
+    pub(super) faults: Faults,
+    pub(super) ran: u64,
     /// Writes that syncs have taken off the front of the disk's list.
-    synced: u64,
-    contents: u32,
-    faulty: bool,
+    pub(super) synced: u64,
+    pub(super) contents: u32,
+    pub(super) faulty: bool,
     pub(super) seen: Seen,
     pub(super) states: u64,
     pub(super) distinct: HashSet<u32>,
@@ -287,7 +242,7 @@ impl World {
         )
     }
 
-    fn issue(&mut self, request: Request, content: u32) -> Result<(), String> {
+    pub(super) fn issue(&mut self, request: Request, content: u32) -> Result<(), String> {
         let sectors = affected(&self.geometry, &request);
         let len = if request.op == Op::Flush {
             0
@@ -305,7 +260,7 @@ impl World {
             for other in self
                 .under_way
                 .values()
-                .filter(|other| changes_sectors(other))
+                .filter(|other| changes_sectors(&other.request))
             {
                 if affected(&self.geometry, &other.request).contains(&sector) {
                     values.insert(other.content);
@@ -346,7 +301,7 @@ impl World {
     }
 
     /// Call the store, and look what came of it.
-    fn call(
+    pub(super) fn call(
         &mut self,
         what: impl FnOnce(&mut Cowfile<Words>, &mut Memory, &mut Outbox),
         _from: Option<RequestId>,
@@ -373,12 +328,12 @@ impl World {
     }
 
     /// What each sector may hold in an epoch that ends now.
-    fn may_be(&self) -> Sectors {
+    pub(super) fn may_be(&self) -> Sectors {
         let mut may_be = self.model.clone();
         for other in self
             .under_way
             .values()
-            .filter(|other| changes_sectors(other))
+            .filter(|other| changes_sectors(&other.request))
         {
             for sector in affected(&self.geometry, &other.request) {
                 may_be[sector].insert(other.content);
@@ -387,7 +342,11 @@ impl World {
         may_be
     }
 
-    fn done(&mut self, id: RequestId, result: Result<(), Failure>) -> Result<(), String> {
+    pub(super) fn done(
+        &mut self,
+        id: RequestId,
+        result: Result<(), Failure>,
+    ) -> Result<(), String> {
         let over = self
             .under_way
             .remove(&id)
@@ -423,398 +382,4 @@ impl World {
             }
         }
     }
-
-    fn check_read(&mut self, over: &UnderWay) -> Result<(), String> {
-        let first = affected(&self.geometry, &over.request).start;
-        let buffer = &self.memory.requests[usize::from(over.request.id.0)];
-        for (index, (sector, values)) in (first..).zip(&over.may_see).enumerate() {
-            let content = content(&buffer[index * SECTOR..(index + 1) * SECTOR])
-                .ok_or_else(|| format!("sector {sector} is torn"))?;
-            if !values.contains(&content) {
-                return Err(format!(
-                    "sector {sector} reads {content}, may be {values:?}"
-                ));
-            }
-            if !over.disturbed {
-                self.model[sector] = BTreeSet::from([content]);
-            }
-        }
-        Ok(())
-    }
-
-    fn run_one(&mut self) -> Result<(), String> {
-        let next = self.random.usize(0..self.commands.len());
-        if next > 0 {
-            self.seen.count("out of order");
-        }
-        let asked = self.commands.swap_remove(next);
-        let outcome = self.outcome(&asked);
-        let id = asked.command.id;
-        // What a cut may leave is most interesting before the store knows how it went.
-        self.try_cuts()?;
-        self.call(
-            |store, memory, out| store.complete(id, outcome, memory, out),
-            None,
-        )
-    }
-
-    fn outcome(&mut self, asked: &Asked) -> Outcome {
-        self.ran += 1;
-        let action = asked.command.action;
-        if self.faults.nth == Some(self.ran) || self.random.u16(0..1000) < self.faults.failing {
-            self.faulty = true;
-            self.seen.count("faults");
-            match action {
-                Action::SyncCow => self.failed_sync(asked),
-                Action::GrowCow { .. } => {}
-                _ if self.random.bool() => self.execute(action),
-                _ => {}
-            }
-            return Err(match self.random.bool() {
-                true => Failure::Io,
-                false => Failure::NoSpace,
-            });
-        }
-        let mut bytes = action.transfer_bytes();
-        if bytes > SECTOR && self.random.u16(0..1000) < self.faults.short {
-            bytes = self.random.usize(1..bytes / SECTOR + 1) * SECTOR;
-        }
-        match action {
-            Action::SyncCow => {
-                self.seen.count("syncs");
-                let gone = usize::try_from(self.synced - asked.synced).unwrap();
-                let count = asked.unsynced.saturating_sub(gone);
-                self.disk.sync_first(count);
-                self.synced += count as u64;
-            }
-            Action::GrowCow { offset, len } => {
-                self.seen.count("growths");
-                self.disk.grow(offset, len);
-            }
-            _ => self.execute(shorten(action, bytes)),
-        }
-        Ok(bytes)
-    }
-
-    fn failed_sync(&mut self, _asked: &Asked) {
-        self.seen.count("failed syncs");
-        self.synced += self.disk.unsynced() as u64;
-        self.disk.drop_writes(&mut self.random);
-    }
-
-    fn execute(&mut self, action: Action) {
-        match action {
-            Action::ReadBase { offset, into } => {
-                let start = usize::try_from(offset).unwrap();
-                let bytes = self.base[start..start + into.len].to_vec();
-                self.memory.bytes_mut(into).copy_from_slice(&bytes);
-            }
-            Action::ReadCow { offset, into } => {
-                let fine = self.disk.read_at(offset, self.memory.bytes_mut(into));
-                assert!(fine, "read beyond what was grown");
-            }
-            Action::WriteCow { offset, from } => {
-                self.disk.write_at(offset, self.memory.bytes(from));
-            }
-            Action::PunchCow { .. } | Action::SyncCow | Action::GrowCow { .. } => {}
-        }
-    }
-
-    fn try_cuts(&mut self) -> Result<(), String> {
-        for _ in 0..self.faults.cuts {
-            let cut = self.disk.any_cut(&mut self.random);
-            let image = self.disk.after(cut, &mut self.random);
-            self.check_image(&image)
-                .map_err(|wrong| format!("{cut:?} of {} writes: {wrong}", self.disk.unsynced()))?;
-        }
-        Ok(())
-    }
-
-    /// Recover from an image: it must read as one epoch, whole.
-    fn check_image(&mut self, image: &[u8]) -> Result<(Recovered, Vec<u32>), String> {
-        self.states += 1;
-        self.distinct
-            .insert(crate::engine::format::page::checksum(image));
-        let shape = self.shape;
-        let mut medium = Image {
-            shape,
-            bytes: image,
-        };
-        let found = recover(&mut medium, shape, None)
-            .map_err(|trouble| format!("not recovered: {trouble:?}"))?;
-        if found.torn {
-            self.seen.count("torn epochs dropped");
-        }
-        let contents = self.contents_of(&found, image)?;
-        let incarnation = found.superblock.origin.incarnation;
-        self.history.check(found.epoch, incarnation, &contents)?;
-        Ok((found, contents))
-    }
-
-    /// What the device reads as, all of it, from what was recovered.
-    fn contents_of(&self, found: &Recovered, image: &[u8]) -> Result<Vec<u32>, String> {
-        let shape = self.shape;
-        let mut medium = Image {
-            shape,
-            bytes: image,
-        };
-        let mut offline = Offline::new(found.clone());
-        let mut contents = Vec::with_capacity(self.model.len());
-        let mut bytes = vec![0; shape.chunk_len()];
-        for chunk in 0..self.geometry.chunks() {
-            let read = offline.read(&mut medium, chunk, &mut bytes);
-            match read.map_err(|trouble| format!("chunk {chunk}: {trouble:?}"))? {
-                Content::Read => {}
-                Content::Zero => bytes.fill(0),
-                Content::Absent => {
-                    bytes.fill(0);
-                    let start = usize::try_from(chunk).unwrap() * bytes.len();
-                    let base = self.base.get(start..).unwrap_or_default();
-                    let len = base.len().min(bytes.len());
-                    bytes[..len].copy_from_slice(&base[..len]);
-                }
-            }
-            for sector in bytes.chunks(SECTOR) {
-                if contents.len() < self.model.len() {
-                    contents.push(content(sector).ok_or(format!("chunk {chunk} is torn"))?);
-                }
-            }
-        }
-        Ok(contents)
-    }
-
-    /// The power goes, and comes back.
-    fn cut(&mut self) -> Result<(), String> {
-        let cut = self.disk.any_cut(&mut self.random);
-        let image = self.disk.after(cut, &mut self.random);
-        let (found, contents) = self.check_image(&image)?;
-        self.seen.count("power cuts");
-        let known = |content: u32| BTreeSet::from([content]);
-        self.model = contents.into_iter().map(known).collect();
-        let incarnation = found.superblock.origin.incarnation;
-        self.history = History::after_cut(found.epoch, incarnation, self.model.clone());
-        self.disk = Disk::holding(self.shape, image);
-        self.synced = 0;
-        self.commands.clear();
-        self.under_way.clear();
-        self.faulty = false;
-        self.words = words(self.settings.staging_chunks);
-        self.memory.staging.fill(0xbb);
-        self.settings.random = self.random.u64(..);
-        self.store = Cowfile::open(found, self.words.clone(), self.settings);
-        Ok(())
-    }
-
-    /// Write again what was written before the cut, as a journalling file system does.
-    fn repeat(&mut self) -> Result<(), String> {
-        self.seen.count("repeated generations");
-        let log = std::mem::take(&mut self.log);
-        let from = log.len().saturating_sub(30);
-        for (request, content) in log.into_iter().skip(from) {
-            while self.under_way.contains_key(&request.id) {
-                if self.commands.is_empty() {
-                    return Err("a request waits for nothing".into());
-                }
-                self.run_one()?;
-            }
-            self.issue(request, content)?;
-        }
-        Ok(())
-    }
-
-    /// The process dies: what was asked for may have happened or not; what happened stays, in the cache.
-    fn die(&mut self) -> Result<(), String> {
-        self.seen.count("deaths");
-        for asked in std::mem::take(&mut self.commands) {
-            let action = asked.command.action;
-            if matches!(action, Action::WriteCow { .. }) && self.random.bool() {
-                let bytes = action.transfer_bytes();
-                let part = self.random.usize(0..=bytes / SECTOR) * SECTOR;
-                let done = if self.random.bool() { bytes } else { part };
-                self.execute(shorten(action, done));
-            }
-            if let (Action::GrowCow { offset, len }, true) = (action, self.random.bool()) {
-                self.disk.grow(offset, len);
-            }
-            if action == Action::SyncCow && self.random.bool() {
-                // The sync may have failed, and nobody was there to be told.
-                self.failed_sync(&asked);
-            }
-        }
-        let lost = std::mem::take(&mut self.under_way);
-        for over in lost.values().filter(|over| changes_sectors(over)) {
-            for sector in affected(&self.geometry, &over.request) {
-                self.model[sector].insert(over.content);
-            }
-        }
-        for page in self.memory.scratch.iter_mut() {
-            page.fill(0xaa);
-        }
-        let pool = (self.settings.staging_chunks as usize) << self.shape.chunk_shift;
-        self.memory.staging[pool..].fill(0xaa);
-        let durable = self.left_behind()?;
-        let found = recover(&mut self.disk.clone(), self.shape, Some(durable))
-            .map_err(|trouble| format!("after a death: {trouble:?}"))?;
-        self.settings.random = self.random.u64(..);
-        self.store = Cowfile::resume(found, self.words.clone(), self.settings)
-            .map_err(|damage| format!("after a death: {damage:?}"))?;
-        // What was closing when the last process died is committed by this one as it was.
-        self.history.next_process(self.store.open_epoch() - 1);
-        self.check_by_reading()?;
-        if self.random.bool() {
-            for (_, over) in lost {
-                self.issue(over.request, over.content)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn left_behind(&self) -> Result<Durable, String> {
-        let chunks = self.settings.staging_chunks;
-        Staging::open(self.words.clone(), [7; 16], chunks, self.shape.fanout_shift)
-            .map(|staging| staging.durable())
-            .map_err(|damage| format!("after a death: {damage:?}"))
-    }
-
-    /// Read the whole device through requests.
-    fn check_by_reading(&mut self) -> Result<(), String> {
-        let faults = std::mem::take(&mut self.faults);
-        let sectors = self.model.len() as u64;
-        for start in (0..sectors).step_by(LONGEST) {
-            let extent = Extent {
-                offset: start * 512,
-                len: (sectors - start).min(LONGEST as u64) * 512,
-            };
-            let id = RequestId(0);
-            let request = Request {
-                id,
-                op: Op::Read,
-                extent,
-                metadata: false,
-            };
-            self.issue(request, 0)?;
-            while self.under_way.contains_key(&id) {
-                if self.commands.is_empty() {
-                    return Err("a read waits for nothing".into());
-                }
-                self.run_one()?;
-            }
-        }
-        self.faults = faults;
-        Ok(())
-    }
-
-    /// Nothing goes wrong any more: all that was acknowledged is there, and the store closes.
-    fn end(&mut self) -> Result<(), String> {
-        self.faults = Faults::default();
-        self.drain()?;
-        if self.store.broken().is_some() {
-            self.seen.count("broken stores");
-            if !self.faulty {
-                return Err("the store is broken for no reason".into());
-            }
-            return Ok(());
-        }
-        self.check_by_reading()?;
-        let full = self.store.usage();
-        if full.used * 10 > full.capacity * 9 {
-            self.seen.count("ends full");
-        }
-        self.call(|store, memory, out| store.close(memory, out), None)?;
-        self.drain()?;
-        if !self.store.is_closed() {
-            return Err("the store does not close".into());
-        }
-        if self.store.broken().is_some() {
-            return Err("the store broke while it closed".into());
-        }
-        let contents = self.check_closed()?;
-        match differs(&self.model, &contents) {
-            None => Ok(()),
-            Some(sector) => Err(format!("after closing, sector {sector} is wrong")),
-        }
-    }
-
-    fn check_closed(&mut self) -> Result<Vec<u32>, String> {
-        let image = self.disk.seen().to_vec();
-        let (_, contents) = self.check_image(&image)?;
-        if !self.faulty && self.store.usage().staged > 0 {
-            return Err("closed, and something is not durable".into());
-        }
-        Ok(contents)
-    }
-
-    fn drain(&mut self) -> Result<(), String> {
-        while !self.commands.is_empty() {
-            self.run_one()?;
-        }
-        if self.under_way.is_empty() {
-            return Ok(());
-        }
-        Err(format!(
-            "{} requests wait for nothing: {:?}",
-            self.under_way.len(),
-            self.under_way
-                .values()
-                .map(|u| u.request)
-                .collect::<Vec<_>>()
-        ))
-    }
-}
-
-fn words(staging_chunks: u32) -> Words {
-    (0..Staging::<Words>::words_needed(staging_chunks))
-        .map(|_| AtomicU32::new(0))
-        .collect()
-}
-
-fn changes_sectors(over: &UnderWay) -> bool {
-    !matches!(over.request.op, Op::Read | Op::Flush)
-}
-
-/// The sectors a request reads or changes.
-fn affected(geometry: &Geometry, request: &Request) -> std::ops::Range<usize> {
-    let sector = |byte: u64| usize::try_from(byte / 512).unwrap();
-    match request.op {
-        Op::Flush => 0..0,
-        Op::Discard => {
-            let whole = geometry.pieces(request.extent).whole;
-            let bytes = geometry.chunk_bytes;
-            sector(whole.start * bytes)..sector((whole.end * bytes).min(geometry.device_bytes))
-        }
-        _ => sector(request.extent.offset)..sector(request.extent.end()),
-    }
-}
-
-fn shorten(action: Action, bytes: usize) -> Action {
-    match action {
-        Action::ReadBase { offset, into } => Action::ReadBase {
-            offset,
-            into: into.part(0, bytes),
-        },
-        Action::ReadCow { offset, into } => Action::ReadCow {
-            offset,
-            into: into.part(0, bytes),
-        },
-        Action::WriteCow { offset, from } => Action::WriteCow {
-            offset,
-            from: from.part(0, bytes),
-        },
-        other => other,
-    }
-}
-
-fn fill(bytes: &mut [u8], content: u32) {
-    bytes
-        .chunks_mut(4)
-        .for_each(|word| word.copy_from_slice(&content.to_le_bytes()[..word.len()]));
-}
-
-/// The number that fills a sector, if one does.
-fn content(sector: &[u8]) -> Option<u32> {
-    let word: [u8; 4] = *sector.first_chunk()?;
-    sector
-        .chunks(4)
-        .all(|other| other == &word[..other.len()])
-        .then(|| u32::from_le_bytes(word))
 }
