@@ -57,6 +57,7 @@ use trees::Trees;
 use crate::engine::command::{
     Action, Buffer, Buffers, Command, CommandId, Failure, Outbox, RequestId, Span,
 };
+use crate::engine::format::check::Access;
 use crate::engine::format::commit::Link;
 use crate::engine::format::superblock::Superblock;
 use crate::engine::format::{Entry, Shape};
@@ -182,6 +183,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             tail,
             journal,
             doubt,
+            access,
             ..
         } = found;
         let shape = superblock.shape;
@@ -237,7 +239,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             doubt,
             trouble: false,
             attempts: 0,
-            broken: None,
+            // Features that a writer must know: reads are served, and nothing is written.
+            broken: (access != Access::ReadWrite).then_some(Failure::Io),
             wanted: 0,
             closing_down: false,
             turns: Turns::default(),

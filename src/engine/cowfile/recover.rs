@@ -4,6 +4,7 @@ use super::delta::{Delta, Fill};
 use super::mutant::{self, Mutant};
 use super::staging::Durable;
 use crate::engine::command::Failure;
+use crate::engine::format::check::{self, Access, Found, Refusal};
 use crate::engine::format::commit::{self, Body, Link, Page, Record};
 use crate::engine::format::page;
 use crate::engine::format::superblock::{self, HEAD_LEN, Superblock};
@@ -24,6 +25,10 @@ pub trait Medium {
 /// Why a cowfile cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
+    /// It is a cowfile, and not one for this program.
+    Refused(Refusal),
+    /// Its superblock is of this version of the format, which is not known here.
+    OtherVersion(u16),
     /// Neither superblock is one; nothing here says that it ever was a cowfile.
     NotACowfile,
     /// A superblock was here, but neither copy is whole.
@@ -60,6 +65,8 @@ pub struct Recovered {
     pub tail: Link,
     /// Slots of the journal's pages.
     pub journal: Vec<u32>,
+    /// Whether it may be written.
+    pub access: Access,
     /// Whether a torn epoch was dropped behind the last one.
     pub torn: bool,
     /// Whether a superblock was passed over that a process wrote, and did not see become durable.
@@ -78,6 +85,7 @@ pub fn recover(
     let durable = durable.filter(|_| !mutant::is(Mutant::SyncStartedTakenAsDone));
     let (superblock, doubt) =
         find_superblock(medium, shape, durable.map(|durable| durable.generation))?;
+    let access = check::check(&superblock, shape).map_err(Trouble::Refused)?;
     if medium.slots() < superblock.grown_slots {
         return Err(Trouble::Truncated {
             slots: superblock.grown_slots,
@@ -103,6 +111,7 @@ pub fn recover(
         epoch,
         tail,
         journal: pages,
+        access,
         torn,
         doubt,
     })
@@ -132,7 +141,9 @@ fn find_superblock(
             }
             Ok(None) => {}
             Err(Trouble::NoSuperblock) => magic = true,
-            Err(_) => unreadable = Some(Trouble::Unreadable { slot }),
+            Err(Trouble::Unreadable { .. }) => unreadable = Some(Trouble::Unreadable { slot }),
+            // What this program does not know must not be passed over, whatever the other copy says.
+            Err(refused) => return Err(refused),
         }
     }
     match (best, unreadable, magic) {
@@ -161,9 +172,12 @@ fn read_superblock(
     let most = (shape.zone_slots as usize) << shape.chunk_shift;
     bytes.resize((HEAD_LEN + description_bytes).min(most), 0);
     medium.read(slot, &mut bytes).map_err(unreadable)?;
-    match Superblock::decode(&bytes, slot) {
-        Some(found) if found.shape == shape => Ok(Some(found)),
-        _ => Err(Trouble::NoSuperblock),
+    match check::look(&bytes, slot) {
+        Found::Superblock(found) => Ok(Some(*found)),
+        Found::OtherVersion(version) => Err(Trouble::OtherVersion(version)),
+        Found::Newer(names) => Err(Trouble::Refused(Refusal::Newer(names))),
+        Found::Damaged => Err(Trouble::NoSuperblock),
+        Found::Nothing => Ok(None),
     }
 }
 

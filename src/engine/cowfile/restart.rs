@@ -14,6 +14,7 @@ use super::staging::Durable;
 use crate::engine::command::{Action, Buffers, Failure};
 use crate::engine::format::commit::{self, Link};
 use crate::engine::format::page::Origin;
+use crate::engine::format::superblock::KNOWN_AUTOCLEAR;
 
 /// How often jobs begin again before the store gives up.
 const ATTEMPTS: u32 = 3;
@@ -59,6 +60,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             let mut superblock = self.superblock.clone();
             superblock.origin = restart.pages.origin;
             superblock.clean = false;
+            superblock.features.autoclear &= KNOWN_AUTOCLEAR;
             superblock.journal = Link {
                 slot: restart
                     .pages

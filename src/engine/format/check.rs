@@ -30,6 +30,8 @@ pub enum Found {
     Superblock(Box<Superblock>),
     /// One of another version of the format, its checksum right: never to be passed over.
     OtherVersion(u16),
+    /// One that says it needs these features, which are not known here; never to be passed over either.
+    Newer(Vec<String>),
     /// It was one, or is a torn one: the magic is there, the checksums are not right.
     Damaged,
     /// Nothing that a cowfile begins with.
@@ -108,7 +110,10 @@ pub fn look(bytes: &[u8], slot: u32) -> Found {
             return Found::OtherVersion(version);
         }
     }
-    Found::Damaged
+    match raw.incompat.get() & !KNOWN_INCOMPAT {
+        0 => Found::Damaged,
+        unknown => Found::Newer(names(unknown, &INCOMPAT_NAMES)),
+    }
 }
 
 /// Whether a cowfile of this superblock may be opened by a program that builds its own in `shape`
