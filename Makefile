@@ -8,7 +8,7 @@ SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:
-.PHONY: help mirror deps build demo test lint unit vm vm-list bench clean
+.PHONY: help mirror deps build demo test lint unit crash crash-long vm vm-list bench clean
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -33,10 +33,11 @@ build: ## the static binary that is shipped
 demo: mirror deps build ## boot a live Debian from an ISO, in this terminal
 	$(BED) demo
 
-test: mirror ## all that CI runs: lint, unit and vm
+test: mirror ## all that CI runs: lint, unit, crash and vm
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory crash
 	@$(MAKE) --no-print-directory vm
 
 lint: ## formatting, clippy, shellcheck
@@ -48,6 +49,13 @@ lint: ## formatting, clippy, shellcheck
 
 unit: ## the tests that need no VM
 	cargo test --locked
+
+# A million and more states on a CPU that does a few thousand a second; the seeds are half the same, half new.
+crash: ## power cuts, deaths and errors at any command of the persistent store, and broken rules
+	COWROOT_CRASH=$(or $(CRASH),60) cargo test --locked --lib cowfile::simulation::crash -- --nocapture
+
+crash-long: ## the same, ten times as long and more
+	@$(MAKE) --no-print-directory crash CRASH=$(or $(CRASH),1000)
 
 vm: build ## boot the VM cases, or those that CASE= picks
 	$(BED) run '$(CASE)'

@@ -24,16 +24,17 @@ const FLOORS: [&[&str]; 8] = [
 ];
 
 /// Floors within the engine.
-const ENGINE_FLOORS: [&[&str]; 5] = [
+const ENGINE_FLOORS: [&[&str]; 6] = [
     &["units"],
-    &["command", "map"],
-    &["plan", "volatile"],
+    &["command", "format", "map"],
+    &["identity", "plan", "turns", "volatile"],
+    &["cowfile"],
     &["stack"],
     &["mod", "simulation"],
 ];
 
 /// What may appear only in some places, and why.
-const PLACES: [(&str, &[&str], &str); 9] = [
+const PLACES: [(&str, &[&str], &str); 11] = [
     ("unsafe ", &["sys.rs"], "sys.rs is the fence around unsafe"),
     ("libublk::", &["ublk/"], "ublk/ is the fence around libublk"),
     ("io_uring::", &["ublk/"], "the ring belongs to the queue"),
@@ -59,8 +60,18 @@ const PLACES: [(&str, &[&str], &str); 9] = [
     ),
     (
         "rkyv::",
-        &["daemon/protocol.rs"],
-        "archives need an envelope, and that is there",
+        &["daemon/protocol.rs", "engine/format/description.rs"],
+        "archives need an envelope: a message's is in protocol.rs, the superblock is a description's",
+    ),
+    (
+        "zerocopy::",
+        &["engine/format/"],
+        "bytes become values in one place",
+    ),
+    (
+        "crc32c::",
+        &["engine/format/"],
+        "page.rs says what a checksum is",
     ),
     (
         "serde_json::",
@@ -319,7 +330,9 @@ fn read(root: &Path, file: &Path) -> Source {
         open_use = line.starts_with("use ") && !line.trim_end().ends_with(';');
         lines.push(line.to_owned());
     }
-    let is_test = path.ends_with("_tests.rs") || path.ends_with("simulation.rs");
+    let is_test = path.ends_with("_tests.rs")
+        || path.ends_with("simulation.rs")
+        || path.contains("/simulation/");
     Source {
         is_test,
         documented: text.starts_with("//!"),

@@ -188,6 +188,7 @@ fn start(options: &Options, starter: &Arc<Untold>) -> anyhow::Result<Daemon> {
     let geometry = Geometry {
         device_bytes,
         base_bytes: base.size_bytes(),
+        chunk_bytes: CHUNK_BYTES,
     };
     let map = store::map_memory(geometry.chunks())?;
     let stack = Stack::create(map, geometry, limits, usize::from(ublk::DEPTH));

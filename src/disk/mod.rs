@@ -88,6 +88,8 @@ impl Disk {
                 let result = uninterrupted(|| self.cowfile.write_at(buffers.bytes(from), offset));
                 Some(self.outcome("writing the cowfile", offset, result))
             }
+            // A volatile store asks for neither.
+            Action::SyncCow | Action::GrowCow { .. } => Some(Err(Failure::Io)),
             Action::PunchCow { offset, len } => {
                 // Cheap for a few pages, but many take long enough for others to notice.
                 self.punching += 1;

@@ -54,6 +54,8 @@ pub enum Buffer {
     Request(RequestId),
     /// One chunk of scratch memory, lent by the driver, numbered by the engine.
     Scratch(usize),
+    /// The memory that outlives the process, where a persistent store keeps what is not durable yet.
+    Staging,
 }
 
 /// A stretch of a buffer, in bytes.
@@ -98,6 +100,17 @@ pub enum Action {
         /// Number of bytes.
         len: u64,
     },
+    /// Make durable what was written to the cowfile before this was asked for, with one sync of each
+    /// file it is in.
+    SyncCow,
+    /// Let this stretch of the cowfile exist: written with zeros and synced, in as many files as it
+    /// takes, each with its header and its folder synced, before this is done.
+    GrowCow {
+        /// Where the cowfile ends now.
+        offset: u64,
+        /// Number of bytes.
+        len: u64,
+    },
 }
 
 /// One thing to run.
@@ -127,6 +140,12 @@ pub trait Buffers {
     fn bytes(&self, span: Span) -> &[u8];
     /// The bytes of a span, to fill.
     fn bytes_mut(&mut self, span: Span) -> &mut [u8];
+
+    /// Copy bytes from one place to another of the same length.
+    fn copy(&mut self, from: Span, to: Span) {
+        let bytes = self.bytes(from).to_vec();
+        self.bytes_mut(to).copy_from_slice(&bytes);
+    }
 }
 
 /// What came out of one call of the engine.
@@ -158,7 +177,7 @@ impl Action {
         match self {
             Self::ReadBase { into, .. } | Self::ReadCow { into, .. } => into.len,
             Self::WriteCow { from, .. } => from.len,
-            Self::PunchCow { .. } => 0,
+            Self::PunchCow { .. } | Self::SyncCow | Self::GrowCow { .. } => 0,
         }
     }
 
@@ -179,7 +198,7 @@ impl Action {
                 offset: offset + done as u64,
                 from: rest(from),
             },
-            Self::PunchCow { .. } => self,
+            Self::PunchCow { .. } | Self::SyncCow | Self::GrowCow { .. } => self,
         }
     }
 }

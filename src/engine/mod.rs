@@ -5,9 +5,13 @@
 //! any order. One thread owns it all, so there are no locks to get wrong.
 
 pub mod command;
+pub mod cowfile;
+pub mod format;
+pub mod identity;
 pub mod map;
 pub mod plan;
 pub mod stack;
+pub mod turns;
 pub mod units;
 pub mod volatile;
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::engine::map::Place;
-use crate::engine::units::{CHUNK_BYTES, ChunkIndex, Extent, Slot};
+use crate::engine::units::{ChunkIndex, Extent, Slot};
 
 /// The sizes a plan must respect. The device may be larger than its base, or end within a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Geometry {
     pub device_bytes: u64,
     /// Bytes of the base; the device reads as zeros from here on.
     pub base_bytes: u64,
+    /// Bytes of a chunk: `CHUNK_BYTES`, but for simulations that want to see rare cases often.
+    pub chunk_bytes: u64,
 }
 
 /// Where a run of a read comes from.
@@ -48,31 +50,37 @@ impl Geometry {
     /// Chunks of the device; the last may be cut short by its end.
     #[must_use]
     pub fn chunks(&self) -> u64 {
-        self.device_bytes.div_ceil(CHUNK_BYTES)
+        self.device_bytes.div_ceil(self.chunk_bytes)
     }
 
     /// The bytes of `chunk` that are on the device.
     #[must_use]
     pub fn chunk_extent(&self, chunk: ChunkIndex) -> Extent {
-        let offset = chunk.0 * CHUNK_BYTES;
+        let offset = chunk.0 * self.chunk_bytes;
         Extent {
             offset,
-            len: CHUNK_BYTES.min(self.device_bytes - offset),
+            len: self.chunk_bytes.min(self.device_bytes - offset),
         }
+    }
+
+    /// The chunks that `extent` touches.
+    #[must_use]
+    pub fn touched(&self, extent: Extent) -> Range<u64> {
+        extent.offset / self.chunk_bytes..extent.end().div_ceil(self.chunk_bytes)
     }
 
     /// How `extent` falls into chunks.
     #[must_use]
     pub fn pieces(&self, extent: Extent) -> Pieces {
-        let first_whole = extent.offset.div_ceil(CHUNK_BYTES);
+        let first_whole = extent.offset.div_ceil(self.chunk_bytes);
         let end_whole = if extent.end() == self.device_bytes {
             self.chunks()
         } else {
-            extent.end() / CHUNK_BYTES
+            extent.end() / self.chunk_bytes
         };
         if first_whole >= end_whole {
             // No chunk is covered: one partial piece, or two that share a border.
-            let border = (first_whole * CHUNK_BYTES).clamp(extent.offset, extent.end());
+            let border = (first_whole * self.chunk_bytes).clamp(extent.offset, extent.end());
             return Pieces {
                 whole: 0..0,
                 partial: [
@@ -81,8 +89,11 @@ impl Geometry {
                 ],
             };
         }
-        let head = between(extent.offset, first_whole * CHUNK_BYTES);
-        let tail = between((end_whole * CHUNK_BYTES).min(extent.end()), extent.end());
+        let head = between(extent.offset, first_whole * self.chunk_bytes);
+        let tail = between(
+            (end_whole * self.chunk_bytes).min(extent.end()),
+            extent.end(),
+        );
         Pieces {
             whole: first_whole..end_whole,
             partial: [head, tail],
@@ -92,16 +103,18 @@ impl Geometry {
     /// Where each byte of `extent` comes from, in ascending order, neighbours joined.
     pub fn runs(&self, extent: Extent, lookup: impl Fn(ChunkIndex) -> Place) -> Vec<Run> {
         let mut runs = Vec::new();
-        for chunk in extent.chunks() {
-            let start = extent.offset.max(chunk * CHUNK_BYTES);
-            let end = extent.end().min((chunk + 1) * CHUNK_BYTES);
+        for chunk in self.touched(extent) {
+            let start = extent.offset.max(chunk * self.chunk_bytes);
+            let end = extent.end().min((chunk + 1) * self.chunk_bytes);
             match lookup(ChunkIndex(chunk)) {
-                Place::Slot(slot) => join(&mut runs, start, end, Source::Slots(slot)),
-                Place::Zero => join(&mut runs, start, end, Source::Zero),
+                Place::Slot(slot) => {
+                    join(&mut runs, self.chunk_bytes, start, end, Source::Slots(slot))
+                }
+                Place::Zero => join(&mut runs, self.chunk_bytes, start, end, Source::Zero),
                 Place::Absent => {
                     let base_end = self.base_bytes.clamp(start, end);
-                    join(&mut runs, start, base_end, Source::Base);
-                    join(&mut runs, base_end, end, Source::Zero);
+                    join(&mut runs, self.chunk_bytes, start, base_end, Source::Base);
+                    join(&mut runs, self.chunk_bytes, base_end, end, Source::Zero);
                 }
             }
         }
@@ -117,14 +130,14 @@ fn between(start: u64, end: u64) -> Option<Extent> {
 }
 
 /// Append `start..end` to `runs`, to the last one if it goes on there.
-fn join(runs: &mut Vec<Run>, start: u64, end: u64, source: Source) {
+fn join(runs: &mut Vec<Run>, chunk_bytes: u64, start: u64, end: u64, source: Source) {
     let Some(extent) = between(start, end) else {
         return;
     };
     if let Some(last) = runs.last_mut() {
         let goes_on = match (last.source, source) {
             (Source::Slots(first), Source::Slots(next)) => {
-                let chunks = start / CHUNK_BYTES - last.extent.offset / CHUNK_BYTES;
+                let chunks = start / chunk_bytes - last.extent.offset / chunk_bytes;
                 u64::from(first.0) + chunks == u64::from(next.0)
             }
             (one, other) => one == other,
@@ -144,6 +157,7 @@ mod tests {
     const GEOMETRY: Geometry = Geometry {
         device_bytes: 5 * 4096 + 512,
         base_bytes: 3 * 4096 + 100,
+        chunk_bytes: 4096,
     };
 
     fn extent(offset: u64, end: u64) -> Extent {

@@ -34,6 +34,7 @@ impl Buffers for Memory {
         let buffer = match span.buffer {
             Buffer::Request(id) => &self.requests[usize::from(id.0)],
             Buffer::Scratch(index) => &self.scratch[index],
+            Buffer::Staging => unreachable!("a volatile store has none"),
         };
         &buffer[span.start..span.start + span.len]
     }
@@ -42,6 +43,7 @@ impl Buffers for Memory {
         let buffer = match span.buffer {
             Buffer::Request(id) => &mut self.requests[usize::from(id.0)],
             Buffer::Scratch(index) => &mut self.scratch[index],
+            Buffer::Staging => unreachable!("a volatile store has none"),
         };
         &mut buffer[span.start..span.start + span.len]
     }
@@ -115,6 +117,7 @@ impl Simulation {
         let geometry = Geometry {
             device_bytes: device_sectors * 512,
             base_bytes,
+            chunk_bytes: CHUNK_BYTES,
         };
         let chunks = u32::try_from(geometry.chunks()).unwrap();
         // Often too few slots for all chunks, so that the store runs full.
@@ -352,6 +355,7 @@ impl Simulation {
                     self.cow_bytes = self.cow_bytes.max(at + 1);
                 }
             }
+            Action::SyncCow | Action::GrowCow { .. } => unreachable!("not of a volatile store"),
             Action::PunchCow { offset, len } => {
                 self.cow
                     .retain(|&page, _| !(offset..offset + len).contains(&(page * CHUNK_BYTES)));
@@ -583,7 +587,7 @@ fn shorten(action: Action, bytes: usize) -> Action {
             offset,
             from: from.part(0, bytes),
         },
-        Action::PunchCow { .. } => action,
+        Action::PunchCow { .. } | Action::SyncCow | Action::GrowCow { .. } => action,
     }
 }
 

@@ -54,6 +54,8 @@ impl Buffers for Memory {
                 span.start,
             ),
             Buffer::Scratch(index) => (&self.scratch[..], index * CHUNK_LEN + span.start),
+            // A volatile store has none.
+            Buffer::Staging => (&[][..], span.start),
         };
         memory
             .get(start..start + span.len)
@@ -69,6 +71,7 @@ impl Buffers for Memory {
                 span.start,
             ),
             Buffer::Scratch(index) => (&mut self.scratch[..], index * CHUNK_LEN + span.start),
+            Buffer::Staging => (&mut [][..], span.start),
         };
         memory
             .get_mut(start..start + span.len)

@@ -1,0 +1,238 @@
+//! Commits: an epoch's chunks and pages in one stream, one sync, and its flushes are done.
+
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::atomic::AtomicU32;
+
+use super::delta::{Change, Delta};
+use super::mutant::{self, Mutant};
+use super::pages::{Packer, Pages, pages_for};
+use super::pending::{Io, Job, Purpose};
+use super::staging::Durable;
+use super::{Cowfile, Durability};
+use crate::engine::command::{Action, Buffer, Buffers, Failure, Outbox, RequestId, Span};
+use crate::engine::format::commit;
+use crate::engine::format::{Entry, page};
+
+/// An epoch on its way to the medium.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) pages: Pages,
+    /// Where its chunks go.
+    named: Delta<Entry>,
+    /// All slots it took, its first page's not among them.
+    pub(super) taken: Vec<u32>,
+}
+
+impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
+    /// Whether anybody wants the open epoch to end.
+    pub(super) fn wants_commit(&self) -> bool {
+        let open = self.staging.open_epoch();
+        let waited_for =
+            self.flushes.iter().any(|(_, epoch)| *epoch > self.epoch) || self.wanted > self.epoch;
+        let filling = self.staging.used() >= self.settings.staging_chunks.div_ceil(4);
+        let cramped = !self.staging.has_room() || !self.starved.is_empty();
+        !open.is_empty() && (waited_for || filling || cramped)
+    }
+
+    pub(super) fn step_commit(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {
+        if self.trouble || self.broken.is_some() {
+            return false;
+        }
+        if self.commit.is_none() {
+            let due = self.staging.closing().is_some() || self.wants_commit();
+            return due && self.tail.is_some() && self.begin_commit(io);
+        }
+        let moved = self.write_pages(Job::Commit, io);
+        let Some(commit) = &mut self.commit else {
+            return moved;
+        };
+        if commit.pages.synced {
+            self.commit_is_durable();
+            return true;
+        }
+        if !commit.pages.is_written() || commit.pages.syncing {
+            return moved;
+        }
+        commit.pages.syncing = true;
+        if mutant::is(Mutant::NoSync) {
+            commit.pages.synced = true;
+            return true;
+        }
+        if mutant::is(Mutant::NextEpochBeforeSync) {
+            let late = std::mem::take(&mut self.flushes);
+            let late = late.into_iter().map(|(id, _)| id).collect();
+            self.commit_is_durable();
+            self.command(Action::SyncCow, Purpose::LateSync(late), None, io.out);
+            return true;
+        }
+        commit.pages.outstanding += 1;
+        let purpose = Purpose::Job {
+            job: Job::Commit,
+            buffer: None,
+        };
+        self.command(Action::SyncCow, purpose, None, io.out);
+        true
+    }
+
+    /// Close the open epoch, unless one is closed already, and send its chunks to fresh slots.
+    fn begin_commit(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {
+        let Some(tail) = self.tail else {
+            return false;
+        };
+        let shape = self.shape;
+        let epoch = self.staging.closing().unwrap_or(self.staging.open_epoch());
+        let slots = epoch.puts() + pages_for(shape, epoch.puts(), epoch.fills()) + 1;
+        if (self.space.free() as usize) < slots {
+            return self.out_of_slots();
+        }
+        if self.staging.closing().is_none() {
+            self.staging.close();
+        }
+        let Some(closing) = self.staging.closing() else {
+            return false;
+        };
+        let changes: Vec<(u64, u64, Change<u32>)> = closing.iter().collect();
+        let (mut taken, mut named) = (Vec::new(), Delta::new(shape.fanout_shift));
+        let mut writes = Vec::new();
+        let space = &mut self.space;
+        let first = self.settings.staging_chunks;
+        let mut packer = Packer {
+            room: commit::room(shape.chunk_len()),
+            epoch: self.epoch + 1,
+            layer: self.superblock.active_layer,
+            pages: VecDeque::new(),
+            left: 0,
+            take: || space.take(),
+            taken: &mut taken,
+        };
+        packer.begin(tail.slot);
+        let packed = changes
+            .iter()
+            .try_for_each(|&(chunk, count, change)| match change {
+                Change::Fill(fill) => {
+                    named.fill(chunk..chunk + count, fill, |_| {});
+                    packer.fill(chunk, count, fill)
+                }
+                Change::Put(place) => {
+                    debug_assert!(place < first, "a chunk is in the pool");
+                    let span = Span {
+                        buffer: Buffer::Staging,
+                        start: (place as usize) << shape.chunk_shift,
+                        len: shape.chunk_len(),
+                    };
+                    let slot = packer.slot()?;
+                    let crc = page::checksum(io.buffers.bytes(span));
+                    named.put(chunk, Entry { slot, crc });
+                    writes.push((slot, span));
+                    packer.put(chunk, Entry { slot, crc })
+                }
+            });
+        let Some(todo) = packed.and_then(|()| packer.finish()) else {
+            debug_assert!(false, "slots were counted before");
+            taken.into_iter().for_each(|slot| self.space.release(slot));
+            self.broken = Some(Failure::NoSpace);
+            return true;
+        };
+        let mut pages = Pages::new(self.superblock.origin, tail, todo);
+        pages.outstanding = writes.len();
+        self.commit = Some(Commit {
+            pages,
+            named,
+            taken,
+        });
+        if mutant::is(Mutant::SlotReusedEarly) {
+            self.release_renamed();
+        }
+        for (slot, from) in writes {
+            let offset = shape.offset_bytes(slot);
+            let purpose = Purpose::Job {
+                job: Job::Commit,
+                buffer: None,
+            };
+            self.command(Action::WriteCow { offset, from }, purpose, None, io.out);
+        }
+        true
+    }
+
+    /// Slots are short for now, or for good.
+    pub(super) fn out_of_slots(&mut self) -> bool {
+        let may_come = self.scan.is_some()
+            || self.growing
+            || self.checkpoint.is_some()
+            || self.space.grown() < self.max_slots;
+        if !may_come {
+            self.broken = Some(Failure::NoSpace);
+        }
+        !may_come
+    }
+
+    fn release_renamed(&mut self) {
+        let Some(commit) = &self.commit else { return };
+        for (chunk, _, _) in commit.named.iter() {
+            if let Some(Change::Put(old)) = self.delta.get(chunk) {
+                self.space.release(old.slot);
+            }
+        }
+    }
+
+    /// The epoch that was being committed is durable.
+    fn commit_is_durable(&mut self) {
+        let Some(commit) = self.commit.take() else {
+            return;
+        };
+        self.attempts = 0;
+        self.epoch += 1;
+        self.tail = Some(commit.pages.link);
+        // Its first page's slot was the tail's, and is listed already.
+        self.journal
+            .pop_back_if(|(seq, _)| Some(*seq) == commit.pages.places.first().map(|p| p.0));
+        self.journal.extend(&commit.pages.places);
+        self.journal
+            .push_back((commit.pages.link.seq, commit.pages.link.slot));
+        self.staging.settle(Durable {
+            incarnation: self.superblock.origin.incarnation,
+            seq: commit.pages.link.seq - 1,
+            generation: self.superblock.generation,
+        });
+        let space = &mut self.space;
+        self.delta.absorb(&commit.named, |old| {
+            if !mutant::is(Mutant::SlotReusedEarly) {
+                space.release(old.slot);
+            }
+        });
+    }
+
+    /// Tell flushes that their epoch is durable, or never will be.
+    pub(super) fn step_flushes(&mut self, out: &mut Outbox) -> bool {
+        let (epoch, begun, broken) = (self.epoch, self.tail.is_some(), self.broken);
+        let over: Vec<RequestId> = self
+            .flushes
+            .extract_if(.., |(_, waits_for)| {
+                broken.is_some() || (*waits_for <= epoch && begun)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for &id in &over {
+            self.finish(id, broken.map_or(Ok(()), Err), out);
+        }
+        !over.is_empty()
+    }
+
+    /// Flushes are done at once where the driver decides when epochs end.
+    pub(super) fn flush(&mut self, id: RequestId) -> bool {
+        let open = !self.staging.open_epoch().is_empty();
+        let waits_for = match (open, self.staging.closing().is_some()) {
+            (true, _) => self.open_epoch(),
+            (false, true) => self.epoch + 1,
+            (false, false) => 0,
+        };
+        // What was found at the open may be in no more than a cache, if nobody cut the power.
+        let unsure = self.tail.is_none() && !self.delta.is_empty();
+        let wait = self.settings.durability == Durability::Flush && (waits_for > 0 || unsure);
+        if wait {
+            self.flushes.push((id, waits_for));
+        }
+        wait
+    }
+}

@@ -1,0 +1,145 @@
+//! Superblocks: written one after the other, each durable before the next.
+
+use std::ops::Deref;
+use std::sync::atomic::AtomicU32;
+
+use super::Cowfile;
+use super::mutant::{self, Mutant};
+use super::pending::{Io, Job, Purpose};
+use crate::engine::command::{Action, Buffer, Buffers, Failure, Span};
+use crate::engine::format::superblock::Superblock;
+
+/// What a superblock on its way is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// New roots.
+    Checkpoint,
+    /// A new incarnation; the other copy follows.
+    Restart,
+    /// The other copy, for a new incarnation.
+    RestartAgain,
+    /// The copy that a process was writing when it died, as the one that is known to be durable says.
+    Doubt,
+    /// The other copy, so that what only it needed becomes free.
+    Again,
+}
+
+/// A superblock on its way.
+#[derive(Debug)]
+pub(super) struct Flip {
+    pub(super) reason: Reason,
+    superblock: Superblock,
+    /// The write or the sync is under way.
+    outstanding: bool,
+    written: bool,
+    synced: bool,
+}
+
+impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
+    /// Write a superblock, one generation after the last.
+    pub(super) fn begin_flip(&mut self, mut superblock: Superblock, reason: Reason) {
+        self.generation += 1;
+        superblock.generation = self.generation;
+        superblock.grown_slots = self.space.grown();
+        superblock.high_water = self.space.high_water();
+        self.flip = Some(Flip {
+            reason,
+            superblock,
+            outstanding: false,
+            written: false,
+            synced: false,
+        });
+    }
+
+    pub(super) fn step_flip(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {
+        let at = self.settings.superblock_at(self.shape);
+        let Some(flip) = self.flip.as_mut().filter(|flip| !flip.outstanding) else {
+            return false;
+        };
+        if self.trouble {
+            return false;
+        }
+        if flip.synced {
+            if let Some(flip) = self.flip.take() {
+                self.flipped(flip);
+            }
+            return true;
+        }
+        flip.outstanding = true;
+        let action = if flip.written {
+            Action::SyncCow
+        } else {
+            let from = Span {
+                buffer: Buffer::Staging,
+                start: at,
+                len: flip
+                    .superblock
+                    .len()
+                    .next_multiple_of(self.shape.chunk_len()),
+            };
+            flip.superblock.encode(io.buffers.bytes_mut(from));
+            let offset = self.shape.offset_bytes(flip.superblock.slot());
+            Action::WriteCow { offset, from }
+        };
+        let purpose = Purpose::Job {
+            job: Job::Flip,
+            buffer: None,
+        };
+        self.command(action, purpose, None, io.out);
+        true
+    }
+
+    /// The write or the sync of a superblock has ended.
+    pub(super) fn flip_step_over(&mut self, result: Result<(), Failure>) {
+        if let Some(flip) = &mut self.flip {
+            flip.outstanding = false;
+            match result {
+                Ok(()) if flip.written => flip.synced = true,
+                Ok(()) => flip.written = true,
+                Err(_) => self.trouble = true,
+            }
+        }
+    }
+
+    /// Whether a command of the flip is under way.
+    pub(super) fn flip_is_busy(&self) -> bool {
+        self.flip.as_ref().is_some_and(|flip| flip.outstanding)
+    }
+
+    /// Give up a superblock on its way; it may be on the medium or not. Says so, if there was one.
+    pub(super) fn drop_flip(&mut self) -> bool {
+        let Some(_) = self.flip.take() else {
+            return false;
+        };
+        // The next one goes to the same copy: the other is the one that is known to be whole.
+        self.generation += 1;
+        true
+    }
+
+    /// A superblock is durable.
+    fn flipped(&mut self, flip: Flip) {
+        let before = std::mem::replace(&mut self.superblock, flip.superblock);
+        self.staging.set_generation(self.superblock.generation);
+        match flip.reason {
+            Reason::Checkpoint => {
+                self.let_go(before.journal.seq);
+                self.checkpoint_is_durable();
+            }
+            Reason::Restart if mutant::is(Mutant::OneSuperblock) => self.restart_is_durable(),
+            Reason::Restart => self.begin_flip(self.superblock.clone(), Reason::RestartAgain),
+            Reason::RestartAgain => self.restart_is_durable(),
+            Reason::Doubt => self.doubt = false,
+            Reason::Again => self.let_go(self.superblock.journal.seq),
+        }
+    }
+
+    /// Both superblocks are past what was held for the older one; its journal began at `seq`.
+    pub(super) fn let_go(&mut self, seq: u64) {
+        for slot in std::mem::take(&mut self.held) {
+            self.space.release(slot);
+        }
+        while let Some((_, slot)) = self.journal.pop_front_if(|(page, _)| *page < seq) {
+            self.space.release(slot);
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The persistent store: what is written survives power cuts, as docs/format.md promises.
+//!
+//! A write goes to staging memory and is done. When an epoch closes its chunks go to fresh slots in
+//! one stream with the pages that name them, then one sync, then its flushes are done. Beside that
+//! a checkpoint folds what the journal says into the trees. Nothing waits inside: every step that
+//! needs the medium is a command, and `pump` looks what can go on whenever one has ended.
+//!
+//! ```text
+//! requests.rs  reads.rs  writes.rs   what is asked       commit.rs  pages.rs      epochs
+//! room.rs                            what is accepted    restart.rs               a new journal
+//! loads.rs  trees.rs  space.rs       what is where       checkpoint.rs  fold.rs   the trees
+//! staging.rs  delta.rs               what is new         flip.rs                  superblocks
+//! ```
+
+mod checkpoint;
+mod commit;
+pub mod create;
+pub mod delta;
+mod flip;
+mod fold;
+mod loads;
+mod mutant;
+pub mod offline;
+mod pages;
+mod pending;
+mod reads;
+pub mod recover;
+mod requests;
+mod restart;
+mod room;
+mod settings;
+#[cfg(test)]
+mod simulation;
+pub mod space;
+pub mod staging;
+pub mod trees;
+mod writes;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Deref;
+use std::sync::atomic::AtomicU32;
+
+use slab::Slab;
+
+use checkpoint::Checkpoint;
+use commit::Commit;
+use delta::Delta;
+use flip::Flip;
+use loads::Scan;
+use pending::{Io, Pending, Purpose, UnderWay};
+use recover::Recovered;
+use restart::Restart;
+use space::Space;
+use staging::{Damage, Durable, Staging};
+use trees::Trees;
+
+use crate::engine::command::{
+    Action, Buffer, Buffers, Command, CommandId, Failure, Outbox, RequestId, Span,
+};
+use crate::engine::format::check::Access;
+use crate::engine::format::commit::Link;
+use crate::engine::format::superblock::Superblock;
+use crate::engine::format::{Entry, Shape};
+use crate::engine::plan::Geometry;
+use crate::engine::turns::Turns;
+
+pub use settings::{Durability, Settings, Usage, WhenFull};
+
+use mutant::Mutant;
+
+/// Steps that one call may take; a million commits' worth.
+const MOST_STEPS: usize = 1 << 12;
+
+/// The persistent store of one device, with its requests.
+#[derive(Debug)]
+pub struct Cowfile<W> {
+    settings: Settings,
+    shape: Shape,
+    geometry: Geometry,
+    /// The last one written, or found.
+    superblock: Superblock,
+    /// The highest generation that may be on the medium.
+    generation: u64,
+    /// What the journal says since the last checkpoint began, and what that one folds.
+    delta: Delta<Entry>,
+    frozen: Option<Delta<Entry>>,
+    /// The last durable epoch.
+    epoch: u64,
+    /// Where the journal goes on; `None` until this open has begun its own.
+    tail: Option<Link>,
+    /// Pages of the journal, by sequence number.
+    journal: VecDeque<(u64, u32)>,
+    /// Slots that become free when both superblocks have been written again.
+    held: Vec<u32>,
+    staging: Staging<W>,
+    space: Space,
+    trees: Trees,
+    /// Page buffers nobody uses.
+    page_buffers: Vec<u32>,
+
+    commit: Option<Commit>,
+    checkpoint: Option<Checkpoint>,
+    restart: Option<Restart>,
+    flip: Option<Flip>,
+    scan: Option<Scan>,
+    growing: bool,
+    /// How large the cowfile can become, as far as is known.
+    max_slots: u32,
+    /// A superblock may be on the medium that counts more than the one that was found.
+    doubt: bool,
+    /// A job's write or sync failed; jobs end and begin again.
+    trouble: bool,
+    /// How often that was, one after another.
+    attempts: u32,
+    /// No write will succeed any more.
+    broken: Option<Failure>,
+    /// Somebody asked for a commit of this epoch.
+    wanted: u64,
+    closing_down: bool,
+
+    turns: Turns,
+    /// By request number.
+    requests: Vec<Option<UnderWay>>,
+    commands: Slab<Pending>,
+    /// Flushes, and the epoch each waits for.
+    flushes: Vec<(RequestId, u64)>,
+    /// Requests that wait for room.
+    starved: VecDeque<RequestId>,
+    /// Tree pages on their way, and who waits for them.
+    loading: HashMap<u32, Vec<RequestId>>,
+    unreadable: HashSet<u32>,
+    scratch: Vec<usize>,
+}
+
+/// Scratch chunks that a driver with `depth` requests at a time must lend.
+#[must_use]
+pub fn scratch_chunks(depth: usize) -> usize {
+    2 * depth
+}
+
+impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
+    /// Go on with what `recover` found. `words` are all zero.
+    pub fn open(found: Recovered, words: W, settings: Settings) -> Self {
+        let durable = Durable {
+            incarnation: found.superblock.origin.incarnation,
+            seq: found.tail.seq.saturating_sub(1),
+            generation: found.superblock.generation,
+        };
+        let superblock = &found.superblock;
+        let staging = Staging::create(
+            words,
+            superblock.origin.store,
+            durable,
+            settings.staging_chunks,
+            superblock.shape.fanout_shift,
+        );
+        Self::with(found, staging, settings)
+    }
+
+    /// Go on with what `recover` found and what the process before left in `words`.
+    ///
+    /// # Errors
+    /// If the words are not what a process with such settings would have left.
+    pub fn resume(found: Recovered, words: W, settings: Settings) -> Result<Self, Damage> {
+        let superblock = &found.superblock;
+        let mut staging = Staging::open(
+            words,
+            superblock.origin.store,
+            settings.staging_chunks,
+            superblock.shape.fanout_shift,
+        )?;
+        if mutant::is(Mutant::StagingNotReplayed) {
+            staging.forget();
+        }
+        Ok(Self::with(found, staging, settings))
+    }
+
+    fn with(found: Recovered, staging: Staging<W>, settings: Settings) -> Self {
+        let Recovered {
+            superblock,
+            delta,
+            epoch,
+            tail,
+            journal,
+            doubt,
+            access,
+            ..
+        } = found;
+        let shape = superblock.shape;
+        let geometry = Geometry {
+            device_bytes: superblock.device_bytes,
+            base_bytes: superblock.base_bytes,
+            chunk_bytes: shape.chunk_bytes(),
+        };
+        let grown = superblock.grown_slots;
+        let mut space = Space::new(shape, superblock.file_slots, grown, superblock.high_water);
+        let mut pages: VecDeque<(u64, u32)> = (superblock.journal.seq..).zip(journal).collect();
+        pages.push_back((tail.seq, tail.slot));
+        for &(_, slot) in &pages {
+            space.trust(slot);
+            space.mark(slot);
+        }
+        for (_, _, change) in delta.iter() {
+            if let delta::Change::Put(entry) = change {
+                space.trust(entry.slot);
+                space.mark(entry.slot);
+            }
+        }
+        // Every request, and a checkpoint, may be on its way down a tree: none throws out what another
+        // has just read.
+        let height = usize::from(shape.height(superblock.chunks()));
+        let cached_pages = settings
+            .cached_pages
+            .max((settings.depth + 1) * (height + 1));
+        let resumed = mutant::is(Mutant::OpenWithoutRestart);
+        if resumed {
+            pages.pop_back();
+        }
+        let mut cowfile = Self {
+            shape,
+            geometry,
+            generation: superblock.generation,
+            delta,
+            frozen: None,
+            epoch,
+            tail: resumed.then_some(tail),
+            journal: pages,
+            held: Vec::new(),
+            staging,
+            trees: Trees::new(shape, superblock.chunks(), cached_pages),
+            page_buffers: (0..settings.page_buffers).collect(),
+            commit: None,
+            checkpoint: None,
+            restart: None,
+            flip: None,
+            scan: None,
+            growing: false,
+            max_slots: superblock.max_slots,
+            doubt,
+            trouble: false,
+            attempts: 0,
+            // Features that a writer must know: reads are served, and nothing is written.
+            broken: (access != Access::ReadWrite).then_some(Failure::Io),
+            wanted: 0,
+            closing_down: false,
+            turns: Turns::default(),
+            requests: (0..settings.depth).map(|_| None).collect(),
+            commands: Slab::new(),
+            flushes: Vec::new(),
+            starved: VecDeque::new(),
+            loading: HashMap::new(),
+            unreadable: HashSet::new(),
+            scratch: (0..scratch_chunks(settings.depth)).collect(),
+            space,
+            superblock,
+            settings,
+        };
+        cowfile.begin_scan();
+        cowfile
+    }
+
+    /// How full it is.
+    pub fn usage(&self) -> Usage {
+        let capacity = self.max_slots;
+        let free = self.space.free() + self.space.free_when_grown(capacity);
+        Usage {
+            capacity,
+            used: capacity - free.min(capacity),
+            staged: self.staging.used(),
+            epoch: self.epoch,
+        }
+    }
+
+    /// Why no write succeeds any more, if so.
+    pub fn broken(&self) -> Option<Failure> {
+        self.broken
+    }
+
+    /// The number of the epoch that a write acknowledged now belongs to.
+    pub fn open_epoch(&self) -> u64 {
+        self.epoch + 1 + u64::from(self.staging.closing().is_some())
+    }
+
+    /// Whether anything is acknowledged that belongs to the open epoch.
+    pub fn has_open_changes(&self) -> bool {
+        !self.staging.open_epoch().is_empty()
+    }
+
+    /// The number that stands for this open.
+    pub fn incarnation(&self) -> u64 {
+        self.superblock.origin.incarnation
+    }
+
+    /// Make durable what is acknowledged.
+    pub fn commit(&mut self, buffers: &mut impl Buffers, out: &mut Outbox) {
+        self.wanted = self.open_epoch();
+        self.pump(&mut Io { buffers, out });
+    }
+
+    /// No more requests will come: commit everything, and leave a cowfile that opens without its
+    /// journal. Done when `is_closed`.
+    pub fn close(&mut self, buffers: &mut impl Buffers, out: &mut Outbox) {
+        self.closing_down = true;
+        self.commit(buffers, out);
+    }
+
+    /// Whether there is nothing more to write.
+    pub fn is_closed(&self) -> bool {
+        let idle = self.commit.is_none()
+            && self.checkpoint.is_none()
+            && self.restart.is_none()
+            && self.flip.is_none()
+            && !self.trouble;
+        let nothing_new = self.tail.is_none() && self.staging.used() == 0;
+        self.broken.is_some() || (idle && (self.superblock.clean || nothing_new))
+    }
+
+    /// Let go on what can go on.
+    fn pump(&mut self, io: &mut Io<'_, impl Buffers>) {
+        // Every step either ends something or begins it, so this ends; if a mistake made it go round
+        // for ever, a device that fails is better than one that hangs.
+        for _ in 0..MOST_STEPS {
+            let moved = self.mend()
+                | self.step_flip(io)
+                | self.step_restart(io)
+                | self.step_commit(io)
+                | self.step_checkpoint(io)
+                | self.step_scan(io)
+                | self.step_growth(io)
+                | self.step_flushes(io.out)
+                | self.feed(io);
+            if !moved {
+                return;
+            }
+        }
+        debug_assert!(false, "the store goes round in circles");
+        self.broken = Some(Failure::Io);
+    }
+
+    /// The numbers and roots of the active layer and those below, from the top.
+    fn layers(&self) -> Vec<(u8, Entry)> {
+        let stack = self.superblock.stack();
+        stack
+            .into_iter()
+            .map(|(number, layer)| (number, layer.root))
+            .collect()
+    }
+
+    /// Ask for something to be run.
+    fn command(
+        &mut self,
+        action: Action,
+        purpose: Purpose,
+        request: Option<RequestId>,
+        out: &mut Outbox,
+    ) {
+        if let Some(under_way) = request.and_then(|id| self.under_way(id)) {
+            under_way.pending += 1;
+        }
+        let key = self.commands.insert(Pending {
+            action,
+            purpose,
+            request,
+        });
+        out.commands.push(Command {
+            id: CommandId(key),
+            action,
+        });
+    }
+
+    /// A chunk of the staging pool.
+    fn pool_span(&self, place: u32) -> Span {
+        Span {
+            buffer: Buffer::Staging,
+            start: (place as usize) << self.shape.chunk_shift,
+            len: self.shape.chunk_len(),
+        }
+    }
+
+    /// A page buffer, behind the pool.
+    fn page_span(&self, buffer: u32) -> Span {
+        self.pool_span(self.settings.staging_chunks + buffer)
+    }
+
+    /// A number that stands for a new open.
+    fn new_incarnation(&mut self) -> u64 {
+        // splitmix64: the driver's randomness, spread; a driver never gives the same twice.
+        self.settings.random = self.settings.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.settings.random;
+        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    }
+}

@@ -1,0 +1,107 @@
+//! A cowfile as it stands, read without a device: for checks, merges and those who only look.
+
+use super::delta::{Change, Fill};
+use super::recover::{Medium, Recovered, Trouble};
+use super::trees::{Missing, Trees};
+use crate::engine::format::Entry;
+use crate::engine::format::page;
+use crate::engine::format::tree;
+
+/// Tree pages kept in RAM.
+const CACHED_PAGES: usize = 1024;
+
+/// What a cowfile says of each chunk of its device.
+#[derive(Debug)]
+pub struct Offline {
+    found: Recovered,
+    layers: Vec<(u8, Entry)>,
+    trees: Trees,
+}
+
+/// What a cowfile has of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing: the base shows.
+    Absent,
+    /// Zeros.
+    Zero,
+    /// It was read into the buffer.
+    Read,
+}
+
+impl Offline {
+    /// Look at what `recover` found.
+    #[must_use]
+    pub fn new(found: Recovered) -> Self {
+        let superblock = &found.superblock;
+        let stack = superblock.stack();
+        let layers = stack.iter().map(|(number, layer)| (*number, layer.root));
+        Self {
+            layers: layers.collect(),
+            trees: Trees::new(superblock.shape, superblock.chunks(), CACHED_PAGES),
+            found,
+        }
+    }
+
+    /// Where a chunk is.
+    ///
+    /// # Errors
+    /// A tree page that does not read, or is not what it should be.
+    pub fn look_up(&mut self, medium: &mut impl Medium, chunk: u64) -> Result<Entry, Trouble> {
+        let layers = match self.found.delta.get(chunk) {
+            Some(Change::Put(entry)) => return Ok(entry),
+            Some(Change::Fill(Fill::Zero)) => return Ok(Entry::ZERO),
+            Some(Change::Fill(Fill::Unmap)) => self.layers.get(1..).unwrap_or_default(),
+            None => &self.layers,
+        };
+        loop {
+            match self.trees.look_up(layers, chunk) {
+                Ok(entry) => return Ok(entry),
+                Err(missing) => {
+                    let entries = read_page(&self.found, medium, missing)?;
+                    self.trees.insert(missing.entry, entries);
+                }
+            }
+        }
+    }
+
+    /// Read a chunk into `into`, if the cowfile has it.
+    ///
+    /// # Errors
+    /// Something does not read, or not what was written.
+    pub fn read(
+        &mut self,
+        medium: &mut impl Medium,
+        chunk: u64,
+        into: &mut [u8],
+    ) -> Result<Content, Trouble> {
+        let slot = match self.look_up(medium, chunk)? {
+            Entry::ABSENT => return Ok(Content::Absent),
+            Entry::ZERO => return Ok(Content::Zero),
+            entry => entry,
+        };
+        let Entry { slot, crc } = slot;
+        medium
+            .read(slot, into)
+            .map_err(|_| Trouble::Unreadable { slot })?;
+        match page::checksum(into) == crc {
+            true => Ok(Content::Read),
+            false => Err(Trouble::Damaged { slot }),
+        }
+    }
+}
+
+fn read_page(
+    found: &Recovered,
+    medium: &mut impl Medium,
+    Missing { node, entry }: Missing,
+) -> Result<Box<[Entry]>, Trouble> {
+    let shape = found.superblock.shape;
+    let slot = entry.slot;
+    let mut bytes = vec![0; shape.chunk_len()];
+    medium
+        .read(slot, &mut bytes)
+        .map_err(|_| Trouble::Unreadable { slot })?;
+    let store = found.superblock.origin.store;
+    tree::decode(&bytes, shape, store, (node, slot, entry.crc)).ok_or(Trouble::Damaged { slot })
+}

@@ -1,0 +1,384 @@
+//! Recovery: from the bytes of a cowfile to the state of its last durable epoch. Reads only.
+
+use super::delta::{Delta, Fill};
+use super::mutant::{self, Mutant};
+use super::staging::Durable;
+use crate::engine::command::Failure;
+use crate::engine::format::check::{self, Access, Found, Refusal};
+use crate::engine::format::commit::{self, Body, Link, Page, Record};
+use crate::engine::format::page;
+use crate::engine::format::superblock::{self, HEAD_LEN, Superblock};
+use crate::engine::format::{Entry, Shape};
+
+/// A cowfile as something that slots are read from, one call at a time: for opens and offline commands.
+pub trait Medium {
+    /// Slots that exist, as far as the files' sizes say.
+    fn slots(&mut self) -> u32;
+
+    /// Read from the start of `slot` on until `into` is full.
+    ///
+    /// # Errors
+    /// The medium cannot be read there, or ends before.
+    fn read(&mut self, slot: u32, into: &mut [u8]) -> Result<(), Failure>;
+}
+
+/// Why a cowfile cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is a cowfile, and not one for this program.
+    Refused(Refusal),
+    /// Its superblock is of this version of the format, which is not known here.
+    OtherVersion(u16),
+    /// Neither superblock is one; nothing here says that it ever was a cowfile.
+    NotACowfile,
+    /// A superblock was here, but neither copy is whole.
+    NoSuperblock,
+    /// The medium does not read at this slot.
+    Unreadable {
+        /// Where.
+        slot: u32,
+    },
+    /// It ends before what its superblock says was written.
+    Truncated {
+        /// Slots it should have.
+        slots: u32,
+    },
+    /// A page with a right checksum says what cannot be.
+    Damaged {
+        /// Where.
+        slot: u32,
+    },
+    /// What was durable when its process died is not there.
+    Lost,
+}
+
+/// A cowfile as it was found.
+#[derive(Debug, Clone)]
+pub struct Recovered {
+    /// The one that counts.
+    pub superblock: Superblock,
+    /// What the journal says.
+    pub delta: Delta<Entry>,
+    /// The last epoch.
+    pub epoch: u64,
+    /// Where the journal would go on.
+    pub tail: Link,
+    /// Slots of the journal's pages.
+    pub journal: Vec<u32>,
+    /// Whether it may be written.
+    pub access: Access,
+    /// Whether a torn epoch was dropped behind the last one.
+    pub torn: bool,
+    /// Whether a superblock was passed over that a process wrote, and did not see become durable.
+    pub doubt: bool,
+}
+
+/// Find the last epoch. `durable` is what a process that died left, if it left anything.
+///
+/// # Errors
+/// What stands in the way; nothing was changed.
+pub fn recover(
+    medium: &mut impl Medium,
+    shape: Shape,
+    durable: Option<Durable>,
+) -> Result<Recovered, Trouble> {
+    let durable = durable.filter(|_| !mutant::is(Mutant::SyncStartedTakenAsDone));
+    let (superblock, doubt) =
+        find_superblock(medium, shape, durable.map(|durable| durable.generation))?;
+    let access = check::check(&superblock, shape).map_err(Trouble::Refused)?;
+    if medium.slots() < superblock.grown_slots {
+        return Err(Trouble::Truncated {
+            slots: superblock.grown_slots,
+        });
+    }
+    let stop = durable.filter(|durable| durable.incarnation == superblock.origin.incarnation);
+    let mut journal = Journal::new(medium, &superblock, stop.map(|durable| durable.seq));
+    journal.follow()?;
+    let Journal {
+        delta,
+        epoch,
+        tail,
+        pages,
+        torn,
+        ..
+    } = journal;
+    if stop.is_some_and(|durable| tail.seq <= durable.seq) {
+        return Err(Trouble::Lost);
+    }
+    Ok(Recovered {
+        superblock,
+        delta,
+        epoch,
+        tail,
+        journal: pages,
+        access,
+        torn,
+        doubt,
+    })
+}
+
+/// The valid superblock of the highest generation, which is at most `durable`: what a process wrote
+/// that died, and did not see it become durable, may be in no more than a cache.
+fn find_superblock(
+    medium: &mut impl Medium,
+    shape: Shape,
+    durable: Option<u64>,
+) -> Result<(Superblock, bool), Trouble> {
+    let mut doubt = false;
+    let (mut best, mut unreadable, mut magic) = (None::<Superblock>, None, false);
+    for slot in superblock::slots(shape) {
+        match read_superblock(medium, slot, shape) {
+            Ok(Some(found)) => {
+                doubt |= durable.is_some_and(|durable| found.generation > durable);
+                let counts = durable.is_none_or(|durable| found.generation <= durable);
+                if counts
+                    && best
+                        .as_ref()
+                        .is_none_or(|best| best.generation < found.generation)
+                {
+                    best = Some(found);
+                }
+            }
+            Ok(None) => {}
+            Err(Trouble::NoSuperblock) => magic = true,
+            Err(Trouble::Unreadable { .. }) => unreadable = Some(Trouble::Unreadable { slot }),
+            // What this program does not know must not be passed over, whatever the other copy says.
+            Err(refused) => return Err(refused),
+        }
+    }
+    match (best, unreadable, magic) {
+        (Some(best), ..) => Ok((best, doubt)),
+        (None, Some(unreadable), _) => Err(unreadable),
+        (None, None, true) => Err(Trouble::NoSuperblock),
+        (None, None, false) => Err(Trouble::NotACowfile),
+    }
+}
+
+/// The superblock at `slot`; `NoSuperblock` if there was one.
+fn read_superblock(
+    medium: &mut impl Medium,
+    slot: u32,
+    shape: Shape,
+) -> Result<Option<Superblock>, Trouble> {
+    let unreadable = |_| Trouble::Unreadable { slot };
+    if medium.slots() <= slot {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; HEAD_LEN];
+    medium.read(slot, &mut bytes).map_err(unreadable)?;
+    let Some(description_bytes) = superblock::description_bytes(&bytes) else {
+        return Ok(None);
+    };
+    let most = (shape.zone_slots as usize) << shape.chunk_shift;
+    bytes.resize((HEAD_LEN + description_bytes).min(most), 0);
+    medium.read(slot, &mut bytes).map_err(unreadable)?;
+    match check::look(&bytes, slot) {
+        Found::Superblock(found) => Ok(Some(*found)),
+        Found::OtherVersion(version) => Err(Trouble::OtherVersion(version)),
+        Found::Newer(names) => Err(Trouble::Refused(Refusal::Newer(names))),
+        Found::Damaged => Err(Trouble::NoSuperblock),
+        Found::Nothing => Ok(None),
+    }
+}
+
+/// An epoch whose pages have all been read.
+struct Epoch {
+    number: u64,
+    pages: Vec<Page>,
+    /// Its first page's place, and the place behind its last.
+    first: Link,
+    next: Link,
+}
+
+/// The journal on its way from its start to its end.
+struct Journal<'a, M> {
+    medium: &'a mut M,
+    superblock: &'a Superblock,
+    /// Nothing behind this page counts.
+    stop: Option<u64>,
+    delta: Delta<Entry>,
+    epoch: u64,
+    tail: Link,
+    pages: Vec<u32>,
+    torn: bool,
+}
+
+impl<'a, M: Medium> Journal<'a, M> {
+    fn new(medium: &'a mut M, superblock: &'a Superblock, stop: Option<u64>) -> Self {
+        Self {
+            medium,
+            superblock,
+            stop,
+            delta: Delta::new(superblock.shape.fanout_shift),
+            epoch: superblock.epoch,
+            tail: superblock.journal,
+            pages: Vec::new(),
+            torn: false,
+        }
+    }
+
+    /// Apply every epoch that counts.
+    fn follow(&mut self) -> Result<(), Trouble> {
+        let mut last: Option<Epoch> = None;
+        let mut place = self.tail;
+        loop {
+            let number = last.as_ref().map_or(self.epoch, |last| last.number) + 1;
+            let (epoch, pages) = self.read_epoch(number, place)?;
+            // Any page of an epoch proves the epoch before it.
+            if pages > 0
+                && let Some(last) = last.take()
+            {
+                if mutant::is(Mutant::AllEpochsVerified) && !self.is_whole(&last)? {
+                    return Ok(());
+                }
+                self.apply(last)?;
+            }
+            match epoch {
+                Some(epoch) => {
+                    place = epoch.next;
+                    last = Some(epoch);
+                }
+                None => {
+                    self.torn = pages > 0;
+                    break;
+                }
+            }
+        }
+        if let Some(last) = last {
+            let durable = self.stop.unwrap_or(self.superblock.durable_seq);
+            if last.next.seq <= durable + 1 || self.is_whole(&last)? {
+                self.apply(last)?;
+            } else {
+                self.torn = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// The epoch that begins at `place`, if all its pages are there; and how many are.
+    fn read_epoch(&mut self, number: u64, first: Link) -> Result<(Option<Epoch>, usize), Trouble> {
+        let (mut pages, mut place) = (Vec::new(), first);
+        let mut bytes = vec![0; self.superblock.shape.chunk_len()];
+        loop {
+            if self.stop.is_some_and(|stop| place.seq > stop)
+                || place.slot < self.superblock.shape.first_slot()
+                || place.slot >= self.medium.slots()
+            {
+                return Ok((None, pages.len()));
+            }
+            let slot = place.slot;
+            let unreadable = |_| Trouble::Unreadable { slot };
+            self.medium.read(slot, &mut bytes).map_err(unreadable)?;
+            let Some((page, crc)) = self.decode(&bytes, place) else {
+                return Ok((None, pages.len()));
+            };
+            let fits = page.epoch == number
+                && (page.flags & commit::FIRST != 0) == pages.is_empty()
+                && page.records.iter().all(|record| self.is_possible(record));
+            if !fits {
+                return Err(Trouble::Damaged { slot });
+            }
+            place = Link {
+                slot: page.next,
+                seq: place.seq + 1,
+                previous: crc,
+            };
+            let is_last = page.flags & commit::LAST != 0;
+            pages.push(page);
+            if is_last {
+                let count = pages.len();
+                let epoch = Epoch {
+                    number,
+                    pages,
+                    first,
+                    next: place,
+                };
+                return Ok((Some(epoch), count));
+            }
+        }
+    }
+
+    fn decode(&self, bytes: &[u8], place: Link) -> Option<(Page, u32)> {
+        let (mut origin, mut place) = (self.superblock.origin, place);
+        if cfg!(test) {
+            let header = page::header(bytes, page::Kind::Commit)?;
+            if mutant::is(Mutant::NoIncarnation) {
+                origin.incarnation = header.incarnation.get();
+                place.previous = header.previous.get();
+            }
+            if mutant::is(Mutant::SequenceNotChecked) {
+                place.seq = header.seq.get();
+                place.previous = header.previous.get();
+            }
+        }
+        commit::decode(bytes, origin, place)
+    }
+
+    /// Whether a record speaks of chunks and slots that exist.
+    fn is_possible(&self, record: &Record) -> bool {
+        let superblock = self.superblock;
+        let chunks = record.first_chunk + record.count() <= superblock.chunks();
+        let slots = match &record.body {
+            Body::Slots(first, crcs) => {
+                let end = u64::from(*first) + crcs.len() as u64;
+                *first >= superblock.shape.first_slot() && end <= u64::from(superblock.max_slots)
+            }
+            Body::Zero(_) | Body::Unmap(_) => true,
+        };
+        chunks && slots && record.layer == superblock.active_layer
+    }
+
+    /// Whether every chunk that an epoch names has the checksum it says.
+    fn is_whole(&mut self, epoch: &Epoch) -> Result<bool, Trouble> {
+        if mutant::is(Mutant::NoDataChecksum) {
+            return Ok(true);
+        }
+        let shape = self.superblock.shape;
+        for record in epoch.pages.iter().flat_map(|page| &page.records) {
+            let Body::Slots(first, crcs) = &record.body else {
+                continue;
+            };
+            if first + u32::try_from(crcs.len()).unwrap_or(u32::MAX) > self.medium.slots() {
+                return Ok(false);
+            }
+            let mut bytes = vec![0; crcs.len() << shape.chunk_shift];
+            let unreadable = |_| Trouble::Unreadable { slot: *first };
+            self.medium.read(*first, &mut bytes).map_err(unreadable)?;
+            let found = bytes.chunks(shape.chunk_len()).map(page::checksum);
+            if !found.eq(crcs.iter().copied()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn apply(&mut self, epoch: Epoch) -> Result<(), Trouble> {
+        let mut slot = epoch.first.slot;
+        for page in epoch.pages {
+            self.pages.push(slot);
+            slot = page.next;
+            for record in page.records {
+                apply_record(&mut self.delta, &record);
+            }
+        }
+        self.epoch = epoch.number;
+        self.tail = epoch.next;
+        Ok(())
+    }
+}
+
+fn apply_record(delta: &mut Delta<Entry>, record: &Record) {
+    let range = record.first_chunk..record.first_chunk + record.count();
+    match &record.body {
+        Body::Slots(first, crcs) => {
+            for ((chunk, slot), &crc) in range.zip(*first..).zip(crcs) {
+                delta.put(chunk, Entry { slot, crc });
+            }
+        }
+        Body::Zero(_) if mutant::is(Mutant::DiscardReveals) => {
+            delta.fill(range, Fill::Unmap, |_| {});
+        }
+        Body::Zero(_) => delta.fill(range, Fill::Zero, |_| {}),
+        Body::Unmap(_) => delta.fill(range, Fill::Unmap, |_| {}),
+    }
+}

@@ -1,0 +1,219 @@
+//! Room: what may be accepted, so that whatever is accepted can be made durable.
+//!
+//! At every moment the free slots are enough to commit what is staged, to write a checkpoint of all
+//! that would then be in the journal, and to begin a new journal. Beyond that a part is left for
+//! rewriting what is there when the store is full, and a part for a file system's metadata.
+
+use std::ops::Deref;
+use std::sync::atomic::AtomicU32;
+
+use super::delta::Change;
+use super::mutant::{self, Mutant};
+use super::pages::pages_for;
+use super::pending::Io;
+use super::trees::Missing;
+use super::{Cowfile, WhenFull};
+use crate::engine::command::{Action, Buffers, Failure, Request};
+use crate::engine::format::Entry;
+
+use super::pending::Purpose;
+
+/// Whether a change may be accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    Yes,
+    /// Something is on its way that may make room.
+    Later,
+    /// Nothing is.
+    No,
+    /// It depends on whether the chunk has a slot: this page says.
+    Ask(Missing),
+}
+
+impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
+    /// Slots needed for all that is accepted, and one change more.
+    fn need(&self) -> u64 {
+        let (open, closing) = (self.staging.open_epoch(), self.staging.closing());
+        let frozen = self.frozen.as_ref();
+        let long = |count: usize| count as u64;
+        // A closing epoch that is being written has its slots already.
+        let closing_puts = closing
+            .filter(|_| self.commit.is_none())
+            .map_or(0, |closing| long(closing.puts()));
+        let puts = open.puts() + closing.map_or(0, |epoch| epoch.puts()) + 1;
+        let fills = open.fills() + closing.map_or(0, |epoch| epoch.fills()) + 1;
+        let journal_puts = self.delta.puts() + frozen.map_or(0, |delta| delta.puts());
+        let journal_fills = self.delta.fills() + frozen.map_or(0, |delta| delta.fills());
+        let commit =
+            long(open.puts()) + 1 + closing_puts + long(pages_for(self.shape, puts, fills)) + 2;
+        let restart = long(pages_for(self.shape, journal_puts, journal_fills)) + 2;
+        let leaves =
+            open.leaves() + 2 + closing.map_or(0, |epoch| epoch.leaves()) + self.delta.leaves();
+        // What is being folded now takes its pages before what came later takes its own.
+        let folding = frozen.map_or(0, |delta| self.tree_pages(delta.leaves()));
+        commit + restart + folding + self.tree_pages(leaves)
+    }
+
+    /// No more pages than this are written for a checkpoint that touches so many of the lowest.
+    fn tree_pages(&self, leaves: u64) -> u64 {
+        let (chunks, shift) = (self.superblock.chunks(), u32::from(self.shape.fanout_shift));
+        (1..=u32::from(self.trees.height()))
+            .map(|level| leaves.min(chunks.div_ceil(1 << (shift * level)).max(1)))
+            .sum()
+    }
+
+    /// Slots left for rewriting, when nothing new is accepted any more: enough for a batch of chunks
+    /// wherever they are.
+    fn rewriting_reserve(&self) -> u64 {
+        let batch = u64::from(self.settings.staging_chunks)
+            .min(u64::from(self.superblock.max_slots) / 128)
+            .clamp(1, 4096);
+        batch * (2 + u64::from(self.trees.height()))
+    }
+
+    /// Slots that exist or may be grown, and are not in use.
+    fn free_in_all(&self) -> u64 {
+        u64::from(self.space.free()) + u64::from(self.space.free_when_grown(self.max_slots))
+    }
+
+    /// Whether a chunk may be put into the open epoch.
+    pub(super) fn admit_put(&mut self, request: &Request, chunk: u64) -> Admission {
+        if mutant::is(Mutant::ReserveIgnored) {
+            return match self.free_in_all() > u64::from(self.staging.used()) {
+                true => Admission::Yes,
+                false => Admission::No,
+            };
+        }
+        let metadata = match request.may_use_reserve() {
+            true => 0,
+            false => u64::from(self.settings.metadata_reserve),
+        };
+        let (free, need) = (self.free_in_all(), self.need());
+        if free >= need + self.rewriting_reserve() + metadata {
+            return self.when_grown(need);
+        }
+        // Full: but what has a slot may be written again.
+        let rewrites = match self.staging.get(chunk) {
+            Some(change) => matches!(change, Change::Put(_)),
+            None => match self.committed(chunk) {
+                Ok(entry) => self.is_of_active_layer(chunk, entry),
+                Err(missing) => return Admission::Ask(missing),
+            },
+        };
+        if rewrites && free >= need {
+            return self.when_grown(need);
+        }
+        match self.may_make_room() {
+            true => Admission::Later,
+            false => Admission::No,
+        }
+    }
+
+    /// Whether a run may be put into the open epoch.
+    pub(super) fn admit_fill(&mut self) -> Admission {
+        let need = self.need();
+        if self.free_in_all() >= need {
+            return self.when_grown(need);
+        }
+        match self.may_make_room() {
+            true => Admission::Later,
+            false => Admission::No,
+        }
+    }
+
+    /// There is room; but some of it has yet to be grown, or found.
+    fn when_grown(&self, need: u64) -> Admission {
+        let soon = self.growing || self.scan.is_some() || self.space.grown() < self.max_slots;
+        match u64::from(self.space.free()) >= need || !soon {
+            true => Admission::Yes,
+            false => Admission::Later,
+        }
+    }
+
+    /// Whether the slot is one that a rewrite makes free; a lower layer's stays.
+    fn is_of_active_layer(&mut self, chunk: u64, entry: Entry) -> bool {
+        if !entry.is_slot() {
+            return false;
+        }
+        let in_delta = |delta: &super::delta::Delta<Entry>| delta.get(chunk).is_some();
+        if in_delta(&self.delta) || self.frozen.as_ref().is_some_and(in_delta) {
+            return true;
+        }
+        let top = self.layers();
+        let top = top.get(..1).unwrap_or_default();
+        matches!(self.trees.look_up(top, chunk), Ok(found) if found == entry)
+    }
+
+    /// Whether a commit, a checkpoint or the scan may still make room.
+    fn may_make_room(&self) -> bool {
+        self.broken.is_none()
+            && (!self.staging.open_epoch().is_empty()
+                || self.staging.closing().is_some()
+                || self.checkpoint.is_some()
+                || self.flip.is_some()
+                || self.restart.is_some()
+                || self.scan.is_some()
+                || self.growing
+                || self.has_garbage()
+                || self.settings.when_full == WhenFull::Wait)
+    }
+
+    /// Let those try again that wait for room, in their order.
+    pub(super) fn feed(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {
+        let open = self.staging.open_epoch();
+        let before = (self.starved.len(), open.puts(), open.fills());
+        for id in std::mem::take(&mut self.starved) {
+            self.advance_request(id, io);
+        }
+        let open = self.staging.open_epoch();
+        before != (self.starved.len(), open.puts(), open.fills())
+    }
+
+    /// Writes that wait for room will get none: they fail now.
+    pub fn give_up_waiting(
+        &mut self,
+        buffers: &mut impl Buffers,
+        out: &mut crate::engine::command::Outbox,
+    ) {
+        let io = &mut Io { buffers, out };
+        for id in std::mem::take(&mut self.starved) {
+            self.fail(id, Failure::NoSpace);
+            self.advance_request(id, io);
+        }
+        self.pump(io);
+    }
+
+    /// Grow ahead of use.
+    pub(super) fn step_growth(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {
+        let (grown, most) = (self.space.grown(), self.max_slots);
+        let enough =
+            u64::from(self.space.free()) >= self.need() + u64::from(self.settings.grow_slots) / 2;
+        if self.growing || grown >= most || enough || self.doubt || self.broken.is_some() {
+            return false;
+        }
+        let wanted = !self.staging.open_epoch().is_empty()
+            || !self.starved.is_empty()
+            || self.tail.is_some();
+        if !wanted {
+            return false;
+        }
+        self.growing = true;
+        let to = (grown + self.settings.grow_slots).min(most);
+        let action = Action::GrowCow {
+            offset: self.shape.offset_bytes(grown),
+            len: self.shape.offset_bytes(to) - self.shape.offset_bytes(grown),
+        };
+        self.command(action, Purpose::Grow { to }, None, io.out);
+        true
+    }
+
+    /// The cowfile has grown, or cannot.
+    pub(super) fn grew(&mut self, to: u32, result: Result<(), Failure>) {
+        self.growing = false;
+        match result {
+            Ok(()) => self.space.grow(to),
+            // Said in RAM only: the next open may find room on the medium.
+            Err(_) => self.max_slots = self.space.grown(),
+        }
+    }
+}

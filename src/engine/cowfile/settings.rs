@@ -1,0 +1,80 @@
+//! How a store is run, and how full it is; nothing of it is stored.
+
+use crate::engine::format::Shape;
+use crate::engine::format::superblock::Superblock;
+
+/// When an epoch ends, besides when its memory is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// With every flush.
+    Flush,
+    /// When the driver says so (`commit`); flushes are done at once. A power cut goes back to the last
+    /// commit, whole.
+    Driver,
+}
+
+/// What to do with a write that finds no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It fails.
+    Fail,
+    /// It waits until something is discarded, or the driver gives up (`give_up_waiting`).
+    Wait,
+}
+
+/// How a store is run; nothing of it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Requests at a time.
+    pub depth: usize,
+    /// Chunks that may be acknowledged and not durable.
+    pub staging_chunks: u32,
+    /// Buffers for pages on their way to or from the medium; at least 4.
+    pub page_buffers: u32,
+    /// When epochs end.
+    pub durability: Durability,
+    /// What happens to writes that find no room.
+    pub when_full: WhenFull,
+    /// Commit pages after which a checkpoint begins.
+    pub journal_pages: usize,
+    /// Chunks named in the journal after which a checkpoint begins.
+    pub journal_chunks: usize,
+    /// Tree pages kept in RAM.
+    pub cached_pages: usize,
+    /// Slots grown at a time; whole zones.
+    pub grow_slots: u32,
+    /// Slots that only a file system's metadata may take.
+    pub metadata_reserve: u32,
+    /// Where incarnations come from. Never the same twice.
+    pub random: u64,
+}
+
+/// How full a store is, in slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// What it may grow to.
+    pub capacity: u32,
+    /// In use, or not known to be free yet.
+    pub used: u32,
+    /// Chunks acknowledged and not durable.
+    pub staged: u32,
+    /// The last durable epoch.
+    pub epoch: u64,
+}
+
+impl Settings {
+    /// Bytes of staging memory that a driver must lend for this superblock.
+    #[must_use]
+    pub fn staging_bytes(&self, superblock: &Superblock) -> usize {
+        self.superblock_at(superblock.shape)
+            + superblock.shape.chunk_len()
+            + superblock
+                .len()
+                .next_multiple_of(superblock.shape.chunk_len())
+    }
+
+    /// Where superblocks are put together in staging memory.
+    pub(super) fn superblock_at(&self, shape: Shape) -> usize {
+        (self.staging_chunks as usize + self.page_buffers as usize) << shape.chunk_shift
+    }
+}

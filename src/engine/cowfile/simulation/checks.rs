@@ -1,0 +1,186 @@
+//! What must hold: of what a read gives, of what a power cut leaves, of what a closed store holds.
+
+use std::collections::BTreeSet;
+
+use super::disk::{Image, SECTOR};
+use super::history::differs;
+use super::machine::{Faults, affected, content};
+use super::world::{LONGEST, UnderWay, World};
+use crate::engine::command::{Op, Request, RequestId};
+use crate::engine::cowfile::offline::{Content, Offline};
+use crate::engine::cowfile::recover::{Recovered, recover};
+use crate::engine::units::Extent;
+
+impl World {
+    pub(super) fn check_read(&mut self, over: &UnderWay) -> Result<(), String> {
+        let first = affected(&self.geometry, &over.request).start;
+        let buffer = &self.memory.requests[usize::from(over.request.id.0)];
+        for (index, (sector, values)) in (first..).zip(&over.may_see).enumerate() {
+            let content = content(&buffer[index * SECTOR..(index + 1) * SECTOR])
+                .ok_or_else(|| format!("sector {sector} is torn"))?;
+            if !values.contains(&content) {
+                return Err(format!(
+                    "sector {sector} reads {content}, may be {values:?}"
+                ));
+            }
+            if !over.disturbed {
+                self.model[sector] = BTreeSet::from([content]);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn try_cuts(&mut self) -> Result<(), String> {
+        // Nothing written since the last sync: every cut leaves the same.
+        let cuts = if self.disk.unsynced() == 0 {
+            self.faults.cuts.min(1)
+        } else {
+            self.faults.cuts
+        };
+        for _ in 0..cuts {
+            let cut = self.disk.any_cut(&mut self.random);
+            let image = self.disk.after(cut, &mut self.random);
+            self.check_image(&image)
+                .map_err(|wrong| format!("{cut:?} of {} writes: {wrong}", self.disk.unsynced()))?;
+        }
+        Ok(())
+    }
+
+    /// Recover from an image: it must read as one epoch, whole.
+    pub(super) fn check_image(&mut self, image: &[u8]) -> Result<(Recovered, Vec<u32>), String> {
+        self.states += 1;
+        self.distinct
+            .insert(crate::engine::format::page::checksum(image));
+        let shape = self.shape;
+        let mut medium = Image {
+            shape,
+            bytes: image,
+        };
+        let found = recover(&mut medium, shape, None)
+            .map_err(|trouble| format!("not recovered: {trouble:?}"))?;
+        if found.torn {
+            self.seen.count("torn epochs dropped");
+        }
+        let contents = self.contents_of(&found, image)?;
+        let incarnation = found.superblock.origin.incarnation;
+        self.history.check(found.epoch, incarnation, &contents)?;
+        Ok((found, contents))
+    }
+
+    /// What the device reads as, all of it, from what was recovered.
+    pub(super) fn contents_of(&self, found: &Recovered, image: &[u8]) -> Result<Vec<u32>, String> {
+        let shape = self.shape;
+        let mut medium = Image {
+            shape,
+            bytes: image,
+        };
+        let mut offline = Offline::new(found.clone());
+        let mut contents = Vec::with_capacity(self.model.len());
+        let mut bytes = vec![0; shape.chunk_len()];
+        for chunk in 0..self.geometry.chunks() {
+            let read = offline.read(&mut medium, chunk, &mut bytes);
+            match read.map_err(|trouble| format!("chunk {chunk}: {trouble:?}"))? {
+                Content::Read => {}
+                Content::Zero => bytes.fill(0),
+                Content::Absent => {
+                    bytes.fill(0);
+                    let start = usize::try_from(chunk).unwrap() * bytes.len();
+                    let base = self.base.get(start..).unwrap_or_default();
+                    let len = base.len().min(bytes.len());
+                    bytes[..len].copy_from_slice(&base[..len]);
+                }
+            }
+            for sector in bytes.chunks(SECTOR) {
+                if contents.len() < self.model.len() {
+                    contents.push(content(sector).ok_or(format!("chunk {chunk} is torn"))?);
+                }
+            }
+        }
+        Ok(contents)
+    }
+
+    /// Read the whole device through requests.
+    pub(super) fn check_by_reading(&mut self) -> Result<(), String> {
+        let faults = std::mem::take(&mut self.faults);
+        let sectors = self.model.len() as u64;
+        for start in (0..sectors).step_by(LONGEST) {
+            let extent = Extent {
+                offset: start * 512,
+                len: (sectors - start).min(LONGEST as u64) * 512,
+            };
+            let id = RequestId(0);
+            let request = Request {
+                id,
+                op: Op::Read,
+                extent,
+                metadata: false,
+            };
+            self.issue(request, 0)?;
+            while self.under_way.contains_key(&id) {
+                if self.commands.is_empty() {
+                    return Err("a read waits for nothing".into());
+                }
+                self.run_one()?;
+            }
+        }
+        self.faults = faults;
+        Ok(())
+    }
+
+    /// Nothing goes wrong any more: all that was acknowledged is there, and the store closes.
+    pub(super) fn end(&mut self) -> Result<(), String> {
+        self.faults = Faults::default();
+        self.drain()?;
+        if self.store.broken().is_some() {
+            self.seen.count("broken stores");
+            if !self.faulty {
+                return Err("the store is broken for no reason".into());
+            }
+            return Ok(());
+        }
+        self.check_by_reading()?;
+        let full = self.store.usage();
+        if full.used * 10 > full.capacity * 9 {
+            self.seen.count("ends full");
+        }
+        self.call(|store, memory, out| store.close(memory, out), None)?;
+        self.drain()?;
+        if !self.store.is_closed() {
+            return Err("the store does not close".into());
+        }
+        if self.store.broken().is_some() {
+            return Err("the store broke while it closed".into());
+        }
+        let contents = self.check_closed()?;
+        match differs(&self.model, &contents) {
+            None => Ok(()),
+            Some(sector) => Err(format!("after closing, sector {sector} is wrong")),
+        }
+    }
+
+    pub(super) fn check_closed(&mut self) -> Result<Vec<u32>, String> {
+        let image = self.disk.seen().to_vec();
+        let (_, contents) = self.check_image(&image)?;
+        if !self.faulty && self.store.usage().staged > 0 {
+            return Err("closed, and something is not durable".into());
+        }
+        Ok(contents)
+    }
+
+    pub(super) fn drain(&mut self) -> Result<(), String> {
+        while !self.commands.is_empty() {
+            self.run_one()?;
+        }
+        if self.under_way.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "{} requests wait for nothing: {:?}",
+            self.under_way.len(),
+            self.under_way
+                .values()
+                .map(|u| u.request)
+                .collect::<Vec<_>>()
+        ))
+    }
+}

@@ -1,0 +1,214 @@
+//! The persistent store on a simulated disk: power cuts at any command, processes that die at any
+//! command, faults at any command, generation after generation.
+//!
+//! Run one seed again with `COWROOT_SEED=<seed>` and the name of its test; more of them with
+//! `COWROOT_SEEDS=<count>`.
+
+mod checks;
+mod disk;
+mod events;
+mod history;
+mod machine;
+mod world;
+
+use std::panic::AssertUnwindSafe;
+
+use super::mutant::{self, Mutant};
+use disk::Seen;
+use machine::Faults;
+use world::World;
+
+/// What came of many seeds.
+#[derive(Default)]
+struct Total {
+    states: u64,
+    distinct: u64,
+    violations: Vec<(u64, String)>,
+    seen: Seen,
+    /// Fewer seeds than usual were asked for: counts mean nothing.
+    partial: bool,
+}
+
+/// Run `count` seeds, half of them the same every time, half fresh; or the one that was asked for.
+fn run_seeds(count: u64, generations: u32, steps: u32, faults: impl Fn(u64) -> Faults) -> Total {
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse().expect("a number"))
+    };
+    let count = number("COWROOT_SEEDS").unwrap_or(count);
+    let fresh = fastrand::u64(..);
+    let seeds = (0..count).map(|n| if n % 2 == 0 { n } else { fresh.wrapping_add(n) });
+    let asked: Option<u64> = number("COWROOT_SEED");
+    let mut total = Total {
+        partial: asked.is_some() || number("COWROOT_SEEDS").is_some(),
+        ..Total::default()
+    };
+    for seed in asked.map_or_else(|| seeds.collect(), |seed| vec![seed]) {
+        let mut world = World::new(seed, faults(seed));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| world.run(generations, steps)));
+        let result = result.unwrap_or_else(|_| Err("it panicked".into()));
+        total.states += world.states;
+        total.distinct += world.distinct.len() as u64;
+        total.seen.add(&world.seen);
+        if let Err(wrong) = result {
+            total.violations.push((seed, wrong));
+            if total.violations.len() > 4 {
+                break;
+            }
+        }
+    }
+    total
+}
+
+/// Fail with the seeds that found something.
+fn assert_fine(name: &str, total: &Total) {
+    let Total {
+        states, distinct, ..
+    } = total;
+    println!(
+        "{name}: {states} states, {distinct} distinct; {:?}",
+        total.seen.0
+    );
+    for (seed, wrong) in &total.violations {
+        eprintln!("COWROOT_SEED={seed}: {wrong}");
+    }
+    assert!(total.violations.is_empty(), "{name}: see the seeds above");
+}
+
+fn cuts(_: u64) -> Faults {
+    Faults {
+        cuts: 4,
+        short: 20,
+        ..Faults::default()
+    }
+}
+
+fn deaths(_: u64) -> Faults {
+    Faults {
+        dying: 30,
+        short: 20,
+        cuts: 2,
+        ..Faults::default()
+    }
+}
+
+fn errors(seed: u64) -> Faults {
+    Faults {
+        failing: 5,
+        short: 20,
+        cuts: 2,
+        dying: if seed % 3 == 0 { 10 } else { 0 },
+        ..Faults::default()
+    }
+}
+
+#[test]
+fn the_device_reads_as_written_with_completions_in_any_order() {
+    let total = run_seeds(300, 1, 400, |_| Faults {
+        short: 40,
+        ..Faults::default()
+    });
+    assert_fine("any order", &total);
+    let seen = |what| total.partial || total.seen.get(what) > 20;
+    assert!(seen("no space") && seen("growths"));
+}
+
+#[test]
+fn a_power_cut_at_any_command_leaves_one_epoch() {
+    let total = run_seeds(20, 8, 100, cuts);
+    assert_fine("power cuts", &total);
+    assert!(total.partial || total.seen.get("torn epochs dropped") > 100);
+}
+
+#[test]
+fn a_process_that_dies_at_any_command_loses_nothing() {
+    let total = run_seeds(60, 2, 300, deaths);
+    assert_fine("deaths", &total);
+    assert!(total.partial || total.seen.get("deaths") > 200);
+}
+
+#[test]
+fn errors_at_any_command_lose_nothing_that_was_acknowledged() {
+    let total = run_seeds(60, 2, 300, errors);
+    assert_fine("errors", &total);
+    assert!(total.partial || total.seen.get("failed syncs") > 5);
+}
+
+#[test]
+fn the_nth_command_failing_loses_nothing() {
+    for nth in 1..150 {
+        let total = run_seeds(4, 2, 150, |_| Faults {
+            nth: Some(nth),
+            cuts: 1,
+            ..Faults::default()
+        });
+        assert_fine("the nth command", &total);
+    }
+}
+
+/// What `make crash` runs: all of the above at length, and every mutant. `COWROOT_CRASH` says how long.
+#[test]
+fn crash() {
+    let rounds: u64 =
+        std::env::var("COWROOT_CRASH").map_or(1, |text| text.parse().expect("a number"));
+    let mut all = Total::default();
+    for (name, generations, steps, faults) in [
+        ("power cuts", 8, 100, cuts as fn(u64) -> Faults),
+        ("deaths", 8, 100, deaths),
+        ("errors", 8, 100, errors),
+    ] {
+        let total = run_seeds(4 * rounds, generations, steps, faults);
+        println!(
+            "{name}: {} states, {} distinct",
+            total.states, total.distinct
+        );
+        all.states += total.states;
+        all.distinct += total.distinct;
+        all.seen.add(&total.seen);
+        all.violations.extend(total.violations);
+    }
+    println!("seen: {:?}", all.seen.0);
+    for (seed, wrong) in &all.violations {
+        eprintln!("COWROOT_SEED={seed}: {wrong}");
+    }
+    let killed = kill_mutants();
+    println!(
+        "crash: {} states, {} distinct, {} violations, {killed} of {} mutants killed",
+        all.states,
+        all.distinct,
+        all.violations.len(),
+        Mutant::ALL.len()
+    );
+    assert!(all.violations.is_empty(), "see the seeds above");
+    assert_eq!(
+        killed,
+        Mutant::ALL.len(),
+        "tests too weak for those that survived"
+    );
+}
+
+/// Break every rule in turn, until somebody notices: how many were noticed.
+fn kill_mutants() -> usize {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let killed = Mutant::ALL.into_iter().filter(|&mutant| {
+        mutant::set(Some(mutant));
+        let mut states = 0;
+        let killer = (0..100).find_map(|round| {
+            let kind = if round % 2 == 0 { deaths } else { cuts };
+            let total = run_seeds(10, 8, 100, kind);
+            states += total.states;
+            total.violations.into_iter().next()
+        });
+        mutant::set(None);
+        match &killer {
+            Some((seed, wrong)) => println!("{mutant:?}: {states} states (seed {seed}: {wrong})"),
+            None => println!("{mutant:?} SURVIVED {states} states"),
+        }
+        killer.is_some()
+    });
+    let killed = killed.count();
+    std::panic::set_hook(hook);
+    killed
+}

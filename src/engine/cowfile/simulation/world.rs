@@ -1,0 +1,385 @@
+//! One simulated machine: a store on a disk, requests in random order, and everything that goes wrong.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::disk::{Disk, SECTOR, Seen};
+use super::history::{History, Sectors};
+use super::machine::{Faults, Memory, Words, affected, changes_sectors, fill, words};
+use crate::engine::command::{Command, Failure, Op, Outbox, Request, RequestId};
+use crate::engine::cowfile::create::{self, Plan};
+use crate::engine::cowfile::recover::recover;
+use crate::engine::cowfile::{Cowfile, Durability, Settings, WhenFull, scratch_chunks};
+use crate::engine::format::Shape;
+use crate::engine::format::page::Origin;
+use crate::engine::plan::Geometry;
+use crate::engine::units::Extent;
+
+pub(super) const DEPTH: usize = 5;
+pub(super) const LONGEST: usize = 24;
+
+#[derive(Debug, Clone)]
+pub(super) struct UnderWay {
+    pub(super) request: Request,
+    pub(super) content: u32,
+    pub(super) may_see: Sectors,
+    /// Something changed the sectors of a read while it was under way.
+    pub(super) disturbed: bool,
+    /// A flush covers this epoch.
+    pub(super) covers: u64,
+}
+
+/// A command, and how many writes had ended when it was asked for.
+pub(super) struct Asked {
+    pub(super) command: Command,
+    pub(super) unsynced: usize,
+    /// Syncs that ended since move what was written before.
+    pub(super) synced: u64,
+}
+
+pub(super) struct World {
+    pub(super) random: fastrand::Rng,
+    pub(super) shape: Shape,
+    pub(super) settings: Settings,
+    pub(super) geometry: Geometry,
+    pub(super) base: Vec<u8>,
+    pub(super) disk: Disk,
+    pub(super) words: Words,
+    pub(super) memory: Memory,
+    pub(super) store: Cowfile<Words>,
+    /// What each sector may read as now.
+    pub(super) model: Sectors,
+    pub(super) history: History,
+    pub(super) under_way: BTreeMap<RequestId, UnderWay>,
+    pub(super) commands: Vec<Asked>,
+    /// Writes since the last power cut, to repeat.
+    pub(super) log: Vec<(Request, u32)>,
+    pub(super) faults: Faults,
+    pub(super) ran: u64,
+    /// Writes that syncs have taken off the front of the disk's list.
+    pub(super) synced: u64,
+    pub(super) contents: u32,
+    pub(super) faulty: bool,
+    pub(super) seen: Seen,
+    pub(super) states: u64,
+    pub(super) distinct: HashSet<u32>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let shape = Shape {
+            chunk_shift: 10,
+            fanout_shift: random.u8(1..=3),
+            zone_slots: random.u32(5..=9),
+        };
+        let device_sectors = random.u64(2..=80);
+        let base_bytes = match random.bool() {
+            true => device_sectors * 512,
+            false => random.u64(1..=device_sectors * 512),
+        };
+        let geometry = Geometry {
+            device_bytes: device_sectors * 512,
+            base_bytes,
+            chunk_bytes: shape.chunk_bytes(),
+        };
+        let staging_chunks = random.u32(2..=12);
+        // From too tight for all chunks to roomy.
+        let max_slots = shape.first_slot() + random.u32(40..=220);
+        let grown_slots = (shape.first_slot() + random.u32(12..=100)).min(max_slots);
+        let settings = Settings {
+            depth: DEPTH,
+            staging_chunks,
+            page_buffers: random.u32(4..=8),
+            durability: match random.u8(0..4) {
+                0 => Durability::Driver,
+                _ => Durability::Flush,
+            },
+            when_full: WhenFull::Fail,
+            journal_pages: random.usize(2..=24),
+            journal_chunks: random.usize(4..=80),
+            cached_pages: random.usize(4..=20),
+            grow_slots: shape.zone_slots * random.u32(1..=3),
+            metadata_reserve: random.u32(0..=8),
+            random: seed,
+        };
+        let mut base = vec![0; usize::try_from(base_bytes).unwrap()];
+        let mut model = Vec::new();
+        for (sector, bytes) in (1_000_000u32..).zip(base.chunks_mut(SECTOR)) {
+            let whole = bytes.len() == SECTOR && random.u8(0..5) > 0;
+            let content = if whole { sector } else { 0 };
+            fill(bytes, content);
+            model.push(BTreeSet::from([content]));
+        }
+        model.resize(
+            usize::try_from(device_sectors).unwrap(),
+            BTreeSet::from([0]),
+        );
+        let mut disk = Disk::new(shape, grown_slots);
+        let plan = Plan {
+            origin: Origin {
+                store: [7; 16],
+                incarnation: 1,
+            },
+            shape,
+            device_bytes: geometry.device_bytes,
+            base_bytes,
+            max_slots,
+            grown_slots,
+            file_slots: random.u32(20..=300),
+            description: vec![9; random.usize(0..40)],
+        };
+        create::create(&mut disk, plan).unwrap();
+        let found = recover(&mut disk, shape, None).unwrap();
+        let staging_bytes = settings.staging_bytes(&found.superblock);
+        let history = History::after_cut(0, 1, model.clone());
+        let words = words(staging_chunks);
+        Self {
+            memory: Memory {
+                requests: vec![vec![0xee; LONGEST * SECTOR]; DEPTH],
+                scratch: vec![vec![0xdd; shape.chunk_len()]; scratch_chunks(DEPTH)],
+                staging: vec![0xcc; staging_bytes],
+            },
+            store: Cowfile::open(found, words.clone(), settings),
+            random,
+            shape,
+            settings,
+            geometry,
+            base,
+            disk,
+            words,
+            model,
+            history,
+            under_way: BTreeMap::new(),
+            commands: Vec::new(),
+            log: Vec::new(),
+            faults,
+            ran: 0,
+            synced: 0,
+            contents: 0,
+            faulty: false,
+            seen: Seen::default(),
+            states: 0,
+            distinct: HashSet::new(),
+        }
+    }
+
+    /// Run generations of `steps` steps, each but the last ended by a power cut.
+    pub(super) fn run(&mut self, generations: u32, steps: u32) -> Result<(), String> {
+        for generation in 0..generations {
+            if generation > 0 {
+                self.cut()?;
+            }
+            if generation % 2 == 1 {
+                self.repeat()?;
+            }
+            for _ in 0..steps {
+                self.step()?;
+            }
+        }
+        self.end()
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        let idle: Vec<u16> = (0..5)
+            .filter(|&id| !self.under_way.contains_key(&RequestId(id)))
+            .collect();
+        if !idle.is_empty() && (self.commands.is_empty() || self.random.u8(0..3) == 0) {
+            if self.random.u8(0..40) == 0 {
+                return self.call(|store, memory, out| store.commit(memory, out), None);
+            }
+            let id = RequestId(idle[self.random.usize(0..idle.len())]);
+            let (request, content) = self.some_request(id);
+            self.issue(request, content)
+        } else if !self.commands.is_empty() {
+            if self.random.u16(0..1000) < self.faults.dying {
+                self.die()
+            } else {
+                self.run_one()
+            }
+        } else {
+            Ok(())
+        }
+    }
+
+    fn some_request(&mut self, id: RequestId) -> (Request, u32) {
+        let sectors = self.model.len() as u64;
+        let start = self.random.u64(0..sectors);
+        let len = self.random.u64(1..=(LONGEST as u64).min(sectors - start));
+        let (start, len) = match self.random.u8(0..3) {
+            // A few hot chunks, as file systems have them.
+            0 => (start % 6.min(sectors), 1),
+            1 => (start / 2 * 2, len.min(4).div_ceil(2) * 2),
+            _ => (start, len),
+        };
+        let len = len.min(sectors - start);
+        let op = match self.random.u8(0..16) {
+            0..8 => Op::Write,
+            8..11 => Op::Read,
+            11 => Op::Discard,
+            12 => Op::WriteZeroes,
+            _ => Op::Flush,
+        };
+        let content = match op {
+            Op::Write if self.random.u8(0..8) > 0 => {
+                self.contents += 1;
+                self.contents
+            }
+            _ => 0,
+        };
+        let extent = Extent {
+            offset: start * 512,
+            len: len * 512,
+        };
+        let metadata = self.random.u8(0..5) == 0;
+        (
+            Request {
+                id,
+                op,
+                extent,
+                metadata,
+            },
+            content,
+        )
+    }
+
+    pub(super) fn issue(&mut self, request: Request, content: u32) -> Result<(), String> {
+        let sectors = affected(&self.geometry, &request);
+        let len = if request.op == Op::Flush {
+            0
+        } else {
+            request.extent.len
+        };
+        let len = usize::try_from(len).unwrap();
+        let buffer = &mut self.memory.requests[usize::from(request.id.0)][..len];
+        let poison = request.op == Op::Read;
+        fill(buffer, if poison { 0xffff_ffff } else { content });
+        let changes = !matches!(request.op, Op::Read | Op::Flush);
+        let (mut may_see, mut disturbed) = (Vec::new(), false);
+        for sector in sectors.clone() {
+            let mut values = self.model[sector].clone();
+            for other in self
+                .under_way
+                .values()
+                .filter(|other| changes_sectors(&other.request))
+            {
+                if affected(&self.geometry, &other.request).contains(&sector) {
+                    values.insert(other.content);
+                    disturbed = true;
+                }
+            }
+            may_see.push(values);
+        }
+        if changes {
+            self.log.push((request, content));
+            for other in self
+                .under_way
+                .values_mut()
+                .filter(|other| other.request.op == Op::Read)
+            {
+                let first = affected(&self.geometry, &other.request).start;
+                for (sector, values) in (first..).zip(&mut other.may_see) {
+                    if sectors.contains(&sector) {
+                        values.insert(content);
+                        other.disturbed = true;
+                    }
+                }
+            }
+        }
+        let covers = self.store.open_epoch() - u64::from(!self.store.has_open_changes());
+        let under_way = UnderWay {
+            request,
+            content,
+            may_see,
+            disturbed,
+            covers,
+        };
+        self.under_way.insert(request.id, under_way);
+        self.call(
+            |store, memory, out| store.submit(request, memory, out),
+            Some(request.id),
+        )
+    }
+
+    /// Call the store, and look what came of it.
+    pub(super) fn call(
+        &mut self,
+        what: impl FnOnce(&mut Cowfile<Words>, &mut Memory, &mut Outbox),
+        _from: Option<RequestId>,
+    ) -> Result<(), String> {
+        let (open, may_be) = (self.store.open_epoch(), self.may_be());
+        let mut out = Outbox::default();
+        what(&mut self.store, &mut self.memory, &mut out);
+        for epoch in open..self.store.open_epoch() {
+            self.history.closed(epoch, may_be.clone());
+            self.seen.count("epochs");
+        }
+        self.history.incarnation(self.store.incarnation());
+        let unsynced = self.disk.unsynced();
+        self.commands
+            .extend(out.commands.into_iter().map(|command| Asked {
+                command,
+                unsynced,
+                synced: self.synced,
+            }));
+        for (id, result) in out.done {
+            self.done(id, result)?;
+        }
+        Ok(())
+    }
+
+    /// What each sector may hold in an epoch that ends now.
+    pub(super) fn may_be(&self) -> Sectors {
+        let mut may_be = self.model.clone();
+        for other in self
+            .under_way
+            .values()
+            .filter(|other| changes_sectors(&other.request))
+        {
+            for sector in affected(&self.geometry, &other.request) {
+                may_be[sector].insert(other.content);
+            }
+        }
+        may_be
+    }
+
+    pub(super) fn done(
+        &mut self,
+        id: RequestId,
+        result: Result<(), Failure>,
+    ) -> Result<(), String> {
+        let over = self
+            .under_way
+            .remove(&id)
+            .ok_or("done, but not under way")?;
+        let sectors = affected(&self.geometry, &over.request);
+        match (over.request.op, result) {
+            (_, Err(Failure::Io)) if !self.faulty => {
+                Err(format!("{:?} failed for no reason", over.request))
+            }
+            (Op::Flush, Ok(())) => {
+                if self.settings.durability == Durability::Flush {
+                    self.history.promised = self.history.promised.max(over.covers);
+                    self.seen.count("flushes");
+                }
+                Ok(())
+            }
+            (Op::Flush, Err(_)) if !self.faulty => Err("a flush failed for no reason".into()),
+            (Op::Read | Op::Flush, Err(_)) => Ok(()),
+            (Op::Read, Ok(())) => self.check_read(&over),
+            (_, Ok(())) => {
+                self.model[sectors].fill(BTreeSet::from([over.content]));
+                Ok(())
+            }
+            (_, Err(failure)) => {
+                self.seen.count(match failure {
+                    Failure::NoSpace => "no space",
+                    Failure::Io => "failed writes",
+                });
+                for values in &mut self.model[sectors] {
+                    values.insert(over.content);
+                }
+                Ok(())
+            }
+        }
+    }
+}

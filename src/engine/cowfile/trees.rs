@@ -1,0 +1,123 @@
+//! The layers' trees: looked through from the top, page by page, as pages are there.
+
+use std::collections::HashMap;
+
+use crate::engine::format::tree::Node;
+use crate::engine::format::{Entry, Shape};
+
+/// A tree page that has to be read before a question can be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// Which page it is.
+    pub node: Node,
+    /// Where it is.
+    pub entry: Entry,
+}
+
+#[derive(Debug)]
+struct Page {
+    crc: u32,
+    entries: Box<[Entry]>,
+}
+
+/// Tree pages in RAM, by slot; those not asked for lately are forgotten.
+#[derive(Debug)]
+pub struct Trees {
+    shape: Shape,
+    height: u8,
+    /// Pages asked for since the last turn, and before.
+    young: HashMap<u32, Page>,
+    old: HashMap<u32, Page>,
+    /// `young` holds at most so many.
+    limit: usize,
+}
+
+impl Trees {
+    /// None read yet. About twice `limit` pages are kept.
+    #[must_use]
+    pub fn new(shape: Shape, chunks: u64, limit: usize) -> Self {
+        Self {
+            shape,
+            height: shape.height(chunks),
+            young: HashMap::new(),
+            old: HashMap::new(),
+            limit,
+        }
+    }
+
+    /// Levels of each tree.
+    #[must_use]
+    pub fn height(&self) -> u8 {
+        self.height
+    }
+
+    /// Where a chunk is, in the uppermost of `layers` (number and root, from the top) that says so.
+    ///
+    /// # Errors
+    /// The page to read first.
+    pub fn look_up(&mut self, layers: &[(u8, Entry)], chunk: u64) -> Result<Entry, Missing> {
+        for &(layer, root) in layers {
+            let entry = self.descend(layer, root, chunk, 0)?;
+            if entry != Entry::ABSENT {
+                return Ok(entry);
+            }
+        }
+        Ok(Entry::ABSENT)
+    }
+
+    /// What one tree says of a chunk at `level`: 0 is the chunk itself, n the page that is n levels up.
+    /// What an entry further up says for all is returned as it is.
+    ///
+    /// # Errors
+    /// The page to read first.
+    pub fn descend(
+        &mut self,
+        layer: u8,
+        root: Entry,
+        chunk: u64,
+        level: u8,
+    ) -> Result<Entry, Missing> {
+        let mut entry = root;
+        for above in (level..self.height).rev() {
+            if !entry.is_slot() {
+                return Ok(entry);
+            }
+            let shift = u32::from(self.shape.fanout_shift);
+            let node = Node {
+                layer,
+                level: above,
+                index: chunk >> (shift * (u32::from(above) + 1)),
+            };
+            let number = (chunk >> (shift * u32::from(above))) & (self.shape.fanout() - 1);
+            let page = self.page(entry).ok_or(Missing { node, entry })?;
+            entry = page
+                .get(usize::try_from(number).unwrap_or(usize::MAX))
+                .copied()
+                .unwrap_or(Entry::ABSENT);
+        }
+        Ok(entry)
+    }
+
+    /// The entries of a page, if it is in RAM.
+    pub fn page(&mut self, entry: Entry) -> Option<&[Entry]> {
+        if let Some(page) = self.old.remove(&entry.slot) {
+            self.keep(entry.slot, page);
+        }
+        let page = self.young.get(&entry.slot)?;
+        (page.crc == entry.crc).then_some(&*page.entries)
+    }
+
+    /// A page was read, or written.
+    pub fn insert(&mut self, entry: Entry, entries: Box<[Entry]>) {
+        self.old.remove(&entry.slot);
+        let crc = entry.crc;
+        self.keep(entry.slot, Page { crc, entries });
+    }
+
+    fn keep(&mut self, slot: u32, page: Page) {
+        if self.young.len() >= self.limit && !self.young.contains_key(&slot) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(slot, page);
+    }
+}
