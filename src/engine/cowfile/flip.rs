@@ -1,5 +1,6 @@
 //! Superblocks: written one after the other, each durable before the next.
 
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::atomic::AtomicU32;
 
@@ -18,7 +19,8 @@ pub(super) enum Reason {
     Restart,
     /// The other copy, for a new incarnation.
     RestartAgain,
-    /// The copy that a process was writing when it died, as the one that is known to be durable says.
+    /// The other copy, to say what the one says that was found. That one may be in no more than a cache,
+    /// so a sync comes first.
     Doubt,
     /// The other copy, so that what only it needed becomes free.
     Again,
@@ -29,10 +31,16 @@ pub(super) enum Reason {
 pub(super) struct Flip {
     pub(super) reason: Reason,
     superblock: Superblock,
-    /// The write or the sync is under way.
+    /// What is still to do, in this order.
+    todo: VecDeque<Step>,
+    /// The first of it is under way.
     outstanding: bool,
-    written: bool,
-    synced: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Write,
+    Sync,
 }
 
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
@@ -45,9 +53,11 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         self.flip = Some(Flip {
             reason,
             superblock,
+            todo: match reason {
+                Reason::Doubt => [Step::Sync, Step::Write, Step::Sync].into(),
+                _ => [Step::Write, Step::Sync].into(),
+            },
             outstanding: false,
-            written: false,
-            synced: false,
         });
     }
 
@@ -59,27 +69,26 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if self.trouble {
             return false;
         }
-        if flip.synced {
+        let Some(&step) = flip.todo.front() else {
             if let Some(flip) = self.flip.take() {
                 self.flipped(flip);
             }
             return true;
-        }
+        };
         flip.outstanding = true;
-        let action = if flip.written {
-            Action::SyncCow
-        } else {
-            let from = Span {
-                buffer: Buffer::Staging,
-                start: at,
-                len: flip
-                    .superblock
-                    .len()
-                    .next_multiple_of(self.shape.chunk_len()),
-            };
-            flip.superblock.encode(io.buffers.bytes_mut(from));
-            let offset = self.shape.offset_bytes(flip.superblock.slot());
-            Action::WriteCow { offset, from }
+        let action = match step {
+            Step::Sync => Action::SyncCow,
+            Step::Write => {
+                let len = flip.superblock.len();
+                let from = Span {
+                    buffer: Buffer::Staging,
+                    start: at,
+                    len: len.next_multiple_of(self.shape.chunk_len()),
+                };
+                flip.superblock.encode(io.buffers.bytes_mut(from));
+                let offset = self.shape.offset_bytes(flip.superblock.slot());
+                Action::WriteCow { offset, from }
+            }
         };
         let purpose = Purpose::Job {
             job: Job::Flip,
@@ -94,8 +103,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if let Some(flip) = &mut self.flip {
             flip.outstanding = false;
             match result {
-                Ok(()) if flip.written => flip.synced = true,
-                Ok(()) => flip.written = true,
+                Ok(()) => drop(flip.todo.pop_front()),
                 Err(_) => self.trouble = true,
             }
         }

@@ -106,7 +106,7 @@ pub struct Cowfile<W> {
     growing: bool,
     /// How large the cowfile can become, as far as is known.
     max_slots: u32,
-    /// A superblock may be on the medium that counts more than the one that was found.
+    /// The other superblock may name slots that the one that was found does not.
     doubt: bool,
     /// A job's write or sync failed; jobs end and begin again.
     trouble: bool,

@@ -17,7 +17,7 @@ pub(super) enum Mutant {
     NoDataChecksum,
     /// A page of another open passes for one of this.
     NoIncarnation,
-    /// The journal goes on at the slot where the last open would have gone on.
+    /// A new journal's first page is written where the old journal would have gone on.
     NewIncarnationInPlace,
     /// The first write after an open goes to the journal that was found.
     OpenWithoutRestart,

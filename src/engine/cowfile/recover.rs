@@ -69,7 +69,7 @@ pub struct Recovered {
     pub access: Access,
     /// Whether a torn epoch was dropped behind the last one.
     pub torn: bool,
-    /// Whether a superblock was passed over that a process wrote, and did not see become durable.
+    /// Whether the other superblock says anything else: its slots are in use too until it is written again.
     pub doubt: bool,
 }
 
@@ -118,36 +118,34 @@ pub fn recover(
 }
 
 /// The valid superblock of the highest generation, which is at most `durable`: what a process wrote
-/// that died, and did not see it become durable, may be in no more than a cache.
+/// that died, and did not see it become durable, may be in no more than a cache. And whether the other
+/// copy says anything else.
 fn find_superblock(
     medium: &mut impl Medium,
     shape: Shape,
     durable: Option<u64>,
 ) -> Result<(Superblock, bool), Trouble> {
-    let mut doubt = false;
-    let (mut best, mut unreadable, mut magic) = (None::<Superblock>, None, false);
+    let (mut found, mut unreadable, mut magic) = (Vec::new(), None, false);
     for slot in superblock::slots(shape) {
         match read_superblock(medium, slot, shape) {
-            Ok(Some(found)) => {
-                doubt |= durable.is_some_and(|durable| found.generation > durable);
-                let counts = durable.is_none_or(|durable| found.generation <= durable);
-                if counts
-                    && best
-                        .as_ref()
-                        .is_none_or(|best| best.generation < found.generation)
-                {
-                    best = Some(found);
-                }
-            }
-            Ok(None) => {}
+            Ok(superblock) => found.extend(superblock),
             Err(Trouble::NoSuperblock) => magic = true,
             Err(Trouble::Unreadable { .. }) => unreadable = Some(Trouble::Unreadable { slot }),
             // What this program does not know must not be passed over, whatever the other copy says.
             Err(refused) => return Err(refused),
         }
     }
+    let says = |superblock: &Superblock| (superblock.journal, superblock.layers);
+    let agree = match found.as_slice() {
+        [one, other] => says(one) == says(other) && one.origin == other.origin,
+        _ => false,
+    };
+    let best = found
+        .into_iter()
+        .filter(|superblock| durable.is_none_or(|durable| superblock.generation <= durable))
+        .max_by_key(|superblock| superblock.generation);
     match (best, unreadable, magic) {
-        (Some(best), ..) => Ok((best, doubt)),
+        (Some(best), ..) => Ok((best, !agree)),
         (None, Some(unreadable), _) => Err(unreadable),
         (None, None, true) => Err(Trouble::NoSuperblock),
         (None, None, false) => Err(Trouble::NotACowfile),

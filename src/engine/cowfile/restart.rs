@@ -93,7 +93,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// Put all that the journal says into new pages, at new slots.
     fn begin_restart(&mut self) -> bool {
         if self.doubt {
-            // Before anything is written that only the superblock in doubt names.
+            // Before anything is written to a slot that only the other superblock names.
             self.begin_flip(self.superblock.clone(), Reason::Doubt);
             return true;
         }
@@ -106,7 +106,11 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             incarnation: self.new_incarnation(),
             ..self.superblock.origin
         };
-        let old_tail = self.journal.back().copied();
+        // Numbers go on, so that no page of any incarnation is mistaken for an earlier one.
+        let seq = self.journal.back().map_or(1, |(seq, _)| seq + 1);
+        let in_place = (mutant::is(Mutant::NewIncarnationInPlace) && !self.delta.is_empty())
+            .then(|| self.journal.pop_back().map(|(_, slot)| slot))
+            .flatten();
         let mut taken = Vec::new();
         let space = &mut self.space;
         let mut packer = Packer {
@@ -121,7 +125,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let packed = if self.delta.is_empty() {
             Some(())
         } else {
-            packer.slot().and_then(|slot| {
+            in_place.or_else(|| packer.slot()).and_then(|slot| {
                 packer.begin(slot);
                 self.delta
                     .iter()
@@ -136,16 +140,12 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             self.broken = Some(Failure::NoSpace);
             return true;
         };
-        let mut start = todo
+        let start = todo
             .front()
             .map_or_else(|| taken.last().copied(), |(slot, _)| Some(*slot));
-        if mutant::is(Mutant::NewIncarnationInPlace) && todo.is_empty() {
-            start = old_tail.map(|(_, slot)| slot);
-        }
         let link = Link {
             slot: start.unwrap_or_default(),
-            // Numbers go on, so that no page of any incarnation is mistaken for an earlier one.
-            seq: self.journal.back().map_or(1, |(seq, _)| seq + 1),
+            seq,
             previous: 0,
         };
         self.restart = Some(Restart {

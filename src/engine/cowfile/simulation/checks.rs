@@ -64,7 +64,33 @@ impl World {
         let contents = self.contents_of(&found, image)?;
         let incarnation = found.superblock.origin.incarnation;
         self.history.check(found.epoch, incarnation, &contents)?;
+        if self.random.u8(0..4) == 0 {
+            self.check_without_newest(image, &found)?;
+        }
         Ok((found, contents))
+    }
+
+    /// One superblock may be lost, whichever it is: the other one leads to the same epoch.
+    fn check_without_newest(&mut self, image: &[u8], found: &Recovered) -> Result<(), String> {
+        let mut image = image.to_vec();
+        let slot = found.superblock.slot() as usize;
+        image[slot << self.shape.chunk_shift] ^= 1;
+        let mut medium = Image {
+            shape: self.shape,
+            bytes: &image,
+        };
+        // While a superblock is being written there is only one.
+        let Ok(other) = recover(&mut medium, self.shape, None) else {
+            return Ok(());
+        };
+        self.seen.count("superblocks lost");
+        let wrong = |wrong| format!("with the newest superblock lost: {wrong}");
+        let contents = self.contents_of(&other, &image).map_err(wrong)?;
+        let incarnation = other.superblock.origin.incarnation;
+        let history = &self.history;
+        history
+            .check(other.epoch, incarnation, &contents)
+            .map_err(wrong)
     }
 
     /// What the device reads as, all of it, from what was recovered.

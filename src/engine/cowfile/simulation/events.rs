@@ -13,7 +13,12 @@ use crate::engine::cowfile::staging::{Durable, Staging};
 
 impl World {
     pub(super) fn run_one(&mut self) -> Result<(), String> {
-        let next = self.random.usize(0..self.commands.len());
+        let mut next = self.random.usize(0..self.commands.len());
+        for _ in 0..4 {
+            if self.commands[next].slow {
+                next = self.random.usize(0..self.commands.len());
+            }
+        }
         if next > 0 {
             self.seen.count("out of order");
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::disk::{Disk, SECTOR, Seen};
 use super::history::{History, Sectors};
 use super::machine::{Faults, Memory, Words, affected, changes_sectors, fill, words};
-use crate::engine::command::{Command, Failure, Op, Outbox, Request, RequestId};
+use crate::engine::command::{Action, Command, Failure, Op, Outbox, Request, RequestId};
 use crate::engine::cowfile::create::{self, Plan};
 use crate::engine::cowfile::recover::recover;
 use crate::engine::cowfile::{Cowfile, Durability, Settings, WhenFull, scratch_chunks};
@@ -32,6 +32,8 @@ pub(super) struct UnderWay {
 pub(super) struct Asked {
     pub(super) command: Command,
     pub(super) unsynced: usize,
+    /// It takes its time.
+    pub(super) slow: bool,
     /// Syncs that ended since move what was written before.
     pub(super) synced: u64,
 }
@@ -315,12 +317,17 @@ impl World {
         }
         self.history.incarnation(self.store.incarnation());
         let unsynced = self.disk.unsynced();
-        self.commands
-            .extend(out.commands.into_iter().map(|command| Asked {
+        for command in out.commands {
+            // Reads of bad sectors do: long enough for much else to happen.
+            let slow =
+                matches!(command.action, Action::ReadCow { .. }) && self.random.u8(0..6) == 0;
+            self.commands.push(Asked {
                 command,
                 unsynced,
+                slow,
                 synced: self.synced,
-            }));
+            });
+        }
         for (id, result) in out.done {
             self.done(id, result)?;
         }
