@@ -52,7 +52,7 @@ unit: ## the tests that need no VM
 
 # A million and more states on a CPU that does a few thousand a second; the seeds are half the same, half new.
 crash: ## power cuts, deaths and errors at any command of the persistent store, and broken rules
-	COWROOT_CRASH=$(or $(CRASH),60) cargo test --locked --lib cowfile::simulation::crash -- --nocapture
+	COWROOT_CRASH=$(or $(CRASH),90) cargo test --locked --lib cowfile::simulation::crash -- --nocapture
 
 crash-long: ## the same, ten times as long and more
 	@$(MAKE) --no-print-directory crash CRASH=$(or $(CRASH),1000)
