@@ -51,7 +51,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             self.commit_is_durable();
             return true;
         }
-        if !commit.pages.is_written() || commit.pages.syncing {
+        if !commit.pages.is_written() || commit.pages.syncing || self.syncing {
             return moved;
         }
         commit.pages.syncing = true;
