@@ -194,20 +194,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             base_bytes: superblock.base_bytes,
             chunk_bytes: shape.chunk_bytes(),
         };
-        let grown = superblock.grown_slots;
-        let mut space = Space::new(shape, superblock.file_slots, grown, superblock.high_water);
         let mut pages: VecDeque<(u64, u32)> = (superblock.journal.seq..).zip(journal).collect();
         pages.push_back((tail.seq, tail.slot));
-        for &(_, slot) in &pages {
-            space.trust(slot);
-            space.mark(slot);
-        }
-        for (_, _, change) in delta.iter() {
-            if let delta::Change::Put(entry) = change {
-                space.trust(entry.slot);
-                space.mark(entry.slot);
-            }
-        }
+        let space = loads::space_of(&superblock, &delta, &pages);
         // Every request, and a checkpoint, may be on its way down a tree: none throws out what another
         // has just read.
         let height = usize::from(shape.height(superblock.chunks()));

@@ -127,7 +127,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                 }
                 if let Some((scratch, piece)) = scratch {
                     if let (Ok(()), Some(request)) = (result, request) {
-                        self.from_scratch(request, into, piece, io);
+                        self.copy_scratch(request, into, piece, io);
                     }
                     self.scratch.push(scratch);
                 }
