@@ -142,6 +142,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         }
         let skip = checkpoint.written.is_empty() || mutant::is(Mutant::CheckpointBeforeData);
         if !checkpoint.synced && !skip {
+            if self.syncing {
+                return false;
+            }
             if !checkpoint.syncing {
                 checkpoint.syncing = true;
                 checkpoint.outstanding += 1;

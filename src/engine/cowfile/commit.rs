@@ -24,6 +24,15 @@ pub(super) struct Commit {
     pub(super) taken: Vec<u32>,
 }
 
+/// An epoch, ready to be written.
+struct Packed {
+    todo: VecDeque<(u32, commit::Page)>,
+    named: Delta<Entry>,
+    taken: Vec<u32>,
+    /// Chunks of the staging pool, and where they go.
+    writes: Vec<(u32, Span)>,
+}
+
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// Whether anybody wants the open epoch to end.
     pub(super) fn wants_commit(&self) -> bool {
@@ -51,7 +60,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             self.commit_is_durable();
             return true;
         }
-        if !commit.pages.is_written() || commit.pages.syncing {
+        if !commit.pages.is_written() || commit.pages.syncing || self.syncing {
             return moved;
         }
         commit.pages.syncing = true;
@@ -93,47 +102,17 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             return false;
         };
         let changes: Vec<(u64, u64, Change<u32>)> = closing.iter().collect();
-        let (mut taken, mut named) = (Vec::new(), Delta::new(shape.fanout_shift));
-        let mut writes = Vec::new();
-        let space = &mut self.space;
-        let first = self.settings.staging_chunks;
-        let mut packer = Packer {
-            room: commit::room(shape.chunk_len()),
-            epoch: self.epoch + 1,
-            layer: self.superblock.active_layer,
-            pages: VecDeque::new(),
-            left: 0,
-            take: || space.take(),
-            taken: &mut taken,
-        };
-        packer.begin(tail.slot);
-        let packed = changes
-            .iter()
-            .try_for_each(|&(chunk, count, change)| match change {
-                Change::Fill(fill) => {
-                    named.fill(chunk..chunk + count, fill, |_| {});
-                    packer.fill(chunk, count, fill)
-                }
-                Change::Put(place) => {
-                    debug_assert!(place < first, "a chunk is in the pool");
-                    let span = Span {
-                        buffer: Buffer::Staging,
-                        start: (place as usize) << shape.chunk_shift,
-                        len: shape.chunk_len(),
-                    };
-                    let slot = packer.slot()?;
-                    let crc = page::checksum(io.buffers.bytes(span));
-                    named.put(chunk, Entry { slot, crc });
-                    writes.push((slot, span));
-                    packer.put(chunk, Entry { slot, crc })
-                }
-            });
-        let Some(todo) = packed.and_then(|()| packer.finish()) else {
+        let Some(packed) = self.pack(tail.slot, &changes, io) else {
             debug_assert!(false, "slots were counted before");
-            taken.into_iter().for_each(|slot| self.space.release(slot));
             self.broken = Some(Failure::NoSpace);
             return true;
         };
+        let Packed {
+            todo,
+            named,
+            taken,
+            writes,
+        } = packed;
         let mut pages = Pages::new(self.superblock.origin, tail, todo);
         pages.outstanding = writes.len();
         self.commit = Some(Commit {
@@ -153,6 +132,56 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             self.command(Action::WriteCow { offset, from }, purpose, None, io.out);
         }
         true
+    }
+
+    /// Take slots for an epoch's chunks, and put what they are called into pages.
+    fn pack(
+        &mut self,
+        first: u32,
+        changes: &[(u64, u64, Change<u32>)],
+        io: &mut Io<'_, impl Buffers>,
+    ) -> Option<Packed> {
+        let shape = self.shape;
+        let (mut taken, mut named) = (Vec::new(), Delta::new(shape.fanout_shift));
+        let mut writes = Vec::new();
+        let space = &mut self.space;
+        let mut packer = Packer {
+            room: commit::room(shape.chunk_len()),
+            epoch: self.epoch + 1,
+            layer: self.superblock.active_layer,
+            pages: VecDeque::new(),
+            left: 0,
+            take: || space.take(),
+            taken: &mut taken,
+        };
+        packer.begin(first);
+        for &(chunk, count, change) in changes {
+            match change {
+                Change::Fill(fill) => {
+                    named.fill(chunk..chunk + count, fill, |_| {});
+                    packer.fill(chunk, count, fill)?;
+                }
+                Change::Put(place) => {
+                    let span = Span {
+                        buffer: Buffer::Staging,
+                        start: (place as usize) << shape.chunk_shift,
+                        len: shape.chunk_len(),
+                    };
+                    let slot = packer.slot()?;
+                    let crc = page::checksum(io.buffers.bytes(span));
+                    named.put(chunk, Entry { slot, crc });
+                    writes.push((slot, span));
+                    packer.put(chunk, Entry { slot, crc })?;
+                }
+            }
+        }
+        let todo = packer.finish()?;
+        Some(Packed {
+            todo,
+            named,
+            taken,
+            writes,
+        })
     }
 
     /// Slots are short for now, or for good.

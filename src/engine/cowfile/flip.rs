@@ -75,6 +75,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             }
             return true;
         };
+        if matches!(step, Step::Sync) && self.syncing {
+            return false;
+        }
         flip.outstanding = true;
         let action = match step {
             Step::Sync => Action::SyncCow,

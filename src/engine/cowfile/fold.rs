@@ -122,7 +122,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                 self.page_buffers.push(buffer);
                 entry
             }
-            None => self.write_tree_page(checkpoint, node, entries, buffer, io)?,
+            None => self.write_tree_page(checkpoint, (node, entries), buffer, io)?,
         };
         checkpoint.above.push_back(Step {
             first: index,
@@ -136,8 +136,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     fn write_tree_page(
         &mut self,
         checkpoint: &mut Checkpoint,
-        node: Node,
-        entries: Box<[Entry]>,
+        (node, entries): (Node, Box<[Entry]>),
         buffer: u32,
         io: &mut Io<'_, impl Buffers>,
     ) -> Result<Entry, Need> {

@@ -1,14 +1,17 @@
 //! Tree pages: read when somebody asks, and all of them once, to know which slots are free.
 
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::atomic::AtomicU32;
 
 use super::Cowfile;
+use super::delta::{Change, Delta};
 use super::pending::{Io, Purpose};
+use super::space::Space;
 use super::trees::Missing;
 use crate::engine::command::{Action, Buffers, Failure, Outbox, RequestId};
 use crate::engine::format::Entry;
-use crate::engine::format::superblock::MAX_LAYERS;
+use crate::engine::format::superblock::{MAX_LAYERS, Superblock};
 use crate::engine::format::tree::{self, Node};
 
 /// Page buffers that jobs leave to those who read.
@@ -168,4 +171,29 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             .then(|| self.page_buffers.pop())
             .flatten()
     }
+}
+
+/// The slots that a superblock, and the journal behind it, leave free; the trees are read later.
+pub(super) fn space_of(
+    superblock: &Superblock,
+    delta: &Delta<Entry>,
+    pages: &VecDeque<(u64, u32)>,
+) -> Space {
+    let Superblock {
+        shape,
+        file_slots,
+        grown_slots,
+        high_water,
+        ..
+    } = *superblock;
+    let mut space = Space::new(shape, file_slots, grown_slots, high_water);
+    let chunks = delta.iter().filter_map(|(_, _, change)| match change {
+        Change::Put(entry) => Some(entry.slot),
+        Change::Fill(_) => None,
+    });
+    for slot in pages.iter().map(|(_, slot)| *slot).chain(chunks) {
+        space.trust(slot);
+        space.mark(slot);
+    }
+    space
 }

@@ -104,6 +104,8 @@ pub struct Cowfile<W> {
     flip: Option<Flip>,
     scan: Option<Scan>,
     growing: bool,
+    /// A sync is under way: one at a time, for an error that one is told is told no other.
+    syncing: bool,
     /// How large the cowfile can become, as far as is known.
     max_slots: u32,
     /// The other superblock may name slots that the one that was found does not.
@@ -192,26 +194,15 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             base_bytes: superblock.base_bytes,
             chunk_bytes: shape.chunk_bytes(),
         };
-        let grown = superblock.grown_slots;
-        let mut space = Space::new(shape, superblock.file_slots, grown, superblock.high_water);
         let mut pages: VecDeque<(u64, u32)> = (superblock.journal.seq..).zip(journal).collect();
         pages.push_back((tail.seq, tail.slot));
-        for &(_, slot) in &pages {
-            space.trust(slot);
-            space.mark(slot);
-        }
-        for (_, _, change) in delta.iter() {
-            if let delta::Change::Put(entry) = change {
-                space.trust(entry.slot);
-                space.mark(entry.slot);
-            }
-        }
+        let space = loads::space_of(&superblock, &delta, &pages);
         // Every request, and a checkpoint, may be on its way down a tree: none throws out what another
         // has just read.
         let height = usize::from(shape.height(superblock.chunks()));
-        let cached_pages = settings
-            .cached_pages
-            .max((settings.depth + 1) * (height + 1));
+        let layers = superblock.stack().len().max(1);
+        let least = (settings.depth + 1) * (height + 1) * layers;
+        let cached_pages = settings.cached_pages.max(least);
         let resumed = mutant::is(Mutant::OpenWithoutRestart);
         if resumed {
             pages.pop_back();
@@ -235,6 +226,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             flip: None,
             scan: None,
             growing: false,
+            syncing: false,
             max_slots: superblock.max_slots,
             doubt,
             trouble: false,
@@ -346,6 +338,14 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             .collect()
     }
 
+    /// Whether anything is being made durable.
+    fn has_jobs(&self) -> bool {
+        self.commit.is_some()
+            || self.checkpoint.is_some()
+            || self.restart.is_some()
+            || self.flip.is_some()
+    }
+
     /// Ask for something to be run.
     fn command(
         &mut self,
@@ -357,6 +357,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if let Some(under_way) = request.and_then(|id| self.under_way(id)) {
             under_way.pending += 1;
         }
+        self.syncing |= action == Action::SyncCow;
         let key = self.commands.insert(Pending {
             action,
             purpose,

@@ -194,7 +194,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     }
 
     /// A chunk is in scratch memory: the request wants a part of it.
-    pub(super) fn from_scratch(
+    pub(super) fn copy_scratch(
         &mut self,
         id: RequestId,
         from: Span,

@@ -48,7 +48,7 @@ pub enum Trouble {
         /// Where.
         slot: u32,
     },
-    /// What was durable when its process died is not there.
+    /// Pages of the journal that were durable are not there, or not whole.
     Lost,
 }
 
@@ -102,6 +102,10 @@ pub fn recover(
         torn,
         ..
     } = journal;
+    // Its pages were durable before the superblock was written: a torn epoch is not what this is.
+    if tail.seq <= superblock.durable_seq {
+        return Err(Trouble::Lost);
+    }
     if stop.is_some_and(|durable| tail.seq <= durable.seq) {
         return Err(Trouble::Lost);
     }

@@ -88,6 +88,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             purpose,
             request,
         } = self.commands.remove(id.0);
+        self.syncing &= action != Action::SyncCow;
         let io = &mut Io { buffers, out };
         if result.is_err()
             && let (Action::WriteCow { offset, .. }, Purpose::Job { .. }) = (action, &purpose)
@@ -126,7 +127,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                 }
                 if let Some((scratch, piece)) = scratch {
                     if let (Ok(()), Some(request)) = (result, request) {
-                        self.from_scratch(request, into, piece, io);
+                        self.copy_scratch(request, into, piece, io);
                     }
                     self.scratch.push(scratch);
                 }
@@ -221,6 +222,11 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
 
     /// A request is over.
     pub(super) fn finish(&mut self, id: RequestId, result: Result<(), Failure>, out: &mut Outbox) {
+        // Its number will be another's: nobody may wake that one for this one's sake.
+        self.starved.retain(|starved| *starved != id);
+        for readers in self.loading.values_mut() {
+            readers.retain(|reader| *reader != id);
+        }
         if let Some(place) = self.requests.get_mut(usize::from(id.0)) {
             *place = None;
             out.done.push((id, result));

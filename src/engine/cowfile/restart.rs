@@ -30,7 +30,7 @@ pub(super) struct Restart {
 
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// Whether a new journal has to be begun before anything can be committed.
-    fn wants_restart(&self) -> bool {
+    pub(super) fn wants_restart(&self) -> bool {
         let waited_for = self.flushes.iter().any(|(_, epoch)| *epoch > self.epoch)
             || self.flushes.iter().any(|(_, epoch)| *epoch == 0);
         let waited_for = waited_for
@@ -75,7 +75,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             self.begin_flip(superblock, Reason::Restart);
             return true;
         }
-        if !restart.pages.syncing {
+        if !restart.pages.syncing && !self.syncing {
             // Also without pages: the superblock that was found may be in no more than a cache, and
             // must be durable before the other one is overwritten.
             restart.pages.syncing = true;

@@ -40,15 +40,24 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let closing_puts = closing
             .filter(|_| self.commit.is_none())
             .map_or(0, |closing| long(closing.puts()));
-        let puts = open.puts() + closing.map_or(0, |epoch| epoch.puts()) + 1;
+        // Places taken by writes that still read what their chunk was.
+        let named = open.puts() + closing.map_or(0, |epoch| epoch.puts());
+        let promised = (self.staging.used() as usize).saturating_sub(named);
+        let puts = named + promised + 1;
         let fills = open.fills() + closing.map_or(0, |epoch| epoch.fills()) + 1;
         let journal_puts = self.delta.puts() + frozen.map_or(0, |delta| delta.puts());
         let journal_fills = self.delta.fills() + frozen.map_or(0, |delta| delta.fills());
-        let commit =
-            long(open.puts()) + 1 + closing_puts + long(pages_for(self.shape, puts, fills)) + 2;
+        let commit = long(open.puts() + promised)
+            + 1
+            + closing_puts
+            + long(pages_for(self.shape, puts, fills))
+            + 2;
         let restart = long(pages_for(self.shape, journal_puts, journal_fills)) + 2;
-        let leaves =
-            open.leaves() + 2 + closing.map_or(0, |epoch| epoch.leaves()) + self.delta.leaves();
+        let leaves = open.leaves()
+            + long(promised)
+            + 2
+            + closing.map_or(0, |epoch| epoch.leaves())
+            + self.delta.leaves();
         // What is being folded now takes its pages before what came later takes its own.
         let folding = frozen.map_or(0, |delta| self.tree_pages(delta.leaves()));
         commit + restart + folding + self.tree_pages(leaves)
@@ -191,7 +200,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if self.growing || grown >= most || enough || self.doubt || self.broken.is_some() {
             return false;
         }
-        let wanted = !self.staging.open_epoch().is_empty()
+        let wanted = self.wants_restart()
+            || !self.staging.open_epoch().is_empty()
             || !self.starved.is_empty()
             || self.tail.is_some();
         if !wanted {
@@ -212,8 +222,12 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         self.growing = false;
         match result {
             Ok(()) => self.space.grow(to),
-            // Said in RAM only: the next open may find room on the medium.
-            Err(_) => self.max_slots = self.space.grown(),
+            Err(_) => {
+                // Said in RAM only: the next open may find room on the medium.
+                self.max_slots = self.space.grown();
+                // It syncs too, and an error that it was told is told nobody else.
+                self.trouble |= self.has_jobs();
+            }
         }
     }
 }

@@ -60,7 +60,13 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             Admission::No => return Err(Progress::Failed(Failure::NoSpace)),
             Admission::Ask(missing) => return Err(self.ask(request.id, missing, rest, io.out)),
         }
-        match self.staging.take().filter(|_| self.staging.has_room()) {
+        // A place that is taken must be given back, so look for the record's room first.
+        match self
+            .staging
+            .has_room()
+            .then(|| self.staging.take())
+            .flatten()
+        {
             Some(place) => Ok(place),
             None => Err(self.starve(request.id, rest)),
         }

@@ -87,6 +87,11 @@ impl World {
         let wrong = |wrong| format!("with the newest superblock lost: {wrong}");
         let contents = self.contents_of(&other, &image).map_err(wrong)?;
         let incarnation = other.superblock.origin.incarnation;
+        if incarnation != found.superblock.origin.incarnation && other.epoch > found.epoch {
+            // A cut between a restart's two superblocks, and then a loss: the epoch that was dropped is
+            // back, which nobody was told is gone.
+            return Ok(());
+        }
         let history = &self.history;
         history
             .check(other.epoch, incarnation, &contents)

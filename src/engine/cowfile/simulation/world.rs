@@ -88,34 +88,8 @@ impl World {
         // From too tight for all chunks to roomy.
         let max_slots = shape.first_slot() + random.u32(40..=220);
         let grown_slots = (shape.first_slot() + random.u32(12..=100)).min(max_slots);
-        let settings = Settings {
-            depth: DEPTH,
-            staging_chunks,
-            page_buffers: random.u32(4..=8),
-            durability: match random.u8(0..4) {
-                0 => Durability::Driver,
-                _ => Durability::Flush,
-            },
-            when_full: WhenFull::Fail,
-            journal_pages: random.usize(2..=24),
-            journal_chunks: random.usize(4..=80),
-            cached_pages: random.usize(4..=20),
-            grow_slots: shape.zone_slots * random.u32(1..=3),
-            metadata_reserve: random.u32(0..=8),
-            random: seed,
-        };
-        let mut base = vec![0; usize::try_from(base_bytes).unwrap()];
-        let mut model = Vec::new();
-        for (sector, bytes) in (1_000_000u32..).zip(base.chunks_mut(SECTOR)) {
-            let whole = bytes.len() == SECTOR && random.u8(0..5) > 0;
-            let content = if whole { sector } else { 0 };
-            fill(bytes, content);
-            model.push(BTreeSet::from([content]));
-        }
-        model.resize(
-            usize::try_from(device_sectors).unwrap(),
-            BTreeSet::from([0]),
-        );
+        let settings = some_settings(&mut random, shape, staging_chunks, seed);
+        let (base, model) = some_base(&mut random, &geometry);
         let mut disk = Disk::new(shape, grown_slots);
         let plan = Plan {
             origin: Origin {
@@ -389,4 +363,47 @@ impl World {
             }
         }
     }
+}
+
+/// How a store is run: anything that is allowed.
+fn some_settings(
+    random: &mut fastrand::Rng,
+    shape: Shape,
+    staging_chunks: u32,
+    seed: u64,
+) -> Settings {
+    Settings {
+        depth: DEPTH,
+        staging_chunks,
+        page_buffers: random.u32(4..=8),
+        durability: match random.u8(0..4) {
+            0 => Durability::Driver,
+            _ => Durability::Flush,
+        },
+        when_full: WhenFull::Fail,
+        journal_pages: random.usize(2..=24),
+        journal_chunks: random.usize(4..=80),
+        cached_pages: random.usize(4..=20),
+        grow_slots: shape.zone_slots * random.u32(1..=3),
+        metadata_reserve: random.u32(0..=8),
+        random: seed,
+    }
+}
+
+/// A base with a number in most sectors, and what the device reads as with nothing in its cowfile.
+fn some_base(random: &mut fastrand::Rng, geometry: &Geometry) -> (Vec<u8>, Sectors) {
+    let (base_bytes, device_sectors) = (geometry.base_bytes, geometry.device_bytes / 512);
+    let mut base = vec![0; usize::try_from(base_bytes).unwrap()];
+    let mut model = Vec::new();
+    for (sector, bytes) in (1_000_000u32..).zip(base.chunks_mut(SECTOR)) {
+        let whole = bytes.len() == SECTOR && random.u8(0..5) > 0;
+        let content = if whole { sector } else { 0 };
+        fill(bytes, content);
+        model.push(BTreeSet::from([content]));
+    }
+    model.resize(
+        usize::try_from(device_sectors).unwrap(),
+        BTreeSet::from([0]),
+    );
+    (base, model)
 }
