@@ -11,6 +11,7 @@ pub mod switch;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -89,20 +90,29 @@ fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
     );
 
     let mut modules = Modules::open()?;
-    load_ublk(&mut modules)?;
+    load_ublk(&modules)?;
     let base = reach::reach(&plan, &mut modules)?;
     let kind = root_kind(&plan.root, &base)?;
 
-    let attached = daemon::launch(&daemon::Options {
+    let options = daemon::Options {
         base: base.path.clone(),
         cow: plan.cow.clone(),
         id: None,
         size_bytes: None,
         read_only: false,
+    };
+    let attached = thread::scope(|scope| {
+        // Loading the root's driver takes as long as starting the daemon. If it fails, mounting says so.
+        scope.spawn(|| {
+            kind.split(',')
+                .next()
+                .map(|kind| modules.load_filesystem(kind))
+        });
+        daemon::launch(&options)
     })?;
     let device = attached.device();
     wait_for_node(&device)?;
-    mount_root(&device, &kind, &plan.root, &mut modules)?;
+    mount_root(&device, &kind, &plan.root, &modules)?;
 
     let sysroot = Path::new(SYSROOT);
     warn_of_promises(sysroot, &attached);
@@ -129,7 +139,7 @@ fn read_plan(cmdline: Option<&Path>) -> anyhow::Result<Plan> {
 ///
 /// # Errors
 /// There is no such module for this kernel, or the kernel refused it.
-pub fn load_ublk(modules: &mut Modules) -> anyhow::Result<()> {
+pub fn load_ublk(modules: &Modules) -> anyhow::Result<()> {
     if !Path::new(ublk::CONTROL).exists() {
         modules
             .load("ublk_drv")
@@ -199,7 +209,7 @@ fn mount_root(
     device: &Path,
     kinds: &str,
     words: &RootWords,
-    modules: &mut Modules,
+    modules: &Modules,
 ) -> anyhow::Result<()> {
     let mut result = Ok(());
     for kind in kinds.split(',') {

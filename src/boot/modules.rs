@@ -2,17 +2,21 @@
 //!
 //! [`Index`] knows what there is and what needs what; [`file`] gets one file into the kernel.
 
+mod error;
 mod file;
 mod index;
 mod modinfo;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+pub use error::{LoadError, is_missing};
 pub use index::{Index, canonical};
 
 /// What a file system asks for by name only when it is mounted, or a checksum it cannot do without.
@@ -37,6 +41,10 @@ fn is_filesystem_there(driver: &str) -> bool {
 /// Reading modules.dep takes milliseconds; unpacking each module, where it is missing, does not.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// Drivers that are loaded at a time. Most of a driver's time is its hardware's: an AHCI controller asks
+/// each of its ports, and a disk that has nothing to do with it would be found that much later.
+const AT_A_TIME: usize = 8;
+
 /// What loading a module came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loaded {
@@ -48,94 +56,6 @@ pub enum Loaded {
     Now,
 }
 
-/// Why a module is not there.
-#[derive(Debug)]
-pub enum LoadError {
-    /// There is none of that name.
-    Missing {
-        /// The module.
-        name: String,
-        /// The running kernel's release.
-        release: String,
-        /// Where it was looked for, or `None` if the kernel's folder does not exist at all.
-        folder: Option<PathBuf>,
-    },
-    /// The kernel would not have it.
-    Refused {
-        /// The module's file.
-        path: PathBuf,
-        /// What the kernel said.
-        errno: i32,
-    },
-    /// Its file cannot be read or unpacked.
-    Unreadable {
-        /// The module's file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: std::io::Error,
-    },
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing {
-                name,
-                release,
-                folder: None,
-            } => write!(
-                f,
-                "loading module '{name}': there are no modules for the running kernel {release}; \
-                 use an initramfs made for it"
-            ),
-            Self::Missing {
-                name,
-                release,
-                folder: Some(folder),
-            } => write!(
-                f,
-                "loading module '{name}': not in '{}'; add it to the initramfs, or the kernel \
-                 {release} was built without it",
-                folder.display()
-            ),
-            Self::Refused { path, errno } => write!(
-                f,
-                "loading module '{}': the kernel refused it: {}; {}",
-                path.display(),
-                std::io::Error::from_raw_os_error(*errno),
-                advice(*errno)
-            ),
-            Self::Unreadable { path, .. } => write!(f, "reading module '{}'", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for LoadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreadable { source, .. } => Some(source),
-            Self::Missing { .. } | Self::Refused { .. } => None,
-        }
-    }
-}
-
-fn advice(errno: i32) -> &'static str {
-    match errno {
-        libc::ENOKEY | libc::EKEYREJECTED | libc::EBADMSG => {
-            "its signature is not one this kernel trusts: take the module from the kernel's own \
-             package"
-        }
-        libc::EPERM => {
-            "it is on a blacklist, module loading is switched off, or the kernel is locked down \
-             (Secure Boot) and wants a signed one"
-        }
-        libc::ENOEXEC | libc::ENOENT => {
-            "it is damaged or was built for another kernel: the kernel's log says more"
-        }
-        _ => "the kernel's log says more",
-    }
-}
-
 /// The modules of the running kernel.
 #[derive(Debug)]
 pub struct Modules {
@@ -143,7 +63,10 @@ pub struct Modules {
     release: String,
     folder: Option<PathBuf>,
     options: index::Options,
+    /// Hardware that was looked at.
     tried: BTreeSet<String>,
+    /// What others want softly, and was tried.
+    tried_softly: Mutex<BTreeSet<String>>,
     refused: Vec<String>,
 }
 
@@ -178,6 +101,7 @@ impl Modules {
             folder,
             options: index::Options::of(&words),
             tried: BTreeSet::new(),
+            tried_softly: Mutex::default(),
             refused: Vec::new(),
         })
     }
@@ -186,7 +110,7 @@ impl Modules {
     ///
     /// # Errors
     /// A [`LoadError`] that tells a missing module from one the kernel refused.
-    pub fn load(&mut self, name: &str) -> anyhow::Result<Loaded> {
+    pub fn load(&self, name: &str) -> anyhow::Result<Loaded> {
         let name = canonical(name);
         if let Some(loaded) = self.is_there(&name) {
             return Ok(loaded);
@@ -215,7 +139,7 @@ impl Modules {
     ///
     /// # Errors
     /// A module is there and the kernel refused it.
-    pub fn load_those_there(&mut self, names: &[&str]) -> anyhow::Result<()> {
+    pub fn load_those_there(&self, names: &[&str]) -> anyhow::Result<()> {
         let mut result = Ok(());
         for name in names {
             match self.load(name) {
@@ -230,7 +154,7 @@ impl Modules {
     ///
     /// # Errors
     /// The kernel has no such driver: it says whether it is missing or was refused.
-    pub fn load_filesystem(&mut self, driver: &str) -> anyhow::Result<()> {
+    pub fn load_filesystem(&self, driver: &str) -> anyhow::Result<()> {
         // Even for a driver that is there: they are what it asks for when it mounts.
         for (_, companions) in COMPANIONS.iter().filter(|(of, _)| *of == driver) {
             if let Err(error) = self.load_those_there(companions) {
@@ -255,23 +179,41 @@ impl Modules {
     ///
     /// A driver that is refused is no failure: its hardware may be none that this boot needs.
     pub fn load_for_hardware(&mut self) -> Vec<String> {
-        let mut loaded = Vec::new();
+        let mut drivers = BTreeSet::new();
         for modalias in index::modaliases(Path::new("/sys/devices")) {
             if !self.tried.insert(modalias.clone()) {
                 continue;
             }
-            for module in self.index.of_alias(&modalias) {
-                if self.options.is_blacklisted(&module) {
-                    continue;
-                }
-                match self.load(&module) {
-                    Ok(Loaded::Now) => loaded.push(module),
-                    Ok(_) => {}
-                    Err(error) => self.refuse(&error),
-                }
+            drivers.extend(self.index.of_alias(&modalias));
+        }
+        drivers.retain(|driver| !self.options.is_blacklisted(driver));
+        let mut loaded = Vec::new();
+        for (driver, result) in self.load_at_once(drivers.into_iter().collect()) {
+            match result {
+                Ok(Loaded::Now) => loaded.push(driver),
+                Ok(_) => {}
+                Err(error) => self.refuse(&error),
             }
         }
         loaded
+    }
+
+    /// Load these side by side. What two of them need is loaded by one, and the kernel lets the other wait.
+    fn load_at_once(&self, names: Vec<String>) -> Vec<(String, anyhow::Result<Loaded>)> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mine = || names.get(next.fetch_add(1, Ordering::Relaxed));
+            std::iter::from_fn(mine)
+                .map(|name| (name.clone(), self.load(name)))
+                .collect::<Vec<_>>()
+        };
+        thread::scope(|scope| {
+            let threads = names.iter().take(AT_A_TIME);
+            let threads: Vec<_> = threads.map(|_| scope.spawn(work)).collect();
+            // A thread that panics ends the process.
+            let results = threads.into_iter().filter_map(|thread| thread.join().ok());
+            results.flatten().collect()
+        })
     }
 
     /// The drivers of this machine's hardware that would not load, and why.
@@ -297,8 +239,10 @@ impl Modules {
 
     fn is_there(&self, name: &str) -> Option<Loaded> {
         let folder = Path::new("/sys/module").join(name);
-        if folder.join("initstate").exists() {
-            Some(Loaded::Already)
+        let state = std::fs::read_to_string(folder.join("initstate"));
+        if let Ok(state) = state {
+            // One that is coming is loaded once more: the kernel waits for the first, and says so.
+            (state.trim_end() == "live").then_some(Loaded::Already)
         } else if self.index.is_built_in(name) || (folder.is_dir() && !self.index.has(name)) {
             // Only a built-in module that takes parameters has a folder there.
             Some(Loaded::BuiltIn)
@@ -307,11 +251,15 @@ impl Modules {
         }
     }
 
-    fn load_with_needs(&mut self, name: &str) -> anyhow::Result<Loaded> {
+    fn load_with_needs(&self, name: &str) -> anyhow::Result<Loaded> {
         let plan = self.index.plan(name);
         // What a module wants softly may be missing or fail; it will say so itself if it matters.
         for soft in &plan.soft {
-            if self.is_there(soft).is_none() && self.tried.insert(format!("softdep {soft}")) {
+            let tried = self.tried_softly.lock();
+            let is_new = tried
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(soft.clone());
+            if is_new && self.is_there(soft).is_none() {
                 let _ = self.load(soft);
             }
         }
@@ -327,45 +275,5 @@ impl Modules {
             };
         }
         Ok(result)
-    }
-}
-
-/// Whether `error` says that there is no such module, as opposed to one that was refused.
-#[must_use]
-pub fn is_missing(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(LoadError::Missing { .. }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_module_and_a_refused_one_read_differently() {
-        let refused = |errno| LoadError::Refused {
-            path: "/m/ublk_drv.ko".into(),
-            errno,
-        };
-        let missing = |folder: Option<&str>| LoadError::Missing {
-            name: "ublk_drv".into(),
-            release: "6.1.0".into(),
-            folder: folder.map(PathBuf::from),
-        };
-        for (error, says, is_absent) in [
-            (
-                missing(None),
-                "no modules for the running kernel 6.1.0",
-                true,
-            ),
-            (missing(Some("/m")), "add it to the initramfs", true),
-            (refused(libc::EKEYREJECTED), "signature", false),
-            (refused(libc::EPERM), "locked down", false),
-            (refused(libc::ENOEXEC), "another kernel", false),
-            (refused(libc::EIO), "kernel's log", false),
-        ] {
-            let error = anyhow::Error::from(error);
-            assert!(error.to_string().contains(says), "{error}");
-            assert_eq!(is_missing(&error), is_absent, "{error}");
-        }
     }
 }

@@ -93,7 +93,7 @@ fn mount_medium(
     bytes: &File,
     content: Option<&Content>,
     target: &Path,
-    modules: &mut Modules,
+    modules: &Modules,
 ) -> anyhow::Result<()> {
     let Some(content) = content else {
         let (device, is_disk) = (device.display(), partition::has_table(bytes, 512));
@@ -115,7 +115,7 @@ fn mount_medium(
     mount::medium(device, content.kind, target)
 }
 
-fn mount_image(image: &Path, target: &Path, modules: &mut Modules) -> anyhow::Result<()> {
+fn mount_image(image: &Path, target: &Path, modules: &Modules) -> anyhow::Result<()> {
     if !Path::new("/dev/loop-control").exists() {
         modules.load("loop")?;
     }

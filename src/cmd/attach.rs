@@ -19,7 +19,7 @@ pub fn run(attach: &Attach) -> anyhow::Result<()> {
     let options = options(attach)?;
     super::require_root("attaching a device")?;
     if !Path::new(ublk::CONTROL).exists() {
-        boot::load_ublk(&mut Modules::open()?)?;
+        boot::load_ublk(&Modules::open()?)?;
     }
     if attach.foreground {
         serve(&options, Starter::Terminal)?;
