@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU32;
 use super::Cowfile;
 use super::mutant::{self, Mutant};
 use super::pending::{Io, Job, Purpose};
+use super::recover::Standing;
 use crate::engine::command::{Action, Buffer, Buffers, Failure, Span};
 use crate::engine::format::superblock::Superblock;
 
@@ -22,6 +23,8 @@ pub(super) enum Reason {
     /// The other copy, to say what the one says that was found. That one may be in no more than a cache,
     /// so a sync comes first.
     Doubt,
+    /// None: a sync, for both may be in no more than a cache.
+    Settle,
     /// The other copy, so that what only it needed becomes free.
     Again,
 }
@@ -59,6 +62,30 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             },
             outstanding: false,
         });
+    }
+
+    /// Make both superblocks durable as they are.
+    fn settle_superblocks(&mut self) {
+        self.flip = Some(Flip {
+            reason: Reason::Settle,
+            superblock: self.superblock.clone(),
+            todo: [Step::Sync].into(),
+            outstanding: false,
+        });
+    }
+
+    /// Before anything is written to a slot that only another superblock names.
+    pub(super) fn step_standing(&mut self) -> bool {
+        let idle = self.flip.is_none() && !self.trouble && self.broken.is_none();
+        if !idle || !(self.wants_restart() || self.wants_growth()) {
+            return false;
+        }
+        match self.standing {
+            Standing::Durable => return false,
+            Standing::Cached => self.settle_superblocks(),
+            Standing::Doubtful => self.begin_flip(self.superblock.clone(), Reason::Doubt),
+        }
+        true
     }
 
     pub(super) fn step_flip(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {
@@ -119,12 +146,19 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
 
     /// Give up a superblock on its way; it may be on the medium or not. Says so, if there was one.
     pub(super) fn drop_flip(&mut self) -> bool {
-        let Some(_) = self.flip.take() else {
-            return false;
-        };
-        // The next one goes to the same copy: the other is the one that is known to be whole.
-        self.generation += 1;
-        true
+        match self.flip.take().map(|flip| flip.reason) {
+            None => false,
+            Some(Reason::Settle) => {
+                // Who was told of an error once is not told again: what was cached may be gone.
+                self.standing = Standing::Doubtful;
+                false
+            }
+            Some(_) => {
+                // The next one goes to the same copy: the other is the one that is known to be whole.
+                self.generation += 1;
+                true
+            }
+        }
     }
 
     /// A superblock is durable.
@@ -139,7 +173,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             Reason::Restart if mutant::is(Mutant::OneSuperblock) => self.restart_is_durable(),
             Reason::Restart => self.begin_flip(self.superblock.clone(), Reason::RestartAgain),
             Reason::RestartAgain => self.restart_is_durable(),
-            Reason::Doubt => self.doubt = false,
+            Reason::Doubt | Reason::Settle => self.standing = Standing::Durable,
             Reason::Again => self.let_go(self.superblock.journal.seq),
         }
     }

@@ -10,6 +10,7 @@
 //! room.rs                            what is accepted    restart.rs               a new journal
 //! loads.rs  trees.rs  space.rs       what is where       checkpoint.rs  fold.rs   the trees
 //! staging.rs  delta.rs               what is new         flip.rs                  superblocks
+//! recover.rs  offline.rs             what was found      create.rs  layers.rs     closed ones
 //! ```
 
 mod checkpoint;
@@ -18,6 +19,7 @@ pub mod create;
 pub mod delta;
 mod flip;
 mod fold;
+pub mod layers;
 mod loads;
 mod mutant;
 pub mod offline;
@@ -48,7 +50,7 @@ use delta::Delta;
 use flip::Flip;
 use loads::Scan;
 use pending::{Io, Pending, Purpose, UnderWay};
-use recover::Recovered;
+use recover::{Recovered, Standing};
 use restart::Restart;
 use space::Space;
 use staging::{Damage, Durable, Staging};
@@ -103,13 +105,15 @@ pub struct Cowfile<W> {
     restart: Option<Restart>,
     flip: Option<Flip>,
     scan: Option<Scan>,
+    /// How often the trees could not be read whole.
+    failed_scans: u32,
     growing: bool,
     /// A sync is under way: one at a time, for an error that one is told is told no other.
     syncing: bool,
     /// How large the cowfile can become, as far as is known.
     max_slots: u32,
-    /// The other superblock may name slots that the one that was found does not.
-    doubt: bool,
+    /// How the superblocks stand, as far as is known.
+    standing: Standing,
     /// A job's write or sync failed; jobs end and begin again.
     trouble: bool,
     /// How often that was, one after another.
@@ -118,6 +122,8 @@ pub struct Cowfile<W> {
     broken: Option<Failure>,
     /// Somebody asked for a commit of this epoch.
     wanted: u64,
+    /// A job found too few free slots.
+    short: bool,
     closing_down: bool,
 
     turns: Turns,
@@ -128,6 +134,8 @@ pub struct Cowfile<W> {
     flushes: Vec<(RequestId, u64)>,
     /// Requests that wait for room.
     starved: VecDeque<RequestId>,
+    /// Requests that wait for a page buffer.
+    unbuffered: VecDeque<RequestId>,
     /// Tree pages on their way, and who waits for them.
     loading: HashMap<u32, Vec<RequestId>>,
     unreadable: HashSet<u32>,
@@ -184,7 +192,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             epoch,
             tail,
             journal,
-            doubt,
+            standing,
             access,
             ..
         } = found;
@@ -225,21 +233,24 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             restart: None,
             flip: None,
             scan: None,
+            failed_scans: 0,
             growing: false,
             syncing: false,
             max_slots: superblock.max_slots,
-            doubt,
+            standing,
             trouble: false,
             attempts: 0,
             // Features that a writer must know: reads are served, and nothing is written.
             broken: (access != Access::ReadWrite).then_some(Failure::Io),
             wanted: 0,
+            short: false,
             closing_down: false,
             turns: Turns::default(),
             requests: (0..settings.depth).map(|_| None).collect(),
             commands: Slab::new(),
             flushes: Vec::new(),
             starved: VecDeque::new(),
+            unbuffered: VecDeque::new(),
             loading: HashMap::new(),
             unreadable: HashSet::new(),
             scratch: (0..scratch_chunks(settings.depth)).collect(),
@@ -314,12 +325,14 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         for _ in 0..MOST_STEPS {
             let moved = self.mend()
                 | self.step_flip(io)
+                | self.step_standing()
                 | self.step_restart(io)
                 | self.step_commit(io)
                 | self.step_checkpoint(io)
                 | self.step_scan(io)
                 | self.step_growth(io)
                 | self.step_flushes(io.out)
+                | self.step_unbuffered(io)
                 | self.feed(io);
             if !moved {
                 return;

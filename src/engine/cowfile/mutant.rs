@@ -72,6 +72,12 @@ pub(super) fn set(mutant: Option<Mutant>) {
     NOW.set(mutant);
 }
 
+/// The rule that is broken now, on this thread.
+#[cfg(test)]
+pub(super) fn now() -> Option<Mutant> {
+    NOW.get()
+}
+
 /// Whether this rule is broken now.
 #[cfg(test)]
 pub(super) fn is(mutant: Mutant) -> bool {

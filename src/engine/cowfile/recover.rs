@@ -69,8 +69,21 @@ pub struct Recovered {
     pub access: Access,
     /// Whether a torn epoch was dropped behind the last one.
     pub torn: bool,
-    /// Whether the other superblock says anything else: its slots are in use too until it is written again.
-    pub doubt: bool,
+    /// What must happen before anything is written.
+    pub standing: Standing,
+}
+
+/// How the two superblocks stand, on the medium and not only in its cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Both are durable and say the same.
+    Durable,
+    /// Both say the same, perhaps in no more than a cache: below it there may be an older one, whose slots
+    /// are in use until a sync.
+    Cached,
+    /// One says, or may say below a cache that will never be written, anything else: its slots are in use
+    /// until it is written again.
+    Doubtful,
 }
 
 /// Find the last epoch. `durable` is what a process that died left, if it left anything.
@@ -83,7 +96,7 @@ pub fn recover(
     durable: Option<Durable>,
 ) -> Result<Recovered, Trouble> {
     let durable = durable.filter(|_| !mutant::is(Mutant::SyncStartedTakenAsDone));
-    let (superblock, doubt) =
+    let (superblock, standing) =
         find_superblock(medium, shape, durable.map(|durable| durable.generation))?;
     let access = check::check(&superblock, shape).map_err(Trouble::Refused)?;
     if medium.slots() < superblock.grown_slots {
@@ -117,18 +130,17 @@ pub fn recover(
         journal: pages,
         access,
         torn,
-        doubt,
+        standing,
     })
 }
 
 /// The valid superblock of the highest generation, which is at most `durable`: what a process wrote
-/// that died, and did not see it become durable, may be in no more than a cache. And whether the other
-/// copy says anything else.
+/// that died, and did not see it become durable, may be in no more than a cache. And how both stand.
 fn find_superblock(
     medium: &mut impl Medium,
     shape: Shape,
     durable: Option<u64>,
-) -> Result<(Superblock, bool), Trouble> {
+) -> Result<(Superblock, Standing), Trouble> {
     let (mut found, mut unreadable, mut magic) = (Vec::new(), None, false);
     for slot in superblock::slots(shape) {
         match read_superblock(medium, slot, shape) {
@@ -144,12 +156,22 @@ fn find_superblock(
         [one, other] => says(one) == says(other) && one.origin == other.origin,
         _ => false,
     };
+    let is_known = |durable| {
+        found
+            .iter()
+            .all(|found: &Superblock| found.generation <= durable)
+    };
+    let standing = match (agree, durable) {
+        (true, None) => Standing::Cached,
+        (true, Some(durable)) if is_known(durable) => Standing::Durable,
+        _ => Standing::Doubtful,
+    };
     let best = found
         .into_iter()
         .filter(|superblock| durable.is_none_or(|durable| superblock.generation <= durable))
         .max_by_key(|superblock| superblock.generation);
     match (best, unreadable, magic) {
-        (Some(best), ..) => Ok((best, !agree)),
+        (Some(best), ..) => Ok((best, standing)),
         (None, Some(unreadable), _) => Err(unreadable),
         (None, None, true) => Err(Trouble::NoSuperblock),
         (None, None, false) => Err(Trouble::NotACowfile),

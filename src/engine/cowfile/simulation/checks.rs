@@ -7,6 +7,7 @@ use super::history::differs;
 use super::machine::{Faults, affected, content};
 use super::world::{LONGEST, UnderWay, World};
 use crate::engine::command::{Op, Request, RequestId};
+use crate::engine::cowfile::WhenFull;
 use crate::engine::cowfile::offline::{Content, Offline};
 use crate::engine::cowfile::recover::{Recovered, recover};
 use crate::engine::units::Extent;
@@ -39,7 +40,7 @@ impl World {
         };
         for _ in 0..cuts {
             let cut = self.disk.any_cut(&mut self.random);
-            let image = self.disk.after(cut, &mut self.random);
+            let image = self.after(cut);
             self.check_image(&image)
                 .map_err(|wrong| format!("{cut:?} of {} writes: {wrong}", self.disk.unsynced()))?;
         }
@@ -147,12 +148,7 @@ impl World {
                 metadata: false,
             };
             self.issue(request, 0)?;
-            while self.under_way.contains_key(&id) {
-                if self.commands.is_empty() {
-                    return Err("a read waits for nothing".into());
-                }
-                self.run_one()?;
-            }
+            self.wait_for(id)?;
         }
         self.faults = faults;
         Ok(())
@@ -182,36 +178,103 @@ impl World {
         if self.store.broken().is_some() {
             return Err("the store broke while it closed".into());
         }
-        let contents = self.check_closed()?;
+        let (_, contents) = self.check_closed()?;
         match differs(&self.model, &contents) {
             None => Ok(()),
             Some(sector) => Err(format!("after closing, sector {sector} is wrong")),
         }
     }
 
-    pub(super) fn check_closed(&mut self) -> Result<Vec<u32>, String> {
+    pub(super) fn check_closed(&mut self) -> Result<(Recovered, Vec<u32>), String> {
         let image = self.disk.seen().to_vec();
-        let (_, contents) = self.check_image(&image)?;
-        if !self.faulty && self.store.usage().staged > 0 {
-            return Err("closed, and something is not durable".into());
+        let found = self.check_image(&image)?;
+        let unsynced = match found.0.superblock.clean {
+            true => self.disk.unsynced(),
+            false => 0,
+        };
+        if !self.faulty && (self.store.usage().staged > 0 || unsynced > 0) {
+            return Err(format!("closed, and {unsynced} writes are not durable"));
         }
-        Ok(contents)
+        Ok(found)
+    }
+
+    /// Let everything go on until a request is over.
+    pub(super) fn wait_for(&mut self, id: RequestId) -> Result<(), String> {
+        while self.under_way.contains_key(&id) {
+            if self.commands.is_empty() {
+                let waiting = self.under_way.len();
+                self.give_up_waiting()?;
+                if self.commands.is_empty() && self.under_way.len() == waiting {
+                    return Err(format!("a request waits for nothing: {}", self.stuck()));
+                }
+            } else {
+                self.run_one()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes that wait for room get none.
+    pub(super) fn give_up_waiting(&mut self) -> Result<(), String> {
+        if self.settings.when_full == WhenFull::Fail {
+            return Ok(());
+        }
+        self.seen.count("waited for room in vain");
+        self.call(
+            |store, memory, out| store.give_up_waiting(memory, out),
+            None,
+        )
+    }
+
+    /// What somebody needs to know who looks why nothing goes on.
+    pub(super) fn stuck(&self) -> String {
+        let store = &self.store;
+        let requests: Vec<_> = store.requests.iter().flatten().collect();
+        format!(
+            "starved {:?} unbuffered {:?} flushes {:?} tail {:?} epoch {} jobs {} trouble {} short {} \
+             scan {} growing {} free {} grown {} of {} staged {} open {}+{} closing {:?} delta {} \
+             held {} journal {} buffers {} need {} {:?} may come {} requests {requests:?}",
+            store.starved,
+            store.unbuffered,
+            store.flushes,
+            store.tail.is_some(),
+            store.epoch,
+            store.has_jobs(),
+            store.trouble,
+            store.short,
+            store.scan.is_some(),
+            store.growing,
+            store.space.free(),
+            store.space.grown(),
+            store.max_slots,
+            store.staging.used(),
+            store.staging.open_epoch().puts(),
+            store.staging.open_epoch().fills(),
+            store.staging.closing().map(|closing| closing.puts()),
+            store.delta.puts(),
+            store.held.len(),
+            store.journal.len(),
+            store.page_buffers.len(),
+            store.need(),
+            store.settings.when_full,
+            store.may_make_room(),
+        )
     }
 
     pub(super) fn drain(&mut self) -> Result<(), String> {
-        while !self.commands.is_empty() {
-            self.run_one()?;
+        loop {
+            while !self.commands.is_empty() {
+                self.run_one()?;
+            }
+            let waiting = self.under_way.len();
+            self.give_up_waiting()?;
+            if self.commands.is_empty() && self.under_way.len() == waiting {
+                break;
+            }
         }
         if self.under_way.is_empty() {
             return Ok(());
         }
-        Err(format!(
-            "{} requests wait for nothing: {:?}",
-            self.under_way.len(),
-            self.under_way
-                .values()
-                .map(|u| u.request)
-                .collect::<Vec<_>>()
-        ))
+        Err(format!("requests wait for nothing: {}", self.stuck()))
     }
 }
