@@ -8,6 +8,7 @@ use super::Cowfile;
 use super::mutant::{self, Mutant};
 use super::pending::{Io, Job, Purpose};
 use super::recover::Standing;
+use super::staging::Durable;
 use crate::engine::command::{Action, Buffer, Buffers, Failure, Span};
 use crate::engine::format::superblock::Superblock;
 
@@ -164,7 +165,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// A superblock is durable.
     fn flipped(&mut self, flip: Flip) {
         let before = std::mem::replace(&mut self.superblock, flip.superblock);
-        self.staging.set_generation(self.superblock.generation);
+        if self.standing == Standing::Durable {
+            self.staging.set_generation(self.superblock.generation);
+        }
         match flip.reason {
             Reason::Checkpoint => {
                 self.let_go(before.journal.seq);
@@ -173,7 +176,15 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             Reason::Restart if mutant::is(Mutant::OneSuperblock) => self.restart_is_durable(),
             Reason::Restart => self.begin_flip(self.superblock.clone(), Reason::RestartAgain),
             Reason::RestartAgain => self.restart_is_durable(),
-            Reason::Doubt | Reason::Settle => self.standing = Standing::Durable,
+            Reason::Doubt | Reason::Settle => {
+                // And all that was found, for a sync came first.
+                self.standing = Standing::Durable;
+                self.staging.set_durable(Durable {
+                    incarnation: self.superblock.origin.incarnation,
+                    seq: self.journal.back().map_or(0, |(tail, _)| tail - 1),
+                    generation: self.superblock.generation,
+                });
+            }
             Reason::Again => self.let_go(self.superblock.journal.seq),
         }
     }

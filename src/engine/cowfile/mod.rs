@@ -53,7 +53,7 @@ use pending::{Io, Pending, Purpose, UnderWay};
 use recover::{Recovered, Standing};
 use restart::Restart;
 use space::Space;
-use staging::{Damage, Durable, Staging};
+use staging::{Damage, Staging};
 use trees::Trees;
 
 use crate::engine::command::{
@@ -151,16 +151,10 @@ pub fn scratch_chunks(depth: usize) -> usize {
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// Go on with what `recover` found. `words` are all zero.
     pub fn open(found: Recovered, words: W, settings: Settings) -> Self {
-        let durable = Durable {
-            incarnation: found.superblock.origin.incarnation,
-            seq: found.tail.seq.saturating_sub(1),
-            generation: found.superblock.generation,
-        };
         let superblock = &found.superblock;
         let staging = Staging::create(
             words,
             superblock.origin.store,
-            durable,
             settings.staging_chunks,
             superblock.shape.fanout_shift,
         );

@@ -9,8 +9,10 @@ use super::world::{Asked, World};
 use crate::engine::command::{Action, Buffers, Failure, Outcome};
 use crate::engine::cowfile::Cowfile;
 use crate::engine::cowfile::layers;
-use crate::engine::cowfile::recover::{Recovered, recover};
+use crate::engine::cowfile::recover::{Recovered, Standing, recover};
 use crate::engine::cowfile::staging::{Durable, Staging};
+use crate::engine::format::page;
+use crate::engine::format::superblock::Superblock;
 
 impl World {
     pub(super) fn run_one(&mut self) -> Result<(), String> {
@@ -26,12 +28,43 @@ impl World {
         let asked = self.commands.swap_remove(next);
         let outcome = self.outcome(&asked);
         let id = asked.command.id;
+        self.trace(|world| {
+            let shown = world.show(asked.command.action);
+            format!("{} {id:?} {shown} -> {outcome:?}", world.ran)
+        });
         // What a cut may leave is most interesting before the store knows how it went.
         self.try_cuts()?;
         self.call(
             |store, memory, out| store.complete(id, outcome, memory, out),
             None,
         )
+    }
+
+    /// Say what happens, if `COWROOT_TRACE` is set.
+    pub(super) fn trace(&self, what: impl FnOnce(&Self) -> String) {
+        if self.traced {
+            eprintln!("{}", what(self));
+        }
+    }
+
+    /// An action, in slots, and what a page that is written says of itself.
+    fn show(&self, action: Action) -> String {
+        let slot = |offset: u64| offset >> self.shape.chunk_shift;
+        match action {
+            Action::WriteCow { offset, from } => {
+                let bytes = self.memory.bytes(from);
+                let at = u32::try_from(slot(offset)).unwrap();
+                let superblock = Superblock::decode(bytes, at);
+                let superblock = superblock
+                    .map(|s| (s.generation, s.journal, s.durable_seq, s.origin.incarnation));
+                let page = page::header(bytes, page::Kind::Commit);
+                let page = page.map(|page| (page.seq.get(), page.incarnation.get()));
+                format!("write {at}: superblock {superblock:?}, commit page {page:?}")
+            }
+            Action::ReadCow { offset, .. } => format!("read {}", slot(offset)),
+            Action::GrowCow { offset, len } => format!("grow {} by {}", slot(offset), slot(len)),
+            other => format!("{other:?}"),
+        }
     }
 
     pub(super) fn outcome(&mut self, asked: &Asked) -> Outcome {
@@ -133,6 +166,12 @@ impl World {
         let image = self.after(cut);
         let (found, contents) = self.check_image(&image)?;
         self.seen.count("power cuts");
+        self.trace(|_| {
+            format!(
+                "power cut: {cut:?}, superblock {}",
+                found.superblock.generation
+            )
+        });
         self.disk = Disk::holding(self.shape, image);
         self.begin_anew(found, contents);
         Ok(())
@@ -158,6 +197,7 @@ impl World {
             return self.cut();
         }
         self.seen.count("reopened");
+        self.trace(|_| "closed and opened".into());
         self.begin_anew(found.clone(), contents);
         if found.superblock.clean && self.random.bool() {
             self.change_layers(&found)?;
@@ -196,6 +236,7 @@ impl World {
     /// All processes die, and what they had in memory is gone; what is in the cache stays there.
     fn forget(&mut self) -> Result<(), String> {
         self.seen.count("memory lost");
+        self.trace(|_| "memory lost".into());
         self.stop_commands(false);
         let image = self.disk.seen().to_vec();
         let (found, contents) = self.check_image(&image)?;
@@ -217,6 +258,14 @@ impl World {
     }
 
     fn open(&mut self, found: Recovered) {
+        self.trace(|_| {
+            let superblock = &found.superblock;
+            let (generation, journal) = (superblock.generation, superblock.journal);
+            format!(
+                "  found {generation}, {journal:?} to {:?}, {:?}",
+                found.tail, found.standing
+            )
+        });
         self.commands.clear();
         self.under_way.clear();
         self.faulty = false;
@@ -240,8 +289,11 @@ impl World {
 
     /// Nobody waits for the commands any more: each may have happened, in part or not.
     fn stop_commands(&mut self, lie: bool) {
+        // What was found in a cache, with no memory of it, a failed sync may lose: nobody could tell.
+        let lie = lie && self.store.standing == Standing::Durable;
         for asked in std::mem::take(&mut self.commands) {
             let action = asked.command.action;
+            self.trace(|world| format!("  pending: {}", world.show(action)));
             if matches!(action, Action::WriteCow { .. }) && self.random.bool() {
                 let bytes = action.transfer_bytes();
                 let part = self.random.usize(0..=bytes / SECTOR) * SECTOR;
@@ -261,6 +313,7 @@ impl World {
     /// The process dies: what was asked for may have happened or not; what happened stays, in the cache.
     pub(super) fn die(&mut self) -> Result<(), String> {
         self.seen.count("deaths");
+        self.trace(|_| "the process dies".into());
         self.stop_commands(true);
         let lost = std::mem::take(&mut self.under_way);
         for over in lost.values().filter(|over| changes_sectors(&over.request)) {
@@ -274,7 +327,8 @@ impl World {
         let pool = (self.settings.staging_chunks as usize) << self.shape.chunk_shift;
         self.memory.staging[pool..].fill(0xaa);
         let durable = self.left_behind()?;
-        let found = recover(&mut self.disk.clone(), self.shape, Some(durable))
+        self.trace(|_| format!("  left {durable:?}"));
+        let found = recover(&mut self.disk.clone(), self.shape, durable)
             .map_err(|trouble| format!("after a death: {trouble:?}"))?;
         self.settings.random = self.random.u64(..);
         self.store = Cowfile::resume(found, self.words.clone(), self.settings)
@@ -290,7 +344,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn left_behind(&self) -> Result<Durable, String> {
+    pub(super) fn left_behind(&self) -> Result<Option<Durable>, String> {
         let chunks = self.settings.staging_chunks;
         Staging::open(self.words.clone(), [7; 16], chunks, self.shape.fanout_shift)
             .map(|staging| staging.durable())

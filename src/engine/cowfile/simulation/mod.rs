@@ -2,7 +2,7 @@
 //! command, faults at any command, generation after generation.
 //!
 //! Run one seed again with `COWROOT_SEED=<seed>` and the name of its test; more of them with
-//! `COWROOT_SEEDS=<count>`.
+//! `COWROOT_SEEDS=<count>`; `COWROOT_TRACE=1` shows every step.
 
 mod checks;
 mod disk;

@@ -62,6 +62,7 @@ pub(super) struct World {
     /// Writes that syncs have taken off the front of the disk's list.
     pub(super) synced: u64,
     pub(super) contents: u32,
+    pub(super) traced: bool,
     pub(super) faulty: bool,
     /// A sync failed and nobody was told, since the last power cut.
     pub(super) lied: bool,
@@ -143,6 +144,7 @@ impl World {
             ran: 0,
             synced: 0,
             contents: 0,
+            traced: std::env::var_os("COWROOT_TRACE").is_some(),
             faulty: false,
             lied: false,
             sealed: Vec::new(),
