@@ -243,6 +243,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         };
         self.frozen = None;
         self.held = checkpoint.replaced;
+        if mutant::is(Mutant::HeldByOneSuperblock) {
+            self.let_go(self.superblock.journal.seq);
+        }
         let cramped = !self.starved.is_empty() || self.short;
         if cramped || self.superblock.clean {
             self.begin_flip(self.superblock.clone(), Reason::Again);

@@ -5,9 +5,9 @@ use std::ops::Deref;
 use std::sync::atomic::AtomicU32;
 
 use super::Cowfile;
+use super::found::Standing;
 use super::mutant::{self, Mutant};
 use super::pending::{Io, Job, Purpose};
-use super::recover::Standing;
 use super::staging::Durable;
 use crate::engine::command::{Action, Buffer, Buffers, Failure, Span};
 use crate::engine::format::superblock::Superblock;
@@ -53,7 +53,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         self.generation += 1;
         superblock.generation = self.generation;
         superblock.grown_slots = self.space.grown();
-        superblock.high_water = self.space.high_water();
+        if !mutant::is(Mutant::HighWaterNotStored) {
+            superblock.high_water = self.space.high_water();
+        }
         self.flip = Some(Flip {
             reason,
             superblock,
@@ -82,6 +84,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             return false;
         }
         match self.standing {
+            _ if mutant::is(Mutant::StandingIgnored) => self.standing = Standing::Durable,
             Standing::Durable => return false,
             Standing::Cached => self.settle_superblocks(),
             Standing::Doubtful => self.begin_flip(self.superblock.clone(), Reason::Doubt),

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU32;
 
 use super::Cowfile;
 use super::delta::{Change, Delta};
+use super::mutant::{self, Mutant};
 use super::pending::{Io, Purpose};
 use super::space::Space;
 use super::trees::Missing;
@@ -55,6 +56,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let roots = todo.iter().map(|missing| missing.entry.slot);
         for slot in roots.chain(self.held.iter().copied()) {
             self.space.mark(slot);
+        }
+        if mutant::is(Mutant::TreesNotScanned) {
+            return self.space.learn();
         }
         self.scan = Some(Scan {
             todo,

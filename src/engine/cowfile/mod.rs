@@ -10,7 +10,7 @@
 //! room.rs                            what is accepted    restart.rs               a new journal
 //! loads.rs  trees.rs  space.rs       what is where       checkpoint.rs  fold.rs   the trees
 //! staging.rs  delta.rs               what is new         flip.rs                  superblocks
-//! recover.rs  offline.rs             what was found      create.rs  layers.rs     closed ones
+//! found.rs  recover.rs  offline.rs   what was found      create.rs  layers.rs     closed ones
 //! ```
 
 mod checkpoint;
@@ -19,6 +19,7 @@ pub mod create;
 pub mod delta;
 mod flip;
 mod fold;
+pub mod found;
 pub mod layers;
 mod loads;
 mod mutant;
@@ -48,9 +49,10 @@ use checkpoint::Checkpoint;
 use commit::Commit;
 use delta::Delta;
 use flip::Flip;
+use found::Standing;
 use loads::Scan;
 use pending::{Io, Pending, Purpose, UnderWay};
-use recover::{Recovered, Standing};
+use recover::Recovered;
 use restart::Restart;
 use space::Space;
 use staging::{Damage, Staging};
@@ -199,12 +201,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let mut pages: VecDeque<(u64, u32)> = (superblock.journal.seq..).zip(journal).collect();
         pages.push_back((tail.seq, tail.slot));
         let space = loads::space_of(&superblock, &delta, &pages);
-        // Every request, and a checkpoint, may be on its way down a tree: none throws out what another
-        // has just read.
-        let height = usize::from(shape.height(superblock.chunks()));
-        let layers = superblock.stack().len().max(1);
-        let least = (settings.depth + 1) * (height + 1) * layers;
-        let cached_pages = settings.cached_pages.max(least);
+        let cached_pages = settings.cached_pages(&superblock);
         let resumed = mutant::is(Mutant::OpenWithoutRestart);
         if resumed {
             pages.pop_back();

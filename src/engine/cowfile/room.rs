@@ -9,10 +9,10 @@ use std::ops::{Deref, Range};
 use std::sync::atomic::AtomicU32;
 
 use super::delta::Change;
+use super::found::Standing;
 use super::mutant::{self, Mutant};
 use super::pages::pages_for;
 use super::pending::Io;
-use super::recover::Standing;
 use super::trees::Missing;
 use super::{Cowfile, WhenFull};
 use crate::engine::command::{Action, Buffers, Failure, Request};

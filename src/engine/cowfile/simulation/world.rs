@@ -102,21 +102,8 @@ impl World {
         let grown_slots = (shape.first_slot() + random.u32(12..=100)).min(max_slots);
         let settings = some_settings(&mut random, shape, staging_chunks, seed);
         let (base, model) = some_base(&mut random, &geometry);
-        let mut disk = Disk::new(shape, grown_slots);
-        let plan = Plan {
-            origin: Origin {
-                store: [7; 16],
-                incarnation: 1,
-            },
-            shape,
-            device_bytes: geometry.device_bytes,
-            base_bytes,
-            max_slots,
-            grown_slots,
-            file_slots: random.u32(20..=300),
-            description: vec![9; random.usize(0..40)],
-        };
-        create::create(&mut disk, plan).unwrap();
+        let sizes = (max_slots, grown_slots);
+        let mut disk = some_disk(&mut random, shape, &geometry, sizes);
         let found = recover(&mut disk, shape, None).unwrap();
         let staging_bytes = settings.staging_bytes(&found.superblock);
         let history = History::after_cut(0, 1, model.clone());
@@ -432,6 +419,31 @@ fn some_settings(
         metadata_reserve: random.u32(0..=8),
         random: seed,
     }
+}
+
+/// A new cowfile on a disk of its own; at most so many slots, and so many now.
+fn some_disk(
+    random: &mut fastrand::Rng,
+    shape: Shape,
+    geometry: &Geometry,
+    (max_slots, grown_slots): (u32, u32),
+) -> Disk {
+    let mut disk = Disk::new(shape, grown_slots);
+    let plan = Plan {
+        origin: Origin {
+            store: [7; 16],
+            incarnation: 1,
+        },
+        shape,
+        device_bytes: geometry.device_bytes,
+        base_bytes: geometry.base_bytes,
+        max_slots,
+        grown_slots,
+        file_slots: random.u32(20..=300),
+        description: vec![9; random.usize(0..40)],
+    };
+    create::create(&mut disk, plan).unwrap();
+    disk
 }
 
 /// A base with a number in most sectors, and what the device reads as with nothing in its cowfile.
