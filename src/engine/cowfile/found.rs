@@ -1,6 +1,7 @@
 //! Which superblock counts, and how far it can be relied on.
 
-use super::recover::{Medium, Trouble};
+use super::recover::Medium;
+use super::trouble::Trouble;
 use crate::engine::format::Shape;
 use crate::engine::format::check::{self, Found, Refusal};
 use crate::engine::format::superblock::{self, HEAD_LEN, Superblock};

@@ -37,6 +37,7 @@ mod simulation;
 pub mod space;
 pub mod staging;
 pub mod trees;
+pub mod trouble;
 mod writes;
 
 use std::collections::{HashMap, HashSet, VecDeque};

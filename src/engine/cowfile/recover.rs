@@ -4,8 +4,9 @@ use super::delta::{Delta, Fill};
 use super::found::{Standing, find_superblock};
 use super::mutant::{self, Mutant};
 use super::staging::Durable;
+use super::trouble::Trouble;
 use crate::engine::command::Failure;
-use crate::engine::format::check::{self, Access, Refusal};
+use crate::engine::format::check::{self, Access};
 use crate::engine::format::commit::{self, Body, Link, Page, Record};
 use crate::engine::format::page;
 use crate::engine::format::superblock::Superblock;
@@ -21,36 +22,15 @@ pub trait Medium {
     /// # Errors
     /// The medium cannot be read there, or ends before.
     fn read(&mut self, slot: u32, into: &mut [u8]) -> Result<(), Failure>;
-}
 
-/// Why a cowfile cannot be opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
-    /// It is a cowfile, and not one for this program.
-    Refused(Refusal),
-    /// Its superblock is of this version of the format, which is not known here.
-    OtherVersion(u16),
-    /// Neither superblock is one; nothing here says that it ever was a cowfile.
-    NotACowfile,
-    /// A superblock was here, but neither copy is whole.
-    NoSuperblock,
-    /// The medium does not read at this slot.
-    Unreadable {
-        /// Where.
-        slot: u32,
-    },
-    /// It ends before what its superblock says was written.
-    Truncated {
-        /// Slots it should have.
-        slots: u32,
-    },
-    /// A page with a right checksum says what cannot be.
-    Damaged {
-        /// Where.
-        slot: u32,
-    },
-    /// Pages of the journal that were durable are not there, or not whole.
-    Lost,
+    /// A superblock was found: it says in which files the slots are.
+    ///
+    /// # Errors
+    /// There is a file that is not this cowfile's. One that is missing is none: `slots` ends before it.
+    fn lay_out(&mut self, superblock: &Superblock) -> Result<(), Trouble> {
+        let _in_one_file = superblock;
+        Ok(())
+    }
 }
 
 /// A cowfile as it was found.
@@ -87,6 +67,7 @@ pub fn recover(
     let (superblock, standing) =
         find_superblock(medium, shape, durable.map(|durable| durable.generation))?;
     let access = check::check(&superblock, shape).map_err(Trouble::Refused)?;
+    medium.lay_out(&superblock)?;
     if medium.slots() < superblock.grown_slots {
         return Err(Trouble::Truncated {
             slots: superblock.grown_slots,
