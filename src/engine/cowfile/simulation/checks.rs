@@ -10,6 +10,7 @@ use crate::engine::command::{Op, Request, RequestId};
 use crate::engine::cowfile::WhenFull;
 use crate::engine::cowfile::offline::{Content, Offline};
 use crate::engine::cowfile::recover::{Recovered, recover};
+use crate::engine::format::page;
 use crate::engine::units::Extent;
 
 impl World {
@@ -41,7 +42,11 @@ impl World {
         for _ in 0..cuts {
             let cut = self.disk.any_cut(&mut self.random);
             let image = self.after(cut);
-            self.check_image(&image)
+            let checked = match self.faults.lying {
+                0 => self.check_image(&image).map(drop),
+                _ => self.check_lied_to(&image),
+            };
+            checked
                 .map_err(|wrong| format!("{cut:?} of {} writes: {wrong}", self.disk.unsynced()))?;
         }
         Ok(())
@@ -50,8 +55,7 @@ impl World {
     /// Recover from an image: it must read as one epoch, whole.
     pub(super) fn check_image(&mut self, image: &[u8]) -> Result<(Recovered, Vec<u32>), String> {
         self.states += 1;
-        self.distinct
-            .insert(crate::engine::format::page::checksum(image));
+        self.distinct.insert(page::checksum(image));
         let shape = self.shape;
         let mut medium = Image {
             shape,
@@ -101,34 +105,63 @@ impl World {
 
     /// What the device reads as, all of it, from what was recovered.
     pub(super) fn contents_of(&self, found: &Recovered, image: &[u8]) -> Result<Vec<u32>, String> {
+        self.sectors_of(found, image).into_iter().collect()
+    }
+
+    /// The same, sector by sector, with those that do not read.
+    fn sectors_of(&self, found: &Recovered, image: &[u8]) -> Vec<Result<u32, String>> {
         let shape = self.shape;
         let mut medium = Image {
             shape,
             bytes: image,
         };
         let mut offline = Offline::new(found.clone());
-        let mut contents = Vec::with_capacity(self.model.len());
+        let mut sectors = Vec::with_capacity(self.model.len());
         let mut bytes = vec![0; shape.chunk_len()];
         for chunk in 0..self.geometry.chunks() {
             let read = offline.read(&mut medium, chunk, &mut bytes);
-            match read.map_err(|trouble| format!("chunk {chunk}: {trouble:?}"))? {
-                Content::Read => {}
-                Content::Zero => bytes.fill(0),
-                Content::Absent => {
+            match read {
+                Ok(Content::Zero) => bytes.fill(0),
+                Ok(Content::Absent) => {
                     bytes.fill(0);
                     let start = usize::try_from(chunk).unwrap() * bytes.len();
                     let base = self.base.get(start..).unwrap_or_default();
                     let len = base.len().min(bytes.len());
                     bytes[..len].copy_from_slice(&base[..len]);
                 }
+                Ok(Content::Read) | Err(_) => {}
             }
             for sector in bytes.chunks(SECTOR) {
-                if contents.len() < self.model.len() {
-                    contents.push(content(sector).ok_or(format!("chunk {chunk} is torn"))?);
-                }
+                sectors.push(match &read {
+                    Ok(_) => content(sector).ok_or(format!("chunk {chunk} is torn")),
+                    Err(trouble) => Err(format!("chunk {chunk}: {trouble:?}")),
+                });
             }
         }
-        Ok(contents)
+        sectors.truncate(self.model.len());
+        sectors
+    }
+
+    /// Recover from an image of a disk whose syncs were lies: what reads must be of one epoch.
+    fn check_lied_to(&mut self, image: &[u8]) -> Result<(), String> {
+        self.states += 1;
+        self.distinct.insert(page::checksum(image));
+        let shape = self.shape;
+        let mut medium = Image {
+            shape,
+            bytes: image,
+        };
+        let Ok(found) = recover(&mut medium, shape, None) else {
+            self.seen.count("lies found at the open");
+            return Ok(());
+        };
+        let sectors = self.sectors_of(&found, image);
+        if sectors.iter().any(Result::is_err) {
+            self.seen.count("lies found by reads");
+        }
+        let read = sectors.into_iter().map(Result::ok).collect();
+        let incarnation = found.superblock.origin.incarnation;
+        self.history.check_lied_to(found.epoch, incarnation, read)
     }
 
     /// Read the whole device through requests.

@@ -91,6 +91,9 @@ impl World {
             bytes = self.random.usize(1..bytes / SECTOR + 1) * SECTOR;
         }
         match action {
+            Action::SyncCow if self.random.u16(0..1000) < self.faults.lying => {
+                self.seen.count("lies");
+            }
             Action::SyncCow => {
                 self.seen.count("syncs");
                 let gone = usize::try_from(self.synced - asked.synced).unwrap();

@@ -186,6 +186,21 @@ fn the_nth_command_failing_loses_nothing() {
     }
 }
 
+/// What is promised of a medium whose syncs lie: what reads after a power cut is of one epoch, be it an old one;
+/// what is lost is an error.
+#[test]
+fn syncs_that_lie_lose_what_they_lied_about_and_no_read_is_wrong() {
+    let total = run_seeds(60, 1, 400, |_| Faults {
+        lying: 300,
+        short: 20,
+        cuts: 2,
+        ..Faults::default()
+    });
+    assert_fine("lies", &total);
+    let seen = |what| total.partial || total.seen.get(what) > 20;
+    assert!(seen("lies") && seen("lies found by reads"));
+}
+
 /// Rounds of `crash-long`.
 const LONG: u64 = 1000;
 
