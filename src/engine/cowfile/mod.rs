@@ -170,6 +170,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             superblock.origin.store,
             settings.staging_chunks,
             superblock.shape.fanout_shift,
+            superblock.chunks(),
         )?;
         if mutant::is(Mutant::StagingNotReplayed) {
             staging.forget();
