@@ -208,7 +208,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             return false;
         }
         self.growing = true;
-        let to = (grown + self.settings.grow_slots).min(most);
+        let to = grown.saturating_add(self.settings.grow_slots).min(most);
         let action = Action::GrowCow {
             offset: self.shape.offset_bytes(grown),
             len: self.shape.offset_bytes(to) - self.shape.offset_bytes(grown),
