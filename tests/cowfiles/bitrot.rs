@@ -23,7 +23,7 @@ use cowroot::engine::format::superblock::{self, HEAD_LEN};
 use super::image::Image;
 use super::machine::{Machine, chunk_of, settings};
 use super::opening;
-use super::sample::{ABSENT, Map, Sample, ZERO, not_read, sample};
+use super::sample::{ABSENT, DESCRIPTION, Map, Sample, ZERO, not_read, sample};
 
 const SEED: u64 = 7;
 
@@ -36,7 +36,14 @@ fn opened(
     image.flip(slot, bit);
     let opened = opening::offline(image);
     image.flip(slot, bit);
-    opened.map(|(found, reads)| (found.epoch, reads))
+    opened.map(|(found, reads)| {
+        let described = found.superblock.description;
+        assert!(
+            described == DESCRIPTION,
+            "slot {slot} bit {bit}: described otherwise"
+        );
+        (found.epoch, reads)
+    })
 }
 
 fn bits(image: &Image) -> std::ops::Range<usize> {

@@ -20,6 +20,9 @@ use super::opening::Read;
 pub(crate) const ABSENT: u32 = 0;
 pub(crate) const ZERO: u32 = 1;
 
+/// Behind the superblocks: no archive, for what is in it is nobody's business here.
+pub(crate) const DESCRIPTION: [u8; 100] = [0x5a; 100];
+
 pub(crate) struct Sample {
     pub(crate) image: Image,
     /// What each chunk read as when an epoch was durable.
@@ -58,7 +61,7 @@ pub(crate) fn plan(shape: Shape, chunks: u64) -> Plan {
         max_slots: shape.first_slot() + 400,
         grown_slots: shape.first_slot() + 60,
         file_slots: shape.first_slot() + 100,
-        description: vec![0x5a; 100],
+        description: DESCRIPTION.to_vec(),
     }
 }
 
