@@ -8,7 +8,7 @@ SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:
-.PHONY: help mirror deps build demo test lint unit crash crash-long vm vm-list bench clean
+.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list bench clean
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -56,6 +56,9 @@ crash: ## power cuts, deaths and errors at any command of the persistent store, 
 
 crash-long: ## the same, ten times as long and more
 	@$(MAKE) --no-print-directory crash CRASH=$(or $(CRASH),1000)
+
+fuzz: ## feed opens with cowfiles that are made to do harm, TIME= seconds of it
+	sh tests/fuzz/run.sh -max_total_time=$(or $(TIME),300)
 
 vm: build ## boot the VM cases, or those that CASE= picks
 	$(BED) run '$(CASE)'

@@ -299,33 +299,46 @@ fn the_features_taken_have_the_codes_names() {
     }
 }
 
-/// The last column of the table under "Crashes".
+/// The last column of the tables under "Crashes" and "Damage".
 #[test]
-fn every_crash_names_a_test_that_exists() {
-    let (_, crashes) = PAGE.split_once("\n## Crashes\n").unwrap();
-    let (crashes, _) = crashes.split_once("\n## ").unwrap();
-    let rows = crashes
-        .lines()
-        .filter(|line| line.starts_with("| "))
-        .skip(1);
-    let mut named = BTreeSet::new();
-    for row in rows {
-        let last = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap();
-        let test = last.trim();
-        if !test.starts_with("the same") {
-            named.insert(test.trim_matches('`').to_owned());
-        }
+fn every_crash_and_damage_names_a_test_that_exists() {
+    for (heading, place) in [
+        ("Crashes", "src/engine/cowfile/simulation"),
+        ("Damage", "tests/cowfiles"),
+    ] {
+        let mut named = tests_named_under(heading);
+        assert!(named.len() >= 3, "{heading} names tests: {named:?}");
+        let place = Path::new(env!("CARGO_MANIFEST_DIR")).join(place);
+        let files = fs::read_dir(place).unwrap();
+        let sources: Vec<String> = files
+            .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+            .collect();
+        named.retain(|test| {
+            let claim = format!("#[test]\nfn {test}()");
+            !sources.iter().any(|source| source.contains(&claim))
+        });
+        assert!(named.is_empty(), "{heading}: no such tests: {named:#?}");
     }
-    assert!(named.len() >= 3, "the table names tests: {named:?}");
-    let simulation = "src/engine/cowfile/simulation/mod.rs";
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(simulation);
-    let source = fs::read_to_string(source).unwrap();
-    named.retain(|test| {
-        let claim = format!("#[test]\nfn {test}()");
-        !source.contains(&claim)
+}
+
+/// What is named in the last column of a section's table, and in backticks with an underscore behind it.
+fn tests_named_under(heading: &str) -> BTreeSet<String> {
+    let (_, section) = PAGE.split_once(&format!("\n## {heading}\n")).unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let (rows, prose): (Vec<&str>, Vec<&str>) =
+        section.lines().partition(|line| line.starts_with("| "));
+    let cells = rows.iter().skip(1).filter_map(|row| {
+        let cells = row.trim_end_matches([' ', '|']).rsplit('|');
+        cells.map(str::trim).next()
     });
-    assert!(
-        named.is_empty(),
-        "no such tests in {simulation}: {named:#?}"
-    );
+    let cells = cells.filter(|cell| !cell.starts_with("the same"));
+    let quoted = prose
+        .iter()
+        .flat_map(|line| line.split('`').skip(1).step_by(2));
+    let quoted = quoted.filter(|word| word.matches('_').count() > 2);
+    cells
+        .map(|cell| cell.trim_matches('`'))
+        .chain(quoted)
+        .map(str::to_owned)
+        .collect()
 }

@@ -34,6 +34,30 @@ struct Packed {
 }
 
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
+    /// Make durable what is acknowledged.
+    pub fn commit(&mut self, buffers: &mut impl Buffers, out: &mut Outbox) {
+        self.wanted = self.open_epoch();
+        self.pump(&mut Io { buffers, out });
+    }
+
+    /// No more requests will come: commit everything, and leave a cowfile that opens without its
+    /// journal. Done when `is_closed`.
+    pub fn close(&mut self, buffers: &mut impl Buffers, out: &mut Outbox) {
+        self.closing_down = true;
+        self.commit(buffers, out);
+    }
+
+    /// Whether there is nothing more to write.
+    pub fn is_closed(&self) -> bool {
+        let idle = self.commit.is_none()
+            && self.checkpoint.is_none()
+            && self.restart.is_none()
+            && self.flip.is_none()
+            && !self.trouble;
+        let nothing_new = self.tail.is_none() && self.staging.used() == 0;
+        self.broken.is_some() || (idle && (self.superblock.clean || nothing_new))
+    }
+
     /// Whether anybody wants the open epoch to end.
     pub(super) fn wants_commit(&self) -> bool {
         let open = self.staging.open_epoch();
@@ -266,7 +290,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             (false, false) => 0,
         };
         // What was found at the open may be in no more than a cache, if nobody cut the power.
-        let unsure = self.tail.is_none() && !self.delta.is_empty();
+        let unsure = self.tail.is_none() && !self.delta.is_empty() && !self.read_only;
         let wait = self.settings.durability == Durability::Flush && (waits_for > 0 || unsure);
         if wait {
             self.flushes.push((id, waits_for));

@@ -60,6 +60,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if mutant::is(Mutant::TreesNotScanned) {
             return self.space.learn();
         }
+        self.refuse_ambiguity();
         self.scan = Some(Scan {
             todo,
             outstanding: 0,
@@ -145,9 +146,11 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let Missing { node, entry } = missing;
         let store = self.superblock.origin.store;
         let bytes = io.buffers.bytes(self.page_span(buffer));
+        let possible = |entry: &Entry| !entry.is_slot() || self.space.exists(entry.slot);
         let entries = result
             .ok()
-            .and_then(|()| tree::decode(bytes, self.shape, store, (node, entry.slot, entry.crc)));
+            .and_then(|()| tree::decode(bytes, self.shape, store, (node, entry.slot, entry.crc)))
+            .filter(|entries| entries.iter().all(possible));
         self.page_buffers.push(buffer);
         self.space.unpin(entry.slot);
         if scan {
@@ -186,6 +189,14 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                     entry: *entry,
                 });
             }
+        }
+        self.refuse_ambiguity();
+    }
+
+    /// Reads are served of a cowfile that names a slot twice, and nothing is written.
+    fn refuse_ambiguity(&mut self) {
+        if self.space.is_named_twice() {
+            self.broken = Some(Failure::Io);
         }
     }
 

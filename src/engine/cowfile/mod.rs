@@ -113,6 +113,8 @@ pub struct Cowfile<W> {
     growing: bool,
     /// A sync is under way: one at a time, for an error that one is told is told no other.
     syncing: bool,
+    /// Slots to grow by.
+    grow_slots: u32,
     /// How large the cowfile can become, as far as is known.
     max_slots: u32,
     /// How the superblocks stand, as far as is known.
@@ -123,6 +125,8 @@ pub struct Cowfile<W> {
     attempts: u32,
     /// No write will succeed any more.
     broken: Option<Failure>,
+    /// It was opened so: then there is nothing to flush.
+    read_only: bool,
     /// Somebody asked for a commit of this epoch.
     wanted: u64,
     /// A job found too few free slots.
@@ -175,6 +179,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             superblock.origin.store,
             settings.staging_chunks,
             superblock.shape.fanout_shift,
+            superblock.chunks(),
         )?;
         if mutant::is(Mutant::StagingNotReplayed) {
             staging.forget();
@@ -228,12 +233,14 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             failed_scans: 0,
             growing: false,
             syncing: false,
+            grow_slots: settings.grow_slots,
             max_slots: superblock.max_slots,
             standing,
             trouble: false,
             attempts: 0,
             // Features that a writer must know: reads are served, and nothing is written.
             broken: (access != Access::ReadWrite).then_some(Failure::Io),
+            read_only: access != Access::ReadWrite,
             wanted: 0,
             short: false,
             closing_down: false,
@@ -284,30 +291,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// The number that stands for this open.
     pub fn incarnation(&self) -> u64 {
         self.superblock.origin.incarnation
-    }
-
-    /// Make durable what is acknowledged.
-    pub fn commit(&mut self, buffers: &mut impl Buffers, out: &mut Outbox) {
-        self.wanted = self.open_epoch();
-        self.pump(&mut Io { buffers, out });
-    }
-
-    /// No more requests will come: commit everything, and leave a cowfile that opens without its
-    /// journal. Done when `is_closed`.
-    pub fn close(&mut self, buffers: &mut impl Buffers, out: &mut Outbox) {
-        self.closing_down = true;
-        self.commit(buffers, out);
-    }
-
-    /// Whether there is nothing more to write.
-    pub fn is_closed(&self) -> bool {
-        let idle = self.commit.is_none()
-            && self.checkpoint.is_none()
-            && self.restart.is_none()
-            && self.flip.is_none()
-            && !self.trouble;
-        let nothing_new = self.tail.is_none() && self.staging.used() == 0;
-        self.broken.is_some() || (idle && (self.superblock.clean || nothing_new))
     }
 
     /// Let go on what can go on.

@@ -5,6 +5,7 @@ use super::recover::{Medium, Recovered};
 use super::trees::{Missing, Trees};
 use super::trouble::Trouble;
 use crate::engine::format::Entry;
+use crate::engine::format::check;
 use crate::engine::format::page;
 use crate::engine::format::tree;
 
@@ -104,5 +105,10 @@ fn read_page(
         .read(slot, &mut bytes)
         .map_err(|_| Trouble::Unreadable { slot })?;
     let store = found.superblock.origin.store;
-    tree::decode(&bytes, shape, store, (node, slot, entry.crc)).ok_or(Trouble::Damaged { slot })
+    let entries = tree::decode(&bytes, shape, store, (node, slot, entry.crc));
+    let possible =
+        |entry: &Entry| !entry.is_slot() || check::is_usable(&found.superblock, entry.slot);
+    entries
+        .filter(|entries| entries.iter().all(possible))
+        .ok_or(Trouble::Damaged { slot })
 }

@@ -168,7 +168,7 @@ impl<'a, M: Medium> Journal<'a, M> {
         }
         if let Some(last) = last {
             let durable = self.stop.unwrap_or(self.superblock.durable_seq);
-            if last.next.seq <= durable + 1 || self.is_whole(&last)? {
+            if last.next.seq <= durable.saturating_add(1) || self.is_whole(&last)? {
                 self.apply(last)?;
             } else {
                 self.torn = true;
@@ -196,6 +196,7 @@ impl<'a, M: Medium> Journal<'a, M> {
             };
             let fits = page.epoch == number
                 && (page.flags & commit::FIRST != 0) == pages.is_empty()
+                && check::is_usable(self.superblock, page.next)
                 && page.records.iter().all(|record| self.is_possible(record));
             if !fits {
                 return Err(Trouble::Damaged { slot });
@@ -241,10 +242,7 @@ impl<'a, M: Medium> Journal<'a, M> {
         let superblock = self.superblock;
         let chunks = record.first_chunk + record.count() <= superblock.chunks();
         let slots = match &record.body {
-            Body::Slots(first, crcs) => {
-                let end = u64::from(*first) + crcs.len() as u64;
-                *first >= superblock.shape.first_slot() && end <= u64::from(superblock.max_slots)
-            }
+            Body::Slots(first, crcs) => check::are_usable(superblock, *first, crcs.len()),
             Body::Zero(_) | Body::Unmap(_) => true,
         };
         chunks && slots && record.layer == superblock.active_layer
@@ -275,6 +273,11 @@ impl<'a, M: Medium> Journal<'a, M> {
     }
 
     fn apply(&mut self, epoch: Epoch) -> Result<(), Trouble> {
+        // What counts was written, so the files reach that far.
+        let slots = epoch.pages.iter().map(Page::end).max().unwrap_or(0);
+        if slots > self.medium.slots() {
+            return Err(Trouble::Truncated { slots });
+        }
         let mut slot = epoch.first.slot;
         for page in epoch.pages {
             self.pages.push(slot);

@@ -239,7 +239,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         }
         let (grown, most) = (self.space.grown(), self.max_slots);
         self.growing = true;
-        let to = (grown + self.settings.grow_slots).min(most);
+        let to = grown.saturating_add(self.grow_slots).min(most);
         let action = Action::GrowCow {
             offset: self.shape.offset_bytes(grown),
             len: self.shape.offset_bytes(to) - self.shape.offset_bytes(grown),
@@ -254,8 +254,12 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         match result {
             Ok(()) => self.space.grow(to),
             Err(_) => {
-                // Said in RAM only: the next open may find room on the medium.
-                self.max_slots = self.space.grown();
+                // A little may fit where much does not.
+                match self.grow_slots > self.shape.zone_slots {
+                    true => self.grow_slots = self.shape.zone_slots,
+                    // Said in RAM only: the next open may find room on the medium.
+                    false => self.max_slots = self.space.grown(),
+                }
                 // It syncs too, and an error that it was told is told nobody else.
                 self.trouble |= self.has_jobs();
             }

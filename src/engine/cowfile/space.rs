@@ -36,6 +36,8 @@ pub struct Space {
     pins: BTreeMap<u32, u32>,
     /// Given up while somebody reads them.
     doomed: BTreeSet<u32>,
+    /// A slot was marked that was in use already.
+    named_twice: bool,
 }
 
 impl Space {
@@ -57,6 +59,7 @@ impl Space {
             high_water: unknown_below,
             pins: BTreeMap::new(),
             doomed: BTreeSet::new(),
+            named_twice: false,
         };
         space.grow(grown);
         space
@@ -82,6 +85,12 @@ impl Space {
         if slot >= self.grown {
             self.grow(slot + 1);
         }
+    }
+
+    /// Whether a slot could ever have been handed out.
+    #[must_use]
+    pub fn exists(&self, slot: u32) -> bool {
+        (self.shape.first_slot()..self.grown).contains(&slot) && !self.is_header(slot)
     }
 
     /// Slots that exist.
@@ -120,11 +129,21 @@ impl Space {
     pub fn mark(&mut self, slot: u32) {
         self.high_water = self.high_water.max(slot.saturating_add(1));
         if slot < self.unknown_below {
+            self.named_twice |= get(&self.seen, slot);
             set(&mut self.seen, slot, true);
-        } else if slot < self.grown && !get(&self.used, slot) {
-            set(&mut self.used, slot, true);
-            self.count(slot, false);
+        } else if slot < self.grown {
+            self.named_twice |= get(&self.used, slot);
+            if !get(&self.used, slot) {
+                set(&mut self.used, slot, true);
+                self.count(slot, false);
+            }
         }
+    }
+
+    /// Whether two things are said to be in one slot. Freeing one would let the other be overwritten.
+    #[must_use]
+    pub fn is_named_twice(&self) -> bool {
+        self.named_twice
     }
 
     /// All that is in use has been marked.
@@ -161,7 +180,10 @@ impl Space {
         if self.barred.contains(&zone) || *self.zones.get(zone as usize)? == 0 {
             return None;
         }
-        let end = ((zone + 1) * self.shape.zone_slots).min(self.grown);
+        // The last zone of 16 TiB ends where the numbers end.
+        let end = (zone + 1)
+            .saturating_mul(self.shape.zone_slots)
+            .min(self.grown);
         (from..end).find(|&slot| !get(&self.used, slot))
     }
 

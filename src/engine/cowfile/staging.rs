@@ -106,7 +106,13 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
     ///
     /// # Errors
     /// What is wrong with it; nothing is changed then.
-    pub fn open(words: W, store: [u8; 16], chunks: u32, leaf_shift: u8) -> Result<Self, Damage> {
+    pub fn open(
+        words: W,
+        store: [u8; 16],
+        chunks: u32,
+        leaf_shift: u8,
+        device_chunks: u64,
+    ) -> Result<Self, Damage> {
         if words.len() < Self::words_needed(chunks) {
             return Err(Damage::Foreign);
         }
@@ -128,7 +134,8 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
             return Err(Damage::OtherStore);
         }
         let newer = staging.load(AT_OPEN).min(1);
-        let (closing, open) = (staging.replay(1 - newer)?, staging.replay(newer)?);
+        let replay = |log| staging.replay(log, device_chunks);
+        let (closing, open) = (replay(1 - newer)?, replay(newer)?);
         let mut used = vec![false; chunks as usize];
         for (_, _, change) in closing.iter().chain(open.iter()) {
             if let Change::Put(place) = change {
@@ -147,7 +154,7 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
         Ok(staging)
     }
 
-    fn replay(&self, log: u32) -> Result<Delta<u32>, Damage> {
+    fn replay(&self, log: u32, device_chunks: u64) -> Result<Delta<u32>, Damage> {
         let mut all = Delta::new(self.leaf_shift);
         let count = self.load(AT_COUNTS + log as usize) as usize;
         if count > records(self.chunks) {
@@ -156,8 +163,10 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
         for number in 0..count {
             let at = self.record(log, number);
             let first = u64::from(self.load(at)) | u64::from(self.load(at + 1)) << 32;
-            let end = first
-                .checked_add(u64::from(self.load(at + 2)))
+            let end = first.checked_add(u64::from(self.load(at + 2)));
+            // A commit of a chunk that the device does not have could not be read again.
+            let end = end
+                .filter(|&end| first < end && end <= device_chunks)
                 .ok_or(Damage::Record)?;
             match self.load(at + 3) {
                 ZERO => all.fill(first..end, Fill::Zero, |_| {}),
@@ -379,24 +388,30 @@ mod tests {
         let three = staging.take().unwrap();
         staging.put(5, three);
         staging.zero(6, 10);
-        let found = Staging::open(words.clone(), [3; 16], 4, 8).unwrap();
+        let found = Staging::open(words.clone(), [3; 16], 4, 8, 100).unwrap();
         assert_eq!(found.durable(), Some(DURABLE));
         assert_eq!(found.get(5), Some(Change::Put(three)));
         assert_eq!(found.get(6), Some(Change::Fill(Fill::Zero)));
         assert_eq!((found.get(4), found.used()), (None, 3));
         assert_eq!(found.closing().map(Delta::puts), Some(2));
 
+        // The last run ends at chunk 16.
+        for (chunks, fine) in [(16, true), (15, false), (0, false)] {
+            let found = Staging::open(words.clone(), [3; 16], 4, 8, chunks);
+            assert_eq!(found.is_ok(), fine, "a device of {chunks} chunks");
+        }
+
         let later = Durable { seq: 9, ..DURABLE };
         staging.settle(later).unwrap();
         assert_eq!(staging.used(), 1);
-        let found = Staging::open(words.clone(), [3; 16], 4, 8).unwrap();
+        let found = Staging::open(words.clone(), [3; 16], 4, 8, 100).unwrap();
         assert_eq!((found.durable(), found.used()), (Some(later), 1));
         assert_eq!(
-            Staging::open(words, [4; 16], 4, 8).err(),
+            Staging::open(words, [4; 16], 4, 8, 100).err(),
             Some(Damage::OtherStore)
         );
         assert_eq!(
-            Staging::open(memory(4), [3; 16], 4, 8).err(),
+            Staging::open(memory(4), [3; 16], 4, 8, 100).err(),
             Some(Damage::Foreign)
         );
     }

@@ -21,7 +21,7 @@ pub enum Trouble {
         /// Where.
         slot: u32,
     },
-    /// It ends before what its superblock says was written.
+    /// It ends before what its superblock, or its journal, says was written.
     Truncated {
         /// Slots it should have.
         slots: u32,

@@ -15,6 +15,11 @@ use super::superblock::{
 };
 use super::{Entry, Shape, tree};
 
+/// Generations, sequence numbers and epochs begin low and go up by one: none comes near this.
+const COUNTERS_END: u64 = 1 << 62;
+/// No block device is longer: the kernel counts its bytes with a sign.
+const DEVICES_END: u64 = 1 << 63;
+
 /// Bits of `incompat` that are taken, by their numbers; docs/format.md, Versions.
 pub const INCOMPAT_NAMES: [&str; 2] = [
     "compressed slots",
@@ -131,7 +136,8 @@ pub fn check(superblock: &Superblock, shape: Shape) -> Result<Access, Refusal> {
     if superblock.shape != shape {
         return Err(Refusal::Shape(superblock.shape));
     }
-    places(superblock)
+    counters(superblock)
+        .and_then(|()| places(superblock))
         .and_then(|()| layers(superblock))
         .map_err(Refusal::Implausible)?;
     Ok(match features.ro_compat & !KNOWN_RO_COMPAT {
@@ -153,6 +159,19 @@ fn must(fine: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
     if fine { Ok(()) } else { Err(otherwise()) }
 }
 
+/// Numbers that only go up: adding to them must never overflow.
+fn counters(superblock: &Superblock) -> Result<(), String> {
+    for (what, number) in [
+        ("generation", superblock.generation),
+        ("epoch", superblock.epoch),
+        ("page of the journal", superblock.journal.seq),
+        ("durable page", superblock.durable_seq),
+    ] {
+        must(number < COUNTERS_END, || format!("{what} number {number}"))?;
+    }
+    Ok(())
+}
+
 /// Sizes, and slots that are named.
 fn places(superblock: &Superblock) -> Result<(), String> {
     let Superblock {
@@ -167,6 +186,9 @@ fn places(superblock: &Superblock) -> Result<(), String> {
     must(superblock.device_bytes > 0, || {
         "a device of no bytes".into()
     })?;
+    must(superblock.device_bytes < DEVICES_END, || {
+        format!("a device of {} bytes", superblock.device_bytes)
+    })?;
     let height = shape.height(superblock.chunks());
     must(
         u32::from(height) * u32::from(shape.fanout_shift) < 64,
@@ -180,7 +202,7 @@ fn places(superblock: &Superblock) -> Result<(), String> {
         u64::from(max_slots) > 2 * u64::from(shape.zone_slots),
         || format!("at most {max_slots} slots, which is less than the two superblocks take"),
     )?;
-    must(file_slots > shape.zone_slots, || {
+    must(file_slots >= shape.first_slot(), || {
         format!("files of {file_slots} slots, which have no room for both superblocks")
     })?;
     must(grown_slots <= max_slots, || {
@@ -189,7 +211,7 @@ fn places(superblock: &Superblock) -> Result<(), String> {
     must(high_water <= max_slots, || {
         format!("slots in use up to {high_water} of at most {max_slots}")
     })?;
-    must(is_usable(superblock, journal.slot), || {
+    must(is_grown(superblock, journal.slot), || {
         format!("a journal from slot {} on", journal.slot)
     })?;
     let zone_bytes = shape.offset_bytes(shape.zone_slots);
@@ -198,11 +220,27 @@ fn places(superblock: &Superblock) -> Result<(), String> {
     })
 }
 
-/// Whether a slot can hold a chunk, or a page of journal or tree.
-fn is_usable(superblock: &Superblock, slot: u32) -> bool {
-    slot >= superblock.shape.first_slot()
-        && slot < superblock.max_slots
-        && !slot.is_multiple_of(superblock.file_slots)
+/// Whether a slot can hold a chunk, or a page of journal or tree, of a superblock that `check` accepts.
+#[must_use]
+pub fn is_usable(superblock: &Superblock, slot: u32) -> bool {
+    are_usable(superblock, slot, 1)
+}
+
+/// The same of `count` slots in a row, at least one.
+#[must_use]
+pub fn are_usable(superblock: &Superblock, first: u32, count: usize) -> bool {
+    let (file_slots, count) = (u64::from(superblock.file_slots), count as u64);
+    let within_file = u64::from(first) % file_slots;
+    first >= superblock.shape.first_slot()
+        && u64::from(first) + count <= u64::from(superblock.max_slots)
+        // The first slot of a file is its header.
+        && within_file > 0
+        && within_file + count <= file_slots
+}
+
+/// Whether a superblock may name a slot itself: what it names was durable before it.
+fn is_grown(superblock: &Superblock, slot: u32) -> bool {
+    is_usable(superblock, slot) && slot < superblock.grown_slots
 }
 
 fn layers(superblock: &Superblock) -> Result<(), String> {
@@ -222,7 +260,7 @@ fn layers(superblock: &Superblock) -> Result<(), String> {
         let Some(one) = layer(number) else { continue };
         let Entry { slot, crc } = one.root;
         let fine = if one.root.is_slot() {
-            is_usable(superblock, slot)
+            is_grown(superblock, slot)
         } else {
             crc == 0
         };

@@ -88,6 +88,20 @@ pub struct Link {
     pub previous: u32,
 }
 
+impl Page {
+    /// One past the highest slot it names.
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        let ends = self.records.iter().map(|record| match &record.body {
+            Body::Slots(first, crcs) => {
+                first.saturating_add(u32::try_from(crcs.len()).unwrap_or(u32::MAX))
+            }
+            Body::Zero(_) | Body::Unmap(_) => 0,
+        });
+        ends.fold(self.next.saturating_add(1), u32::max)
+    }
+}
+
 impl Record {
     /// Bytes it takes in a page.
     #[must_use]

@@ -92,6 +92,7 @@ fn entries(random: &mut fastrand::Rng, shape: Shape) -> Vec<Entry> {
 fn superblock(random: &mut fastrand::Rng, shape: Shape) -> Superblock {
     let mut layers = [None; MAX_LAYERS];
     let max_slots = random.u32(shape.first_slot() + 10..1 << 30);
+    let grown_slots = random.u32(shape.first_slot() + 10..=max_slots);
     for number in 0..random.u8(1..64) {
         layers[usize::from(number)] = Some(Layer {
             root: Entry {
@@ -106,7 +107,7 @@ fn superblock(random: &mut fastrand::Rng, shape: Shape) -> Superblock {
     layers[active].as_mut().unwrap().state = LayerState::Active;
     Superblock {
         origin: origin(random),
-        generation: random.u64(..),
+        generation: random.u64(..1 << 62),
         features: Features {
             compat: random.u64(..),
             autoclear: random.u64(..),
@@ -116,16 +117,17 @@ fn superblock(random: &mut fastrand::Rng, shape: Shape) -> Superblock {
         base_bytes: random.u64(..),
         shape,
         max_slots,
-        grown_slots: random.u32(..max_slots),
+        grown_slots,
         file_slots: u32::MAX,
         high_water: random.u32(..max_slots),
         clean: random.bool(),
         journal: Link {
-            slot: random.u32(shape.first_slot()..max_slots),
-            ..link(random)
+            slot: random.u32(shape.first_slot()..grown_slots),
+            seq: random.u64(..1 << 62),
+            previous: random.u32(..),
         },
-        durable_seq: random.u64(..),
-        epoch: random.u64(..),
+        durable_seq: random.u64(..1 << 62),
+        epoch: random.u64(..1 << 62),
         active_layer: u8::try_from(active).unwrap(),
         layers,
         description: (0..random.usize(..300)).map(|_| random.u8(..)).collect(),
@@ -350,7 +352,7 @@ fn what_is_no_superblock_is_told_apart() {
 #[test]
 fn what_cannot_be_is_refused() {
     type Change = fn(&mut Superblock);
-    let changes: [(&str, Change); 16] = [
+    let changes: [(&str, Change); 23] = [
         ("newer cowroot: it uses compressed slots", |s| {
             s.features.incompat = 1
         }),
@@ -358,11 +360,20 @@ fn what_cannot_be_is_refused() {
         ("zones of 1023 slots", |s| s.shape.zone_slots = 1023),
         ("no bytes", |s| s.device_bytes = 0),
         ("two superblocks take", |s| s.max_slots = 2048),
-        ("room for both", |s| s.file_slots = 1024),
+        ("9223372036854775808 bytes", |s| s.device_bytes = 1 << 63),
+        ("generation number", |s| s.generation = 1 << 62),
+        ("epoch number", |s| s.epoch = u64::MAX),
+        ("page of the journal number", |s| s.journal.seq = u64::MAX),
+        ("durable page number", |s| s.durable_seq = u64::MAX),
+        ("room for both", |s| s.file_slots = 0),
+        ("room for both", |s| s.file_slots = 2047),
         ("slots of at most", |s| s.grown_slots = s.max_slots + 1),
         ("in use up to", |s| s.high_water = s.max_slots + 1),
         ("journal from slot 2047", |s| s.journal.slot = 2047),
-        ("journal from slot", |s| s.journal.slot = s.max_slots),
+        ("journal from slot", |s| s.journal.slot = s.grown_slots),
+        ("its tree at slot", |s| {
+            s.layers[1].as_mut().unwrap().root.slot = s.grown_slots
+        }),
         ("journal from slot 2050", |s| {
             (s.file_slots, s.journal.slot) = (2050, 2050)
         }),
@@ -401,10 +412,8 @@ fn what_cannot_be_is_refused() {
     }
     let mut bad = good.clone();
     bad.layers[1].as_mut().unwrap().root.slot = 2047;
-    assert!(matches!(
-        check::check(&bad, Shape::PRODUCT),
-        Err(Refusal::Implausible(_))
-    ));
+    let refused = check::check(&bad, Shape::PRODUCT);
+    assert!(matches!(refused, Err(Refusal::Implausible(_))));
     good.features.ro_compat = 1;
     let name = check::RO_COMPAT_NAMES[0].to_owned();
     assert_eq!(

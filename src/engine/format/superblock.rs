@@ -242,7 +242,7 @@ impl Superblock {
             && (9..=16).contains(&shape.chunk_shift)
             && (1..=8).contains(&shape.fanout_shift)
             && shape.zone_slots > 0;
-        fine.then(|| Self {
+        let found = fine.then(|| Self {
             origin: header.origin(),
             generation: header.seq.get(),
             features: Features {
@@ -269,7 +269,9 @@ impl Superblock {
             active_layer: raw.active_layer,
             layers,
             description: description.to_vec(),
-        })
+        });
+        // At the other copy's place: the next one would overwrite the newest.
+        found.filter(|found| found.slot() == slot)
     }
 
     /// Chunks of the device; the last may be cut short by its end.

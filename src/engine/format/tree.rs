@@ -121,5 +121,8 @@ pub fn decode(
             crc: raw.crc.get(),
         })
         .collect();
-    (fine && entries.len() == 1 << shape.fanout_shift).then_some(entries)
+    let are_entries = entries
+        .iter()
+        .all(|entry| entry.is_slot() || entry.crc == 0);
+    (fine && are_entries && entries.len() == 1 << shape.fanout_shift).then_some(entries)
 }

@@ -349,8 +349,9 @@ impl World {
     }
 
     pub(super) fn left_behind(&self) -> Result<Option<Durable>, String> {
-        let chunks = self.settings.staging_chunks;
-        Staging::open(self.words.clone(), [7; 16], chunks, self.shape.fanout_shift)
+        let (pool, shift) = (self.settings.staging_chunks, self.shape.fanout_shift);
+        let chunks = self.geometry.chunks();
+        Staging::open(self.words.clone(), [7; 16], pool, shift, chunks)
             .map(|staging| staging.durable())
             .map_err(|damage| format!("after a death: {damage:?}"))
     }
