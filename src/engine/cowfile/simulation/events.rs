@@ -71,7 +71,9 @@ impl World {
     pub(super) fn outcome(&mut self, asked: &Asked) -> Outcome {
         self.ran += 1;
         let action = asked.command.action;
-        if self.faults.nth == Some(self.ran) || self.random.u16(0..1000) < self.faults.failing {
+        let nth = self.faults.nth == Some(self.ran);
+        let fails = nth && !self.faults.nth_is_short;
+        if fails || self.random.u16(0..1000) < self.faults.failing {
             self.faulty = true;
             self.fault_at = self.ran;
             self.seen.count("faults");
@@ -87,7 +89,8 @@ impl World {
             });
         }
         let mut bytes = action.transfer_bytes();
-        if bytes > SECTOR && self.random.u16(0..1000) < self.faults.short {
+        let short = nth || self.random.u16(0..1000) < self.faults.short;
+        if bytes > SECTOR && short {
             bytes = self.random.usize(1..bytes / SECTOR + 1) * SECTOR;
         }
         match action {

@@ -19,6 +19,8 @@ pub(super) struct Faults {
     pub(super) lying: u16,
     /// This very command fails, counted from the first.
     pub(super) nth: Option<u64>,
+    /// It does not fail, but moves a part of its bytes.
+    pub(super) nth_is_short: bool,
     /// Power cuts tried after each command.
     pub(super) cuts: u32,
 }

@@ -177,8 +177,9 @@ fn errors_at_any_command_lose_nothing_that_was_acknowledged() {
 #[test]
 fn the_nth_command_failing_loses_nothing() {
     for nth in 1..150 {
-        let total = run_seeds(4, 2, 150, |_| Faults {
+        let total = run_seeds(6, 2, 150, |seed| Faults {
             nth: Some(nth),
+            nth_is_short: seed.is_multiple_of(3),
             cuts: 1,
             ..Faults::default()
         });
