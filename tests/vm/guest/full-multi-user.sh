@@ -19,3 +19,9 @@ sync
 check room-comes-back soon uses_less_than $((before - 4000000))
 check full-again fill 2
 check still-writable sh -c 'grep -q "^/dev/ublkb0 / [^ ]* rw" /proc/mounts && touch /root/touched'
+# Debian's login with its PAM, at a terminal of its own, which script gives it.
+log_in() {
+	printf 'tty\nexit\n' | script -qec 'login -f root' /run/typescript >/dev/null
+	grep -q '/dev/pts/[0-9]' /run/typescript
+}
+check logs-in log_in
