@@ -33,10 +33,11 @@ build: ## the static binary that is shipped
 demo: mirror deps build ## boot a live Debian from an ISO, in this terminal
 	$(BED) demo
 
-test: mirror ## all that CI runs: lint, unit and vm
+test: mirror ## all that CI runs: lint, unit, crash and vm
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory crash
 	@$(MAKE) --no-print-directory vm
 
 lint: ## formatting, clippy, shellcheck

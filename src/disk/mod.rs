@@ -5,6 +5,7 @@
 //! never holds up a request that needs only RAM.
 
 pub mod base;
+pub mod cowfile;
 mod workers;
 
 use std::collections::HashMap;

@@ -8,7 +8,8 @@ use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
 use cowroot::engine::cowfile::create::Plan;
-use cowroot::engine::cowfile::recover::{Recovered, Trouble};
+use cowroot::engine::cowfile::recover::Recovered;
+use cowroot::engine::cowfile::trouble::Trouble;
 use cowroot::engine::format::Shape;
 use cowroot::engine::format::check::{Access, Refusal};
 use cowroot::engine::format::description::{

@@ -4,7 +4,7 @@
 use std::mem::offset_of;
 use std::process::Command;
 
-use cowroot::engine::cowfile::recover::Trouble;
+use cowroot::engine::cowfile::trouble::Trouble;
 use cowroot::engine::format::check::Refusal;
 use cowroot::engine::format::commit::{CommitHead, RawRecord};
 use cowroot::engine::format::page::Header;

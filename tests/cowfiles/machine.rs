@@ -8,8 +8,9 @@ use cowroot::engine::command::{
     Action, Buffer, Buffers, CommandId, Failure, Op, Outbox, Outcome, Request, RequestId, Span,
 };
 use cowroot::engine::cowfile::create::{self, Plan};
-use cowroot::engine::cowfile::recover::{Medium, Recovered, Trouble, recover};
+use cowroot::engine::cowfile::recover::{Medium, Recovered, recover};
 use cowroot::engine::cowfile::staging::Staging;
+use cowroot::engine::cowfile::trouble::Trouble;
 use cowroot::engine::cowfile::{Cowfile, Durability, Settings, WhenFull, scratch_chunks};
 use cowroot::engine::units::Extent;
 

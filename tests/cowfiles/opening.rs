@@ -2,7 +2,8 @@
 
 use cowroot::engine::cowfile::delta::Change;
 use cowroot::engine::cowfile::offline::{Content, Offline};
-use cowroot::engine::cowfile::recover::{Recovered, Trouble, recover};
+use cowroot::engine::cowfile::recover::{Recovered, recover};
+use cowroot::engine::cowfile::trouble::Trouble;
 use cowroot::engine::format::description::Description;
 use cowroot::engine::format::superblock::DESCRIPTION_VERSION;
 

@@ -17,6 +17,9 @@ use crate::engine::command::{Action, Buffers, Failure};
 use crate::engine::format::Entry;
 use crate::engine::format::commit::Link;
 
+/// Loads of tree pages that may fail before a checkpoint goes on without.
+const LOADS: u32 = 4;
+
 /// A checkpoint under way.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
@@ -35,6 +38,8 @@ pub(super) struct Checkpoint {
     /// Slots of new pages.
     pub(super) written: Vec<u32>,
     pub(super) root: Option<Entry>,
+    /// Loads of tree pages that failed.
+    failed_loads: u32,
     pub(super) outstanding: usize,
     pub(super) syncing: bool,
     pub(super) synced: bool,
@@ -47,7 +52,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             || self.delta.puts() > self.settings.journal_chunks;
         let nothing_staged =
             self.staging.open_epoch().is_empty() && self.staging.closing().is_none();
-        let cramped = !self.starved.is_empty() && nothing_staged && self.has_garbage();
+        let cramped = (nothing_staged && !self.starved.is_empty()) || self.short;
+        let cramped = cramped && self.has_garbage();
         let closing = self.closing_down && nothing_staged && !self.superblock.clean;
         (long && !self.delta.is_empty()) || cramped || closing
     }
@@ -99,6 +105,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             replaced: Vec::new(),
             written: Vec::new(),
             root: None,
+            failed_loads: 0,
             outstanding: 0,
             syncing: false,
             synced: false,
@@ -127,7 +134,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             };
             match need {
                 Ok(()) => moved = true,
-                Err(Need::Page(missing)) => return self.load_for_checkpoint(missing, io) || moved,
+                Err(Need::Page(missing)) => {
+                    return self.load_for_checkpoint(checkpoint, missing, io) || moved;
+                }
                 Err(Need::Buffer) => return moved,
                 Err(Need::Slot) => return self.out_of_slots_for_checkpoint() || moved,
             }
@@ -176,20 +185,32 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     }
 
     /// A tree page that the checkpoint cannot do without.
-    fn load_for_checkpoint(&mut self, missing: Missing, io: &mut Io<'_, impl Buffers>) -> bool {
-        if self.unreadable.contains(&missing.entry.slot) {
-            // It would have to be written anew, and nobody knows what was in it.
-            self.broken = Some(Failure::Io);
-            return true;
-        }
+    fn load_for_checkpoint(
+        &mut self,
+        checkpoint: &mut Checkpoint,
+        missing: Missing,
+        io: &mut Io<'_, impl Buffers>,
+    ) -> bool {
         if self.loading.contains_key(&missing.entry.slot) {
             return false;
         }
-        self.load(missing, None, io.out)
+        // That it did not read may be long ago, or pass.
+        let failed = self.unreadable.remove(&missing.entry.slot);
+        checkpoint.failed_loads += u32::from(failed);
+        if !failed || checkpoint.failed_loads < LOADS {
+            return self.load(missing, None, io.out);
+        }
+        match checkpoint.steps.is_empty() && checkpoint.above.is_empty() {
+            // Its slots are lost until the next open finds that nobody names them.
+            true => drop(checkpoint.dropped.pop()),
+            // It would have to be written anew, and nobody knows what was in it.
+            false => self.broken = Some(Failure::Io),
+        }
+        true
     }
 
     fn out_of_slots_for_checkpoint(&mut self) -> bool {
-        let may_come = self.growing || self.space.grown() < self.max_slots;
+        let may_come = self.growing || self.space.grown() < self.max_slots || self.space.unbar();
         if !may_come {
             self.broken = Some(Failure::NoSpace);
         }
@@ -222,7 +243,10 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         };
         self.frozen = None;
         self.held = checkpoint.replaced;
-        let cramped = !self.starved.is_empty();
+        if mutant::is(Mutant::HeldByOneSuperblock) {
+            self.let_go(self.superblock.journal.seq);
+        }
+        let cramped = !self.starved.is_empty() || self.short;
         if cramped || self.superblock.clean {
             self.begin_flip(self.superblock.clone(), Reason::Again);
         }

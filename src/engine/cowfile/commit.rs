@@ -95,6 +95,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if (self.space.free() as usize) < slots {
             return self.out_of_slots();
         }
+        self.short = false;
         if self.staging.closing().is_none() {
             self.staging.close();
         }
@@ -184,16 +185,24 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         })
     }
 
-    /// Slots are short for now, or for good.
+    /// Slots are short for now, or for good. Whether that is news.
     pub(super) fn out_of_slots(&mut self) -> bool {
-        let may_come = self.scan.is_some()
+        // A zone that failed once is better than none.
+        if self.space.unbar() {
+            return true;
+        }
+        let is_news = !std::mem::replace(&mut self.short, true);
+        // Without a journal there is no checkpoint.
+        let garbage = self.tail.is_some() && (self.has_garbage() || self.has_jobs());
+        let may_come = garbage
+            || self.scan.is_some()
+            || self.may_scan_again()
             || self.growing
-            || self.checkpoint.is_some()
             || self.space.grown() < self.max_slots;
         if !may_come {
             self.broken = Some(Failure::NoSpace);
         }
-        !may_come
+        is_news || !may_come
     }
 
     fn release_renamed(&mut self) {

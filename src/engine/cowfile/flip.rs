@@ -5,8 +5,10 @@ use std::ops::Deref;
 use std::sync::atomic::AtomicU32;
 
 use super::Cowfile;
+use super::found::Standing;
 use super::mutant::{self, Mutant};
 use super::pending::{Io, Job, Purpose};
+use super::staging::Durable;
 use crate::engine::command::{Action, Buffer, Buffers, Failure, Span};
 use crate::engine::format::superblock::Superblock;
 
@@ -22,6 +24,8 @@ pub(super) enum Reason {
     /// The other copy, to say what the one says that was found. That one may be in no more than a cache,
     /// so a sync comes first.
     Doubt,
+    /// None: a sync, for both may be in no more than a cache.
+    Settle,
     /// The other copy, so that what only it needed becomes free.
     Again,
 }
@@ -49,7 +53,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         self.generation += 1;
         superblock.generation = self.generation;
         superblock.grown_slots = self.space.grown();
-        superblock.high_water = self.space.high_water();
+        if !mutant::is(Mutant::HighWaterNotStored) {
+            superblock.high_water = self.space.high_water();
+        }
         self.flip = Some(Flip {
             reason,
             superblock,
@@ -59,6 +65,31 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             },
             outstanding: false,
         });
+    }
+
+    /// Make both superblocks durable as they are.
+    fn settle_superblocks(&mut self) {
+        self.flip = Some(Flip {
+            reason: Reason::Settle,
+            superblock: self.superblock.clone(),
+            todo: [Step::Sync].into(),
+            outstanding: false,
+        });
+    }
+
+    /// Before anything is written to a slot that only another superblock names.
+    pub(super) fn step_standing(&mut self) -> bool {
+        let idle = self.flip.is_none() && !self.trouble && self.broken.is_none();
+        if !idle || !(self.wants_restart() || self.wants_growth()) {
+            return false;
+        }
+        match self.standing {
+            _ if mutant::is(Mutant::StandingIgnored) => self.standing = Standing::Durable,
+            Standing::Durable => return false,
+            Standing::Cached => self.settle_superblocks(),
+            Standing::Doubtful => self.begin_flip(self.superblock.clone(), Reason::Doubt),
+        }
+        true
     }
 
     pub(super) fn step_flip(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {
@@ -119,18 +150,27 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
 
     /// Give up a superblock on its way; it may be on the medium or not. Says so, if there was one.
     pub(super) fn drop_flip(&mut self) -> bool {
-        let Some(_) = self.flip.take() else {
-            return false;
-        };
-        // The next one goes to the same copy: the other is the one that is known to be whole.
-        self.generation += 1;
-        true
+        match self.flip.take().map(|flip| flip.reason) {
+            None => false,
+            Some(Reason::Settle) => {
+                // Who was told of an error once is not told again: what was cached may be gone.
+                self.standing = Standing::Doubtful;
+                false
+            }
+            Some(_) => {
+                // The next one goes to the same copy: the other is the one that is known to be whole.
+                self.generation += 1;
+                true
+            }
+        }
     }
 
     /// A superblock is durable.
     fn flipped(&mut self, flip: Flip) {
         let before = std::mem::replace(&mut self.superblock, flip.superblock);
-        self.staging.set_generation(self.superblock.generation);
+        if self.standing == Standing::Durable {
+            self.staging.set_generation(self.superblock.generation);
+        }
         match flip.reason {
             Reason::Checkpoint => {
                 self.let_go(before.journal.seq);
@@ -139,7 +179,15 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             Reason::Restart if mutant::is(Mutant::OneSuperblock) => self.restart_is_durable(),
             Reason::Restart => self.begin_flip(self.superblock.clone(), Reason::RestartAgain),
             Reason::RestartAgain => self.restart_is_durable(),
-            Reason::Doubt => self.doubt = false,
+            Reason::Doubt | Reason::Settle => {
+                // And all that was found, for a sync came first.
+                self.standing = Standing::Durable;
+                self.staging.set_durable(Durable {
+                    incarnation: self.superblock.origin.incarnation,
+                    seq: self.journal.back().map_or(0, |(tail, _)| tail - 1),
+                    generation: self.superblock.generation,
+                });
+            }
             Reason::Again => self.let_go(self.superblock.journal.seq),
         }
     }

@@ -184,11 +184,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         subtree: Missing,
     ) -> Result<(), Need> {
         let Missing { node, entry } = subtree;
-        if self.unreadable.contains(&entry.slot) {
-            // Its slots are lost until the next open finds that nobody names them.
-            checkpoint.dropped.pop();
-            return Ok(());
-        }
         let children: Vec<Entry> = self.trees.page(entry).ok_or(Need::Page(subtree))?.to_vec();
         checkpoint.dropped.pop();
         checkpoint.replaced.push(entry.slot);

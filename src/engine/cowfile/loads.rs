@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU32;
 
 use super::Cowfile;
 use super::delta::{Change, Delta};
+use super::mutant::{self, Mutant};
 use super::pending::{Io, Purpose};
 use super::space::Space;
 use super::trees::Missing;
@@ -18,12 +19,16 @@ use crate::engine::format::tree::{self, Node};
 const FOR_READERS: usize = 2;
 /// Pages the scan reads at a time.
 const SCANNING: usize = 1;
+/// Scans that may fail before the space they would have found is given up.
+const SCANS: u32 = 3;
 
 /// Trees on their way through `Space::mark`.
 #[derive(Debug)]
 pub(super) struct Scan {
     todo: Vec<Missing>,
     outstanding: usize,
+    /// A page did not read.
+    failed: bool,
 }
 
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
@@ -47,23 +52,43 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                 });
             }
         }
-        for missing in &todo {
-            self.space.mark(missing.entry.slot);
+        // What only the other superblock needs is in no tree.
+        let roots = todo.iter().map(|missing| missing.entry.slot);
+        for slot in roots.chain(self.held.iter().copied()) {
+            self.space.mark(slot);
+        }
+        if mutant::is(Mutant::TreesNotScanned) {
+            return self.space.learn();
         }
         self.refuse_ambiguity();
         self.scan = Some(Scan {
             todo,
             outstanding: 0,
+            failed: false,
         });
+    }
+
+    /// Whether trees that could not be read whole may be tried again, because room is short.
+    pub(super) fn may_scan_again(&self) -> bool {
+        self.scan.is_none() && !self.space.is_known() && self.failed_scans < SCANS
     }
 
     pub(super) fn step_scan(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {
         let Some(scan) = &mut self.scan else {
-            return false;
+            let needed = self.short || !self.starved.is_empty();
+            let again = needed && !self.has_jobs() && !self.trouble && self.may_scan_again();
+            if again {
+                self.begin_scan();
+            }
+            return again;
         };
         if scan.todo.is_empty() && scan.outstanding == 0 {
+            // Unless all was read nothing may be written on a guess: but where nothing ever was.
+            match scan.failed {
+                true => self.failed_scans += 1,
+                false => self.space.learn(),
+            }
             self.scan = None;
-            self.space.learn();
             return true;
         }
         if scan.outstanding >= SCANNING || self.page_buffers.len() <= FOR_READERS {
@@ -153,8 +178,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         };
         scan.outstanding -= 1;
         let Some(entries) = entries else {
-            // Which slots are free will never be known, and nothing may be written on a guess.
-            self.broken = Some(Failure::Io);
+            scan.failed = true;
             return;
         };
         for (number, entry) in (0..).zip(&entries).filter(|(_, entry)| entry.is_slot()) {
@@ -171,9 +195,22 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
 
     /// Reads are served of a cowfile that names a slot twice, and nothing is written.
     fn refuse_ambiguity(&mut self) {
-        if self.space.is_named_twice() {
+        // A scan that is tried again marks again what it had found.
+        if self.space.is_named_twice() && self.failed_scans == 0 {
             self.broken = Some(Failure::Io);
         }
+    }
+
+    /// Let those go on that waited for a page buffer, as far as there are any.
+    pub(super) fn step_unbuffered(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {
+        let mut moved = false;
+        while !self.page_buffers.is_empty()
+            && let Some(id) = self.unbuffered.pop_front()
+        {
+            moved = true;
+            self.advance_request(id, io);
+        }
+        moved
     }
 
     /// A page buffer for a job; some are left to those who read.

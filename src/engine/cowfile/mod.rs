@@ -10,6 +10,7 @@
 //! room.rs                            what is accepted    restart.rs               a new journal
 //! loads.rs  trees.rs  space.rs       what is where       checkpoint.rs  fold.rs   the trees
 //! staging.rs  delta.rs               what is new         flip.rs                  superblocks
+//! found.rs  recover.rs  offline.rs   what was found      create.rs  layers.rs     closed ones
 //! ```
 
 mod checkpoint;
@@ -18,6 +19,8 @@ pub mod create;
 pub mod delta;
 mod flip;
 mod fold;
+pub mod found;
+pub mod layers;
 mod loads;
 mod mutant;
 pub mod offline;
@@ -34,6 +37,7 @@ mod simulation;
 pub mod space;
 pub mod staging;
 pub mod trees;
+pub mod trouble;
 mod writes;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -46,12 +50,13 @@ use checkpoint::Checkpoint;
 use commit::Commit;
 use delta::Delta;
 use flip::Flip;
+use found::Standing;
 use loads::Scan;
 use pending::{Io, Pending, Purpose, UnderWay};
 use recover::Recovered;
 use restart::Restart;
 use space::Space;
-use staging::{Damage, Durable, Staging};
+use staging::{Damage, Staging};
 use trees::Trees;
 
 use crate::engine::command::{
@@ -103,13 +108,15 @@ pub struct Cowfile<W> {
     restart: Option<Restart>,
     flip: Option<Flip>,
     scan: Option<Scan>,
+    /// How often the trees could not be read whole.
+    failed_scans: u32,
     growing: bool,
     /// A sync is under way: one at a time, for an error that one is told is told no other.
     syncing: bool,
     /// How large the cowfile can become, as far as is known.
     max_slots: u32,
-    /// The other superblock may name slots that the one that was found does not.
-    doubt: bool,
+    /// How the superblocks stand, as far as is known.
+    standing: Standing,
     /// A job's write or sync failed; jobs end and begin again.
     trouble: bool,
     /// How often that was, one after another.
@@ -118,6 +125,8 @@ pub struct Cowfile<W> {
     broken: Option<Failure>,
     /// Somebody asked for a commit of this epoch.
     wanted: u64,
+    /// A job found too few free slots.
+    short: bool,
     closing_down: bool,
 
     turns: Turns,
@@ -128,6 +137,8 @@ pub struct Cowfile<W> {
     flushes: Vec<(RequestId, u64)>,
     /// Requests that wait for room.
     starved: VecDeque<RequestId>,
+    /// Requests that wait for a page buffer.
+    unbuffered: VecDeque<RequestId>,
     /// Tree pages on their way, and who waits for them.
     loading: HashMap<u32, Vec<RequestId>>,
     unreadable: HashSet<u32>,
@@ -143,16 +154,10 @@ pub fn scratch_chunks(depth: usize) -> usize {
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// Go on with what `recover` found. `words` are all zero.
     pub fn open(found: Recovered, words: W, settings: Settings) -> Self {
-        let durable = Durable {
-            incarnation: found.superblock.origin.incarnation,
-            seq: found.tail.seq.saturating_sub(1),
-            generation: found.superblock.generation,
-        };
         let superblock = &found.superblock;
         let staging = Staging::create(
             words,
             superblock.origin.store,
-            durable,
             settings.staging_chunks,
             superblock.shape.fanout_shift,
         );
@@ -165,13 +170,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// If the words are not what a process with such settings would have left.
     pub fn resume(found: Recovered, words: W, settings: Settings) -> Result<Self, Damage> {
         let superblock = &found.superblock;
-        let mut staging = Staging::open(
-            words,
-            superblock.origin.store,
-            settings.staging_chunks,
-            superblock.shape.fanout_shift,
-            superblock.chunks(),
-        )?;
+        let (store, shift) = (superblock.origin.store, superblock.shape.fanout_shift);
+        let (pool, chunks) = (settings.staging_chunks, superblock.chunks());
+        let mut staging = Staging::open(words, store, pool, shift, chunks)?;
         if mutant::is(Mutant::StagingNotReplayed) {
             staging.forget();
         }
@@ -185,7 +186,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             epoch,
             tail,
             journal,
-            doubt,
+            standing,
             access,
             ..
         } = found;
@@ -198,12 +199,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let mut pages: VecDeque<(u64, u32)> = (superblock.journal.seq..).zip(journal).collect();
         pages.push_back((tail.seq, tail.slot));
         let space = loads::space_of(&superblock, &delta, &pages);
-        // Every request, and a checkpoint, may be on its way down a tree: none throws out what another
-        // has just read.
-        let height = usize::from(shape.height(superblock.chunks()));
-        let layers = superblock.stack().len().max(1);
-        let least = (settings.depth + 1) * (height + 1) * layers;
-        let cached_pages = settings.cached_pages.max(least);
+        let cached_pages = settings.cached_pages(&superblock);
         let resumed = mutant::is(Mutant::OpenWithoutRestart);
         if resumed {
             pages.pop_back();
@@ -226,21 +222,24 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             restart: None,
             flip: None,
             scan: None,
+            failed_scans: 0,
             growing: false,
             syncing: false,
             max_slots: superblock.max_slots,
-            doubt,
+            standing,
             trouble: false,
             attempts: 0,
             // Features that a writer must know: reads are served, and nothing is written.
             broken: (access != Access::ReadWrite).then_some(Failure::Io),
             wanted: 0,
+            short: false,
             closing_down: false,
             turns: Turns::default(),
             requests: (0..settings.depth).map(|_| None).collect(),
             commands: Slab::new(),
             flushes: Vec::new(),
             starved: VecDeque::new(),
+            unbuffered: VecDeque::new(),
             loading: HashMap::new(),
             unreadable: HashSet::new(),
             scratch: (0..scratch_chunks(settings.depth)).collect(),
@@ -315,12 +314,14 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         for _ in 0..MOST_STEPS {
             let moved = self.mend()
                 | self.step_flip(io)
+                | self.step_standing()
                 | self.step_restart(io)
                 | self.step_commit(io)
                 | self.step_checkpoint(io)
                 | self.step_scan(io)
                 | self.step_growth(io)
                 | self.step_flushes(io.out)
+                | self.step_unbuffered(io)
                 | self.feed(io);
             if !moved {
                 return;

@@ -37,11 +37,19 @@ pub(super) enum Mutant {
     SyncStartedTakenAsDone,
     /// What was discarded shows what is below it again.
     DiscardReveals,
+    /// What a checkpoint replaces is free when one superblock has forgotten it.
+    HeldByOneSuperblock,
+    /// The superblocks found at an open are taken to be durable, and to agree.
+    StandingIgnored,
+    /// All slots that the journal does not name are taken to be free, before the trees have been read.
+    TreesNotScanned,
+    /// A superblock does not say how far slots have been in use.
+    HighWaterNotStored,
 }
 
 #[cfg(test)]
 impl Mutant {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::NoSync,
         Self::NextEpochBeforeSync,
         Self::CheckpointBeforeData,
@@ -58,6 +66,10 @@ impl Mutant {
         Self::StagingNotReplayed,
         Self::SyncStartedTakenAsDone,
         Self::DiscardReveals,
+        Self::HeldByOneSuperblock,
+        Self::StandingIgnored,
+        Self::TreesNotScanned,
+        Self::HighWaterNotStored,
     ];
 }
 
@@ -70,6 +82,12 @@ thread_local! {
 #[cfg(test)]
 pub(super) fn set(mutant: Option<Mutant>) {
     NOW.set(mutant);
+}
+
+/// The rule that is broken now, on this thread.
+#[cfg(test)]
+pub(super) fn now() -> Option<Mutant> {
+    NOW.get()
 }
 
 /// Whether this rule is broken now.

@@ -1,8 +1,9 @@
 //! A cowfile as it stands, read without a device: for checks, merges and those who only look.
 
 use super::delta::{Change, Fill};
-use super::recover::{Medium, Recovered, Trouble};
+use super::recover::{Medium, Recovered};
 use super::trees::{Missing, Trees};
+use super::trouble::Trouble;
 use crate::engine::format::Entry;
 use crate::engine::format::check;
 use crate::engine::format::page;

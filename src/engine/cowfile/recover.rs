@@ -1,13 +1,15 @@
 //! Recovery: from the bytes of a cowfile to the state of its last durable epoch. Reads only.
 
 use super::delta::{Delta, Fill};
+use super::found::{Standing, find_superblock};
 use super::mutant::{self, Mutant};
 use super::staging::Durable;
+use super::trouble::Trouble;
 use crate::engine::command::Failure;
-use crate::engine::format::check::{self, Access, Found, Refusal};
+use crate::engine::format::check::{self, Access};
 use crate::engine::format::commit::{self, Body, Link, Page, Record};
 use crate::engine::format::page;
-use crate::engine::format::superblock::{self, HEAD_LEN, Superblock};
+use crate::engine::format::superblock::Superblock;
 use crate::engine::format::{Entry, Shape};
 
 /// A cowfile as something that slots are read from, one call at a time: for opens and offline commands.
@@ -20,36 +22,15 @@ pub trait Medium {
     /// # Errors
     /// The medium cannot be read there, or ends before.
     fn read(&mut self, slot: u32, into: &mut [u8]) -> Result<(), Failure>;
-}
 
-/// Why a cowfile cannot be opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
-    /// It is a cowfile, and not one for this program.
-    Refused(Refusal),
-    /// Its superblock is of this version of the format, which is not known here.
-    OtherVersion(u16),
-    /// Neither superblock is one; nothing here says that it ever was a cowfile.
-    NotACowfile,
-    /// A superblock was here, but neither copy is whole.
-    NoSuperblock,
-    /// The medium does not read at this slot.
-    Unreadable {
-        /// Where.
-        slot: u32,
-    },
-    /// It ends before what its superblock, or its journal, says was written.
-    Truncated {
-        /// Slots it should have.
-        slots: u32,
-    },
-    /// A page with a right checksum says what cannot be.
-    Damaged {
-        /// Where.
-        slot: u32,
-    },
-    /// Pages of the journal that were durable are not there, or not whole.
-    Lost,
+    /// A superblock was found: it says in which files the slots are.
+    ///
+    /// # Errors
+    /// There is a file that is not this cowfile's. One that is missing is none: `slots` ends before it.
+    fn lay_out(&mut self, superblock: &Superblock) -> Result<(), Trouble> {
+        let _in_one_file = superblock;
+        Ok(())
+    }
 }
 
 /// A cowfile as it was found.
@@ -69,8 +50,8 @@ pub struct Recovered {
     pub access: Access,
     /// Whether a torn epoch was dropped behind the last one.
     pub torn: bool,
-    /// Whether the other superblock says anything else: its slots are in use too until it is written again.
-    pub doubt: bool,
+    /// What must happen before anything is written.
+    pub standing: Standing,
 }
 
 /// Find the last epoch. `durable` is what a process that died left, if it left anything.
@@ -83,9 +64,10 @@ pub fn recover(
     durable: Option<Durable>,
 ) -> Result<Recovered, Trouble> {
     let durable = durable.filter(|_| !mutant::is(Mutant::SyncStartedTakenAsDone));
-    let (superblock, doubt) =
+    let (superblock, standing) =
         find_superblock(medium, shape, durable.map(|durable| durable.generation))?;
     let access = check::check(&superblock, shape).map_err(Trouble::Refused)?;
+    medium.lay_out(&superblock)?;
     if medium.slots() < superblock.grown_slots {
         return Err(Trouble::Truncated {
             slots: superblock.grown_slots,
@@ -117,70 +99,8 @@ pub fn recover(
         journal: pages,
         access,
         torn,
-        doubt,
+        standing,
     })
-}
-
-/// The valid superblock of the highest generation, which is at most `durable`: what a process wrote
-/// that died, and did not see it become durable, may be in no more than a cache. And whether the other
-/// copy says anything else.
-fn find_superblock(
-    medium: &mut impl Medium,
-    shape: Shape,
-    durable: Option<u64>,
-) -> Result<(Superblock, bool), Trouble> {
-    let (mut found, mut unreadable, mut magic) = (Vec::new(), None, false);
-    for slot in superblock::slots(shape) {
-        match read_superblock(medium, slot, shape) {
-            Ok(superblock) => found.extend(superblock),
-            Err(Trouble::NoSuperblock) => magic = true,
-            Err(Trouble::Unreadable { .. }) => unreadable = Some(Trouble::Unreadable { slot }),
-            // What this program does not know must not be passed over, whatever the other copy says.
-            Err(refused) => return Err(refused),
-        }
-    }
-    let says = |superblock: &Superblock| (superblock.journal, superblock.layers);
-    let agree = match found.as_slice() {
-        [one, other] => says(one) == says(other) && one.origin == other.origin,
-        _ => false,
-    };
-    let best = found
-        .into_iter()
-        .filter(|superblock| durable.is_none_or(|durable| superblock.generation <= durable))
-        .max_by_key(|superblock| superblock.generation);
-    match (best, unreadable, magic) {
-        (Some(best), ..) => Ok((best, !agree)),
-        (None, Some(unreadable), _) => Err(unreadable),
-        (None, None, true) => Err(Trouble::NoSuperblock),
-        (None, None, false) => Err(Trouble::NotACowfile),
-    }
-}
-
-/// The superblock at `slot`; `NoSuperblock` if there was one.
-fn read_superblock(
-    medium: &mut impl Medium,
-    slot: u32,
-    shape: Shape,
-) -> Result<Option<Superblock>, Trouble> {
-    let unreadable = |_| Trouble::Unreadable { slot };
-    if medium.slots() <= slot {
-        return Ok(None);
-    }
-    let mut bytes = vec![0; HEAD_LEN];
-    medium.read(slot, &mut bytes).map_err(unreadable)?;
-    let Some(description_bytes) = superblock::description_bytes(&bytes) else {
-        return Ok(None);
-    };
-    let most = (shape.zone_slots as usize) << shape.chunk_shift;
-    bytes.resize((HEAD_LEN + description_bytes).min(most), 0);
-    medium.read(slot, &mut bytes).map_err(unreadable)?;
-    match check::look(&bytes, slot) {
-        Found::Superblock(found) => Ok(Some(*found)),
-        Found::OtherVersion(version) => Err(Trouble::OtherVersion(version)),
-        Found::Newer(names) => Err(Trouble::Refused(Refusal::Newer(names))),
-        Found::Damaged => Err(Trouble::NoSuperblock),
-        Found::Nothing => Ok(None),
-    }
 }
 
 /// An epoch whose pages have all been read.

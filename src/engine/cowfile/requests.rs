@@ -224,6 +224,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     pub(super) fn finish(&mut self, id: RequestId, result: Result<(), Failure>, out: &mut Outbox) {
         // Its number will be another's: nobody may wake that one for this one's sake.
         self.starved.retain(|starved| *starved != id);
+        self.unbuffered.retain(|unbuffered| *unbuffered != id);
         for readers in self.loading.values_mut() {
             readers.retain(|reader| *reader != id);
         }
@@ -246,7 +247,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         match piece {
             Piece::Read(extent) => self.read(request, extent, io),
             Piece::Whole(chunks) => self.write_whole(request, chunks, io),
-            Piece::Zero(chunks) => self.write_zeros(request, chunks),
+            Piece::Zero(chunks) => self.write_zeros(request, chunks, io),
             Piece::Partial(extent) => self.write_partial(request, extent, io),
             Piece::Ready(extent, place) => self.write_ready(request, extent, place, io),
             Piece::Flush => match self.flush(request.id) {
@@ -278,17 +279,17 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         rest: Piece,
         out: &mut Outbox,
     ) -> Progress {
-        if self.load(missing, Some(id), out) {
-            self.park(id, rest)
-        } else {
-            // No buffer to read it into: as good as no room.
-            self.starve(id, rest)
+        if !self.load(missing, Some(id), out) && !self.unbuffered.contains(&id) {
+            self.unbuffered.push_back(id);
         }
+        self.park(id, rest)
     }
 
     /// Wait for room.
     pub(super) fn starve(&mut self, id: RequestId, rest: Piece) -> Progress {
-        self.starved.push_back(id);
+        if !self.starved.contains(&id) {
+            self.starved.push_back(id);
+        }
         self.park(id, rest)
     }
 

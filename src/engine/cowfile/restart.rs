@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU32;
 use super::Cowfile;
 use super::delta::Change;
 use super::flip::Reason;
+use super::found::Standing;
 use super::mutant::{self, Mutant};
 use super::pages::{Packer, Pages, pages_for};
 use super::pending::{Io, Job, Purpose};
@@ -46,7 +47,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             return false;
         }
         if self.restart.is_none() {
-            return self.flip.is_none() && self.wants_restart() && self.begin_restart();
+            let may = self.flip.is_none() && self.standing == Standing::Durable;
+            return may && self.wants_restart() && self.begin_restart();
         }
         let moved = self.write_pages(Job::Restart, io);
         let Some(restart) = &mut self.restart else {
@@ -76,8 +78,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             return true;
         }
         if !restart.pages.syncing && !self.syncing {
-            // Also without pages: the superblock that was found may be in no more than a cache, and
-            // must be durable before the other one is overwritten.
             restart.pages.syncing = true;
             restart.pages.outstanding += 1;
             let purpose = Purpose::Job {
@@ -92,16 +92,12 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
 
     /// Put all that the journal says into new pages, at new slots.
     fn begin_restart(&mut self) -> bool {
-        if self.doubt {
-            // Before anything is written to a slot that only the other superblock names.
-            self.begin_flip(self.superblock.clone(), Reason::Doubt);
-            return true;
-        }
         let shape = self.shape;
         let slots = pages_for(shape, self.delta.puts(), self.delta.fills()) + 2;
         if (self.space.free() as usize) < slots {
             return self.out_of_slots();
         }
+        self.short = false;
         let origin = Origin {
             incarnation: self.new_incarnation(),
             ..self.superblock.origin
@@ -148,8 +144,10 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             seq,
             previous: 0,
         };
+        let mut pages = Pages::new(origin, link, todo);
+        pages.synced = pages.todo.is_empty();
         self.restart = Some(Restart {
-            pages: Pages::new(origin, link, todo),
+            pages,
             taken,
             flipping: false,
         });

@@ -2,12 +2,14 @@
 //!
 //! At every moment the free slots are enough to commit what is staged, to write a checkpoint of all
 //! that would then be in the journal, and to begin a new journal. Beyond that a part is left for
-//! rewriting what is there when the store is full, and a part for a file system's metadata.
+//! giving up what is there when the store is full, a part for rewriting it, and a part for a file
+//! system's metadata.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::atomic::AtomicU32;
 
 use super::delta::Change;
+use super::found::Standing;
 use super::mutant::{self, Mutant};
 use super::pages::pages_for;
 use super::pending::Io;
@@ -32,7 +34,7 @@ pub(super) enum Admission {
 
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// Slots needed for all that is accepted, and one change more.
-    fn need(&self) -> u64 {
+    pub(super) fn need(&self) -> u64 {
         let (open, closing) = (self.staging.open_epoch(), self.staging.closing());
         let frozen = self.frozen.as_ref();
         let long = |count: usize| count as u64;
@@ -80,6 +82,12 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         batch * (2 + u64::from(self.trees.height()))
     }
 
+    /// Slots left for forgetting chunks that have slots, when nothing else is accepted any more: each
+    /// time a page or two of each level on either side.
+    fn forgetting_reserve(&self) -> u64 {
+        4 * (2 * u64::from(self.trees.height()) + 1)
+    }
+
     /// Slots that exist or may be grown, and are not in use.
     fn free_in_all(&self) -> u64 {
         u64::from(self.space.free()) + u64::from(self.space.free_when_grown(self.max_slots))
@@ -98,32 +106,48 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             false => u64::from(self.settings.metadata_reserve),
         };
         let (free, need) = (self.free_in_all(), self.need());
-        if free >= need + self.rewriting_reserve() + metadata {
+        let floor = need + self.forgetting_reserve();
+        if free >= floor + self.rewriting_reserve() + metadata {
             return self.when_grown(need);
         }
         // Full: but what has a slot may be written again.
-        let rewrites = match self.staging.get(chunk) {
-            Some(change) => matches!(change, Change::Put(_)),
-            None => match self.committed(chunk) {
-                Ok(entry) => self.is_of_active_layer(chunk, entry),
-                Err(missing) => return Admission::Ask(missing),
-            },
-        };
-        if rewrites && free >= need {
-            return self.when_grown(need);
-        }
-        match self.may_make_room() {
-            true => Admission::Later,
-            false => Admission::No,
+        match self.has_own_slot(chunk) {
+            Err(missing) => Admission::Ask(missing),
+            Ok(true) if free >= floor => self.when_grown(need),
+            Ok(_) => self.later_or_never(),
         }
     }
 
     /// Whether a run may be put into the open epoch.
-    pub(super) fn admit_fill(&mut self) -> Admission {
-        let need = self.need();
-        if self.free_in_all() >= need {
+    pub(super) fn admit_fill(&mut self, chunks: &Range<u64>) -> Admission {
+        let (free, need) = (self.free_in_all(), self.need());
+        if free >= need + self.forgetting_reserve() + self.rewriting_reserve() {
             return self.when_grown(need);
         }
+        // Full: but what makes room is welcome. A run that begins and ends where nothing is may take
+        // pages of the trees for good.
+        for chunk in [chunks.start, chunks.end - 1] {
+            match self.has_own_slot(chunk) {
+                Err(missing) => return Admission::Ask(missing),
+                Ok(true) if free >= need => return self.when_grown(need),
+                Ok(_) => {}
+            }
+        }
+        self.later_or_never()
+    }
+
+    /// Whether a chunk has a slot that becomes free when it is written again or forgotten.
+    fn has_own_slot(&mut self, chunk: u64) -> Result<bool, Missing> {
+        match self.staging.get(chunk) {
+            Some(change) => Ok(matches!(change, Change::Put(_))),
+            None => {
+                let entry = self.committed(chunk)?;
+                Ok(self.is_of_active_layer(chunk, entry))
+            }
+        }
+    }
+
+    fn later_or_never(&self) -> Admission {
         match self.may_make_room() {
             true => Admission::Later,
             false => Admission::No,
@@ -154,14 +178,17 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     }
 
     /// Whether a commit, a checkpoint or the scan may still make room.
-    fn may_make_room(&self) -> bool {
+    pub(super) fn may_make_room(&self) -> bool {
         self.broken.is_none()
             && (!self.staging.open_epoch().is_empty()
                 || self.staging.closing().is_some()
+                // Writes that still read what their chunk was.
+                || self.staging.used() > 0
                 || self.checkpoint.is_some()
                 || self.flip.is_some()
                 || self.restart.is_some()
                 || self.scan.is_some()
+                || self.may_scan_again()
                 || self.growing
                 || self.has_garbage()
                 || self.settings.when_full == WhenFull::Wait)
@@ -192,21 +219,25 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         self.pump(io);
     }
 
-    /// Grow ahead of use.
-    pub(super) fn step_growth(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {
-        let (grown, most) = (self.space.grown(), self.max_slots);
+    /// Whether there should be more slots.
+    pub(super) fn wants_growth(&self) -> bool {
         let enough =
             u64::from(self.space.free()) >= self.need() + u64::from(self.settings.grow_slots) / 2;
-        if self.growing || grown >= most || enough || self.doubt || self.broken.is_some() {
-            return false;
-        }
-        let wanted = self.wants_restart()
+        let in_use = self.wants_restart()
             || !self.staging.open_epoch().is_empty()
             || !self.starved.is_empty()
             || self.tail.is_some();
-        if !wanted {
+        let may = !self.growing && self.space.grown() < self.max_slots && self.broken.is_none();
+        may && in_use && !enough
+    }
+
+    /// Grow ahead of use.
+    pub(super) fn step_growth(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {
+        // What another superblock names may be beyond what this one says exists.
+        if self.standing != Standing::Durable || !self.wants_growth() {
             return false;
         }
+        let (grown, most) = (self.space.grown(), self.max_slots);
         self.growing = true;
         let to = grown.saturating_add(self.settings.grow_slots).min(most);
         let action = Action::GrowCow {

@@ -73,6 +73,15 @@ impl Settings {
                 .next_multiple_of(superblock.shape.chunk_len())
     }
 
+    /// Tree pages to keep in RAM. Every request, and a checkpoint, may be on its way down a tree: none throws
+    /// out what another has just read.
+    pub(super) fn cached_pages(&self, superblock: &Superblock) -> usize {
+        let height = usize::from(superblock.shape.height(superblock.chunks()));
+        let layers = superblock.stack().len().max(1);
+        self.cached_pages
+            .max((self.depth + 1) * (height + 1) * layers)
+    }
+
     /// Where superblocks are put together in staging memory.
     pub(super) fn superblock_at(&self, shape: Shape) -> usize {
         (self.staging_chunks as usize + self.page_buffers as usize) << shape.chunk_shift

@@ -248,6 +248,15 @@ impl Space {
         }
     }
 
+    /// Zones that a write failed in may be written again. Whether there were any.
+    pub fn unbar(&mut self) -> bool {
+        let barred = std::mem::take(&mut self.barred);
+        for zone in &barred {
+            self.free += self.zones.get(*zone as usize).copied().unwrap_or(0);
+        }
+        !barred.is_empty()
+    }
+
     /// A slot became free, or stopped being it.
     fn count(&mut self, slot: u32, free: bool) {
         let zone = self.zone(slot);
@@ -346,5 +355,7 @@ mod tests {
         assert_eq!((space.free(), space.take()), (8, Some(24)));
         space.release(22);
         assert_eq!(space.free(), 7);
+        assert!(space.unbar() && !space.unbar());
+        assert_eq!(space.free(), 9);
     }
 }

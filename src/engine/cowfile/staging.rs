@@ -79,14 +79,8 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
         HEAD_WORDS + 2 * RECORD_WORDS * records(chunks)
     }
 
-    /// Begin, in `words` that are all zero.
-    pub fn create(
-        words: W,
-        store: [u8; 16],
-        durable: Durable,
-        chunks: u32,
-        leaf_shift: u8,
-    ) -> Self {
+    /// Begin, in `words` that are all zero, with nothing known to be durable.
+    pub fn create(words: W, store: [u8; 16], chunks: u32, leaf_shift: u8) -> Self {
         assert!(
             words.len() >= Self::words_needed(chunks),
             "staging memory is as long as it may need"
@@ -103,7 +97,6 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
             staging.store(at, word);
         }
         staging.store(AT_CHUNKS, chunks);
-        staging.set_durable(durable);
         staging.store(AT_VERSION, VERSION);
         staging.store(AT_MAGIC, MAGIC);
         staging
@@ -184,14 +177,15 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
         Ok(all)
     }
 
-    /// What is known to be durable.
-    pub fn durable(&self) -> Durable {
+    /// What is known to be durable, if anything is.
+    pub fn durable(&self) -> Option<Durable> {
         let long = |at| u64::from(self.load(at)) | u64::from(self.load(at + 1)) << 32;
-        Durable {
+        let generation = long(AT_GENERATION);
+        (generation > 0).then(|| Durable {
             incarnation: long(AT_INCARNATION),
             seq: long(AT_DURABLE),
-            generation: long(AT_GENERATION),
-        }
+            generation,
+        })
     }
 
     /// A superblock is durable.
@@ -384,7 +378,9 @@ mod tests {
     #[test]
     fn a_new_process_finds_both_epochs_newest_on_top() {
         let words = memory(4);
-        let mut staging = Staging::create(words.clone(), [3; 16], DURABLE, 4, 8);
+        let mut staging = Staging::create(words.clone(), [3; 16], 4, 8);
+        assert_eq!(staging.durable(), None);
+        staging.set_durable(DURABLE);
         let [one, two] = [staging.take().unwrap(), staging.take().unwrap()];
         staging.put(5, one);
         staging.put(6, two);
@@ -393,7 +389,7 @@ mod tests {
         staging.put(5, three);
         staging.zero(6, 10);
         let found = Staging::open(words.clone(), [3; 16], 4, 8, 100).unwrap();
-        assert_eq!(found.durable(), DURABLE);
+        assert_eq!(found.durable(), Some(DURABLE));
         assert_eq!(found.get(5), Some(Change::Put(three)));
         assert_eq!(found.get(6), Some(Change::Fill(Fill::Zero)));
         assert_eq!((found.get(4), found.used()), (None, 3));
@@ -409,7 +405,7 @@ mod tests {
         staging.settle(later).unwrap();
         assert_eq!(staging.used(), 1);
         let found = Staging::open(words.clone(), [3; 16], 4, 8, 100).unwrap();
-        assert_eq!((found.durable(), found.used()), (later, 1));
+        assert_eq!((found.durable(), found.used()), (Some(later), 1));
         assert_eq!(
             Staging::open(words, [4; 16], 4, 8, 100).err(),
             Some(Damage::OtherStore)

@@ -24,7 +24,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             let part = self.geometry.chunk_extent(ChunkIndex(chunk));
             let from = self.span(request, part);
             if is_zero(io.buffers.bytes(from)) {
-                match self.zero(request, chunk..chunk + 1, rest) {
+                match self.zero(request, chunk..chunk + 1, rest, io) {
                     Progress::Done => continue,
                     other => return other,
                 }
@@ -79,11 +79,16 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         }
     }
 
-    pub(super) fn write_zeros(&mut self, request: &Request, chunks: Range<u64>) -> Progress {
+    pub(super) fn write_zeros(
+        &mut self,
+        request: &Request,
+        chunks: Range<u64>,
+        io: &mut Io<'_, impl Buffers>,
+    ) -> Progress {
         let mut first = chunks.start;
         while first < chunks.end {
             let end = chunks.end.min(first + u64::from(u32::MAX));
-            match self.zero(request, first..end, Piece::Zero(first..chunks.end)) {
+            match self.zero(request, first..end, Piece::Zero(first..chunks.end), io) {
                 Progress::Done => first = end,
                 other => return other,
             }
@@ -92,14 +97,21 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     }
 
     /// Let chunks, fewer than 2^32, be zeros.
-    fn zero(&mut self, request: &Request, chunks: Range<u64>, rest: Piece) -> Progress {
-        match self.admit_fill() {
+    fn zero(
+        &mut self,
+        request: &Request,
+        chunks: Range<u64>,
+        rest: Piece,
+        io: &mut Io<'_, impl Buffers>,
+    ) -> Progress {
+        match self.admit_fill(&chunks) {
             Admission::Yes if self.staging.has_room() => {
                 let count = u32::try_from(chunks.end - chunks.start).unwrap_or(u32::MAX);
                 self.staging.zero(chunks.start, count);
                 Progress::Done
             }
             Admission::No => Progress::Failed(Failure::NoSpace),
+            Admission::Ask(missing) => self.ask(request.id, missing, rest, io.out),
             _ => self.starve(request.id, rest),
         }
     }

@@ -97,6 +97,16 @@ pub fn seal(page: &mut [u8]) -> u32 {
     crc
 }
 
+/// The page that a sibling file begins with: which file of which cowfile it is, and its slot.
+#[must_use]
+pub fn sibling(origin: Origin, number: u32, slot: u32, chunk_len: usize) -> Vec<u8> {
+    let header = Header::new(Kind::Sibling, origin, number.into(), slot, HEADER_LEN);
+    let mut page = header.as_bytes().to_vec();
+    page.resize(chunk_len, 0);
+    seal(&mut page);
+    page
+}
+
 /// The header of a page whose checksum is right, if it is of this kind, in a version known here.
 #[must_use]
 pub fn header(page: &[u8], kind: Kind) -> Option<&Header> {

@@ -7,8 +7,10 @@ use super::history::differs;
 use super::machine::{Faults, affected, content};
 use super::world::{LONGEST, UnderWay, World};
 use crate::engine::command::{Op, Request, RequestId};
+use crate::engine::cowfile::WhenFull;
 use crate::engine::cowfile::offline::{Content, Offline};
 use crate::engine::cowfile::recover::{Recovered, recover};
+use crate::engine::format::page;
 use crate::engine::units::Extent;
 
 impl World {
@@ -39,8 +41,12 @@ impl World {
         };
         for _ in 0..cuts {
             let cut = self.disk.any_cut(&mut self.random);
-            let image = self.disk.after(cut, &mut self.random);
-            self.check_image(&image)
+            let image = self.after(cut);
+            let checked = match self.faults.lying {
+                0 => self.check_image(&image).map(drop),
+                _ => self.check_lied_to(&image),
+            };
+            checked
                 .map_err(|wrong| format!("{cut:?} of {} writes: {wrong}", self.disk.unsynced()))?;
         }
         Ok(())
@@ -49,8 +55,7 @@ impl World {
     /// Recover from an image: it must read as one epoch, whole.
     pub(super) fn check_image(&mut self, image: &[u8]) -> Result<(Recovered, Vec<u32>), String> {
         self.states += 1;
-        self.distinct
-            .insert(crate::engine::format::page::checksum(image));
+        self.distinct.insert(page::checksum(image));
         let shape = self.shape;
         let mut medium = Image {
             shape,
@@ -100,34 +105,63 @@ impl World {
 
     /// What the device reads as, all of it, from what was recovered.
     pub(super) fn contents_of(&self, found: &Recovered, image: &[u8]) -> Result<Vec<u32>, String> {
+        self.sectors_of(found, image).into_iter().collect()
+    }
+
+    /// The same, sector by sector, with those that do not read.
+    fn sectors_of(&self, found: &Recovered, image: &[u8]) -> Vec<Result<u32, String>> {
         let shape = self.shape;
         let mut medium = Image {
             shape,
             bytes: image,
         };
         let mut offline = Offline::new(found.clone());
-        let mut contents = Vec::with_capacity(self.model.len());
+        let mut sectors = Vec::with_capacity(self.model.len());
         let mut bytes = vec![0; shape.chunk_len()];
         for chunk in 0..self.geometry.chunks() {
             let read = offline.read(&mut medium, chunk, &mut bytes);
-            match read.map_err(|trouble| format!("chunk {chunk}: {trouble:?}"))? {
-                Content::Read => {}
-                Content::Zero => bytes.fill(0),
-                Content::Absent => {
+            match read {
+                Ok(Content::Zero) => bytes.fill(0),
+                Ok(Content::Absent) => {
                     bytes.fill(0);
                     let start = usize::try_from(chunk).unwrap() * bytes.len();
                     let base = self.base.get(start..).unwrap_or_default();
                     let len = base.len().min(bytes.len());
                     bytes[..len].copy_from_slice(&base[..len]);
                 }
+                Ok(Content::Read) | Err(_) => {}
             }
             for sector in bytes.chunks(SECTOR) {
-                if contents.len() < self.model.len() {
-                    contents.push(content(sector).ok_or(format!("chunk {chunk} is torn"))?);
-                }
+                sectors.push(match &read {
+                    Ok(_) => content(sector).ok_or(format!("chunk {chunk} is torn")),
+                    Err(trouble) => Err(format!("chunk {chunk}: {trouble:?}")),
+                });
             }
         }
-        Ok(contents)
+        sectors.truncate(self.model.len());
+        sectors
+    }
+
+    /// Recover from an image of a disk whose syncs were lies: what reads must be of one epoch.
+    fn check_lied_to(&mut self, image: &[u8]) -> Result<(), String> {
+        self.states += 1;
+        self.distinct.insert(page::checksum(image));
+        let shape = self.shape;
+        let mut medium = Image {
+            shape,
+            bytes: image,
+        };
+        let Ok(found) = recover(&mut medium, shape, None) else {
+            self.seen.count("lies found at the open");
+            return Ok(());
+        };
+        let sectors = self.sectors_of(&found, image);
+        if sectors.iter().any(Result::is_err) {
+            self.seen.count("lies found by reads");
+        }
+        let read = sectors.into_iter().map(Result::ok).collect();
+        let incarnation = found.superblock.origin.incarnation;
+        self.history.check_lied_to(found.epoch, incarnation, read)
     }
 
     /// Read the whole device through requests.
@@ -147,12 +181,7 @@ impl World {
                 metadata: false,
             };
             self.issue(request, 0)?;
-            while self.under_way.contains_key(&id) {
-                if self.commands.is_empty() {
-                    return Err("a read waits for nothing".into());
-                }
-                self.run_one()?;
-            }
+            self.wait_for(id)?;
         }
         self.faults = faults;
         Ok(())
@@ -182,36 +211,103 @@ impl World {
         if self.store.broken().is_some() {
             return Err("the store broke while it closed".into());
         }
-        let contents = self.check_closed()?;
+        let (_, contents) = self.check_closed()?;
         match differs(&self.model, &contents) {
             None => Ok(()),
             Some(sector) => Err(format!("after closing, sector {sector} is wrong")),
         }
     }
 
-    pub(super) fn check_closed(&mut self) -> Result<Vec<u32>, String> {
+    pub(super) fn check_closed(&mut self) -> Result<(Recovered, Vec<u32>), String> {
         let image = self.disk.seen().to_vec();
-        let (_, contents) = self.check_image(&image)?;
-        if !self.faulty && self.store.usage().staged > 0 {
-            return Err("closed, and something is not durable".into());
+        let found = self.check_image(&image)?;
+        let unsynced = match found.0.superblock.clean {
+            true => self.disk.unsynced(),
+            false => 0,
+        };
+        if !self.faulty && (self.store.usage().staged > 0 || unsynced > 0) {
+            return Err(format!("closed, and {unsynced} writes are not durable"));
         }
-        Ok(contents)
+        Ok(found)
+    }
+
+    /// Let everything go on until a request is over.
+    pub(super) fn wait_for(&mut self, id: RequestId) -> Result<(), String> {
+        while self.under_way.contains_key(&id) {
+            if self.commands.is_empty() {
+                let waiting = self.under_way.len();
+                self.give_up_waiting()?;
+                if self.commands.is_empty() && self.under_way.len() == waiting {
+                    return Err(format!("a request waits for nothing: {}", self.stuck()));
+                }
+            } else {
+                self.run_one()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes that wait for room get none.
+    pub(super) fn give_up_waiting(&mut self) -> Result<(), String> {
+        if self.settings.when_full == WhenFull::Fail {
+            return Ok(());
+        }
+        self.seen.count("waited for room in vain");
+        self.call(
+            |store, memory, out| store.give_up_waiting(memory, out),
+            None,
+        )
+    }
+
+    /// What somebody needs to know who looks why nothing goes on.
+    pub(super) fn stuck(&self) -> String {
+        let store = &self.store;
+        let requests: Vec<_> = store.requests.iter().flatten().collect();
+        format!(
+            "starved {:?} unbuffered {:?} flushes {:?} tail {:?} epoch {} jobs {} trouble {} short {} \
+             scan {} growing {} free {} grown {} of {} staged {} open {}+{} closing {:?} delta {} \
+             held {} journal {} buffers {} need {} {:?} may come {} requests {requests:?}",
+            store.starved,
+            store.unbuffered,
+            store.flushes,
+            store.tail.is_some(),
+            store.epoch,
+            store.has_jobs(),
+            store.trouble,
+            store.short,
+            store.scan.is_some(),
+            store.growing,
+            store.space.free(),
+            store.space.grown(),
+            store.max_slots,
+            store.staging.used(),
+            store.staging.open_epoch().puts(),
+            store.staging.open_epoch().fills(),
+            store.staging.closing().map(|closing| closing.puts()),
+            store.delta.puts(),
+            store.held.len(),
+            store.journal.len(),
+            store.page_buffers.len(),
+            store.need(),
+            store.settings.when_full,
+            store.may_make_room(),
+        )
     }
 
     pub(super) fn drain(&mut self) -> Result<(), String> {
-        while !self.commands.is_empty() {
-            self.run_one()?;
+        loop {
+            while !self.commands.is_empty() {
+                self.run_one()?;
+            }
+            let waiting = self.under_way.len();
+            self.give_up_waiting()?;
+            if self.commands.is_empty() && self.under_way.len() == waiting {
+                break;
+            }
         }
         if self.under_way.is_empty() {
             return Ok(());
         }
-        Err(format!(
-            "{} requests wait for nothing: {:?}",
-            self.under_way.len(),
-            self.under_way
-                .values()
-                .map(|u| u.request)
-                .collect::<Vec<_>>()
-        ))
+        Err(format!("requests wait for nothing: {}", self.stuck()))
     }
 }

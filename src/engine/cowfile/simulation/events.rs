@@ -2,14 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::disk::{Disk, SECTOR};
-use super::history::History;
+use super::disk::{Cut, Disk, SECTOR};
+use super::history::{History, differs};
 use super::machine::{affected, changes_sectors, shorten, words};
 use super::world::{Asked, World};
 use crate::engine::command::{Action, Buffers, Failure, Outcome};
 use crate::engine::cowfile::Cowfile;
-use crate::engine::cowfile::recover::recover;
+use crate::engine::cowfile::found::Standing;
+use crate::engine::cowfile::layers;
+use crate::engine::cowfile::recover::{Recovered, recover};
 use crate::engine::cowfile::staging::{Durable, Staging};
+use crate::engine::format::page;
+use crate::engine::format::superblock::Superblock;
 
 impl World {
     pub(super) fn run_one(&mut self) -> Result<(), String> {
@@ -25,6 +29,10 @@ impl World {
         let asked = self.commands.swap_remove(next);
         let outcome = self.outcome(&asked);
         let id = asked.command.id;
+        self.trace(|world| {
+            let shown = world.show(asked.command.action);
+            format!("{} {id:?} {shown} -> {outcome:?}", world.ran)
+        });
         // What a cut may leave is most interesting before the store knows how it went.
         self.try_cuts()?;
         self.call(
@@ -33,11 +41,39 @@ impl World {
         )
     }
 
+    /// Say what happens, if `COWROOT_TRACE` is set.
+    pub(super) fn trace(&self, what: impl FnOnce(&Self) -> String) {
+        if self.traced {
+            eprintln!("{}", what(self));
+        }
+    }
+
+    /// An action, in slots, and what a page that is written says of itself.
+    fn show(&self, action: Action) -> String {
+        let slot = |offset: u64| offset >> self.shape.chunk_shift;
+        match action {
+            Action::WriteCow { offset, from } => {
+                let bytes = self.memory.bytes(from);
+                let at = u32::try_from(slot(offset)).unwrap();
+                let superblock = Superblock::decode(bytes, at);
+                let superblock = superblock
+                    .map(|s| (s.generation, s.journal, s.durable_seq, s.origin.incarnation));
+                let page = page::header(bytes, page::Kind::Commit);
+                let page = page.map(|page| (page.seq.get(), page.incarnation.get()));
+                format!("write {at}: superblock {superblock:?}, commit page {page:?}")
+            }
+            Action::ReadCow { offset, .. } => format!("read {}", slot(offset)),
+            Action::GrowCow { offset, len } => format!("grow {} by {}", slot(offset), slot(len)),
+            other => format!("{other:?}"),
+        }
+    }
+
     pub(super) fn outcome(&mut self, asked: &Asked) -> Outcome {
         self.ran += 1;
         let action = asked.command.action;
         if self.faults.nth == Some(self.ran) || self.random.u16(0..1000) < self.faults.failing {
             self.faulty = true;
+            self.fault_at = self.ran;
             self.seen.count("faults");
             match action {
                 Action::SyncCow => self.failed_sync(asked),
@@ -55,6 +91,9 @@ impl World {
             bytes = self.random.usize(1..bytes / SECTOR + 1) * SECTOR;
         }
         match action {
+            Action::SyncCow if self.random.u16(0..1000) < self.faults.lying => {
+                self.seen.count("lies");
+            }
             Action::SyncCow => {
                 self.seen.count("syncs");
                 let gone = usize::try_from(self.synced - asked.synced).unwrap();
@@ -72,6 +111,7 @@ impl World {
     }
 
     pub(super) fn failed_sync(&mut self, _asked: &Asked) {
+        self.lied = true;
         self.seen.count("failed syncs");
         self.synced += self.disk.unsynced() as u64;
         self.disk.drop_writes(&mut self.random);
@@ -95,18 +135,141 @@ impl World {
         }
     }
 
+    /// What ends a generation: most often a power cut.
+    pub(super) fn end_generation(&mut self) -> Result<(), String> {
+        match self.random.u8(0..8) {
+            0 | 1 => self.reopen(),
+            2 if !self.lied => self.forget(),
+            _ => self.cut(),
+        }
+    }
+
+    /// What a cut leaves on the disk. While a file grows there may be anything behind its end.
+    pub(super) fn after(&mut self, cut: Cut) -> Vec<u8> {
+        let mut image = self.disk.after(cut, &mut self.random);
+        let growth = self
+            .commands
+            .iter()
+            .find_map(|asked| match asked.command.action {
+                Action::GrowCow { offset, len } => Some((offset, len)),
+                _ => None,
+            });
+        if let Some((offset, len)) = growth.filter(|_| self.random.bool()) {
+            self.seen.count("cut growths");
+            let start = usize::try_from(offset).unwrap();
+            let end = start + self.random.usize(0..=usize::try_from(len).unwrap());
+            image.resize(end.max(image.len()), 0);
+            image[start..end].fill(self.random.u8(..));
+        }
+        image
+    }
+
     /// The power goes, and comes back.
-    pub(super) fn cut(&mut self) -> Result<(), String> {
+    fn cut(&mut self) -> Result<(), String> {
         let cut = self.disk.any_cut(&mut self.random);
-        let image = self.disk.after(cut, &mut self.random);
+        let image = self.after(cut);
         let (found, contents) = self.check_image(&image)?;
         self.seen.count("power cuts");
+        self.trace(|_| {
+            format!(
+                "power cut: {cut:?}, superblock {}",
+                found.superblock.generation
+            )
+        });
+        self.disk = Disk::holding(self.shape, image);
+        self.begin_anew(found, contents);
+        Ok(())
+    }
+
+    /// The store is closed, perhaps gets another layer or loses one, and is opened again.
+    fn reopen(&mut self) -> Result<(), String> {
+        self.drain()?;
+        self.call(|store, memory, out| store.close(memory, out), None)?;
+        self.drain()?;
+        if self.store.broken().is_some() && self.faulty {
+            return self.cut();
+        }
+        if !self.store.is_closed() || self.store.broken().is_some() {
+            return Err(format!("it does not close: {:?}", self.store.broken()));
+        }
+        let (found, contents) = self.check_closed()?;
+        if let Some(sector) = differs(&self.model, &contents) {
+            return Err(format!("closed, and sector {sector} is wrong"));
+        }
+        if self.disk.unsynced() > 0 {
+            // It wrote nothing, and what it found is still in no more than a cache.
+            return self.cut();
+        }
+        self.seen.count("reopened");
+        self.trace(|_| "closed and opened".into());
+        self.begin_anew(found.clone(), contents);
+        if found.superblock.clean && self.random.bool() {
+            self.change_layers(&found)?;
+        }
+        Ok(())
+    }
+
+    fn change_layers(&mut self, found: &Recovered) -> Result<(), String> {
+        let description = found.superblock.description.clone();
+        let begins = self.sealed.is_empty() || self.random.bool();
+        let done = if begins {
+            layers::begin(&mut self.disk, found, description)
+        } else {
+            layers::roll_back(&mut self.disk, found, description)
+        };
+        done.map_err(|why| format!("layers: {why:?}"))?;
+        if begins {
+            self.seen.count("layers begun");
+            self.sealed.push(self.model.clone());
+        } else {
+            self.seen.count("layers dropped");
+            self.model = self.sealed.pop().unwrap();
+        }
+        self.measure();
+        let image = self.disk.seen().to_vec();
+        self.history = History::after_cut(
+            found.epoch,
+            found.superblock.origin.incarnation,
+            self.model.clone(),
+        );
+        let (found, contents) = self.check_image(&image)?;
+        self.begin_anew(found, contents);
+        Ok(())
+    }
+
+    /// All processes die, and what they had in memory is gone; what is in the cache stays there.
+    fn forget(&mut self) -> Result<(), String> {
+        self.seen.count("memory lost");
+        self.trace(|_| "memory lost".into());
+        self.stop_commands(false);
+        let image = self.disk.seen().to_vec();
+        let (found, contents) = self.check_image(&image)?;
+        self.model = contents.into_iter().map(|c| BTreeSet::from([c])).collect();
+        self.history.next_process(found.epoch);
+        self.open(found);
+        Ok(())
+    }
+
+    /// All that is on the disk is durable, and nobody remembers anything else.
+    fn begin_anew(&mut self, found: Recovered, contents: Vec<u32>) {
         let known = |content: u32| BTreeSet::from([content]);
         self.model = contents.into_iter().map(known).collect();
         let incarnation = found.superblock.origin.incarnation;
         self.history = History::after_cut(found.epoch, incarnation, self.model.clone());
-        self.disk = Disk::holding(self.shape, image);
+        self.lied = false;
         self.synced = 0;
+        self.open(found);
+    }
+
+    fn open(&mut self, found: Recovered) {
+        self.trace(|_| {
+            let superblock = &found.superblock;
+            let (generation, journal) = (superblock.generation, superblock.journal);
+            format!(
+                "  found {generation}, {journal:?} to {:?}, {:?}",
+                found.tail, found.standing
+            )
+        });
         self.commands.clear();
         self.under_way.clear();
         self.faulty = false;
@@ -114,7 +277,6 @@ impl World {
         self.memory.staging.fill(0xbb);
         self.settings.random = self.random.u64(..);
         self.store = Cowfile::open(found, self.words.clone(), self.settings);
-        Ok(())
     }
 
     /// Write again what was written before the cut, as a journalling file system does.
@@ -123,22 +285,19 @@ impl World {
         let log = std::mem::take(&mut self.log);
         let from = log.len().saturating_sub(30);
         for (request, content) in log.into_iter().skip(from) {
-            while self.under_way.contains_key(&request.id) {
-                if self.commands.is_empty() {
-                    return Err("a request waits for nothing".into());
-                }
-                self.run_one()?;
-            }
+            self.wait_for(request.id)?;
             self.issue(request, content)?;
         }
         Ok(())
     }
 
-    /// The process dies: what was asked for may have happened or not; what happened stays, in the cache.
-    pub(super) fn die(&mut self) -> Result<(), String> {
-        self.seen.count("deaths");
+    /// Nobody waits for the commands any more: each may have happened, in part or not.
+    fn stop_commands(&mut self, lie: bool) {
+        // What was found in a cache, with no memory of it, a failed sync may lose: nobody could tell.
+        let lie = lie && self.store.standing == Standing::Durable;
         for asked in std::mem::take(&mut self.commands) {
             let action = asked.command.action;
+            self.trace(|world| format!("  pending: {}", world.show(action)));
             if matches!(action, Action::WriteCow { .. }) && self.random.bool() {
                 let bytes = action.transfer_bytes();
                 let part = self.random.usize(0..=bytes / SECTOR) * SECTOR;
@@ -148,11 +307,18 @@ impl World {
             if let (Action::GrowCow { offset, len }, true) = (action, self.random.bool()) {
                 self.disk.grow(offset, len);
             }
-            if action == Action::SyncCow && self.random.bool() {
+            if lie && action == Action::SyncCow && self.random.bool() {
                 // The sync may have failed, and nobody was there to be told.
                 self.failed_sync(&asked);
             }
         }
+    }
+
+    /// The process dies: what was asked for may have happened or not; what happened stays, in the cache.
+    pub(super) fn die(&mut self) -> Result<(), String> {
+        self.seen.count("deaths");
+        self.trace(|_| "the process dies".into());
+        self.stop_commands(true);
         let lost = std::mem::take(&mut self.under_way);
         for over in lost.values().filter(|over| changes_sectors(&over.request)) {
             for sector in affected(&self.geometry, &over.request) {
@@ -165,7 +331,8 @@ impl World {
         let pool = (self.settings.staging_chunks as usize) << self.shape.chunk_shift;
         self.memory.staging[pool..].fill(0xaa);
         let durable = self.left_behind()?;
-        let found = recover(&mut self.disk.clone(), self.shape, Some(durable))
+        self.trace(|_| format!("  left {durable:?}"));
+        let found = recover(&mut self.disk.clone(), self.shape, durable)
             .map_err(|trouble| format!("after a death: {trouble:?}"))?;
         self.settings.random = self.random.u64(..);
         self.store = Cowfile::resume(found, self.words.clone(), self.settings)
@@ -181,7 +348,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn left_behind(&self) -> Result<Durable, String> {
+    pub(super) fn left_behind(&self) -> Result<Option<Durable>, String> {
         let (pool, shift) = (self.settings.staging_chunks, self.shape.fanout_shift);
         let chunks = self.geometry.chunks();
         Staging::open(self.words.clone(), [7; 16], pool, shift, chunks)

@@ -81,6 +81,38 @@ impl History {
                 "epoch {epoch}, but {promised} was promised and {begun} begun"
             ));
         }
+        let state = self.state(epoch, incarnation)?;
+        match differs(&state.sectors, contents) {
+            None => Ok(()),
+            Some(sector) => Err(format!(
+                "epoch {epoch}: sector {sector} reads {}, may be {:?}",
+                contents[sector], state.sectors[sector]
+            )),
+        }
+    }
+
+    /// The same of a disk that lies about syncs: any epoch, and what does not read is excused.
+    pub(super) fn check_lied_to(
+        &self,
+        epoch: u64,
+        incarnation: u64,
+        read: Vec<Option<u32>>,
+    ) -> Result<(), String> {
+        let state = self.state(epoch, incarnation)?;
+        let wrong = |(values, content): (&BTreeSet<u32>, &Option<u32>)| {
+            content.is_some_and(|content| !values.contains(&content))
+        };
+        match state.sectors.iter().zip(&read).position(wrong) {
+            None => Ok(()),
+            Some(sector) => Err(format!(
+                "epoch {epoch}: sector {sector} reads {:?}",
+                read[sector]
+            )),
+        }
+    }
+
+    /// What was closed as this epoch, by whom this incarnation belongs to or before.
+    fn state(&self, epoch: u64, incarnation: u64) -> Result<&Epoch, String> {
         let process = self.incarnations.get(&incarnation).copied();
         let process = process.unwrap_or(self.process);
         let own = epoch > self.starts[process as usize];
@@ -92,18 +124,7 @@ impl History {
             };
             states.iter().rfind(fits)
         });
-        let Some(state) = state else {
-            return Err(format!(
-                "epoch {epoch} was never closed by process {process}"
-            ));
-        };
-        match differs(&state.sectors, contents) {
-            None => Ok(()),
-            Some(sector) => Err(format!(
-                "epoch {epoch}: sector {sector} reads {}, may be {:?}",
-                contents[sector], state.sectors[sector]
-            )),
-        }
+        state.ok_or_else(|| format!("epoch {epoch} was never closed by process {process}"))
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Faults {
     pub(super) failing: u16,
     pub(super) short: u16,
     pub(super) dying: u16,
+    /// Syncs that do nothing, and say that they did.
+    pub(super) lying: u16,
     /// This very command fails, counted from the first.
     pub(super) nth: Option<u64>,
     /// Power cuts tried after each command.

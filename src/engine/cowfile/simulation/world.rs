@@ -26,6 +26,8 @@ pub(super) struct UnderWay {
     pub(super) disturbed: bool,
     /// A flush covers this epoch.
     pub(super) covers: u64,
+    /// Commands that had ended when it came.
+    pub(super) since: u64,
 }
 
 /// A command, and how many writes had ended when it was asked for.
@@ -60,7 +62,17 @@ pub(super) struct World {
     /// Writes that syncs have taken off the front of the disk's list.
     pub(super) synced: u64,
     pub(super) contents: u32,
+    pub(super) traced: bool,
     pub(super) faulty: bool,
+    /// A sync failed and nobody was told, since the last power cut.
+    pub(super) lied: bool,
+    /// What the device read as when each lower layer was sealed.
+    pub(super) sealed: Vec<Sectors>,
+    /// The last command that failed, counted as `ran`.
+    pub(super) fault_at: u64,
+    /// There is room for every chunk of the device, so none may be refused.
+    pub(super) roomy: bool,
+    max_slots: u32,
     pub(super) seen: Seen,
     pub(super) states: u64,
     pub(super) distinct: HashSet<u32>,
@@ -90,21 +102,8 @@ impl World {
         let grown_slots = (shape.first_slot() + random.u32(12..=100)).min(max_slots);
         let settings = some_settings(&mut random, shape, staging_chunks, seed);
         let (base, model) = some_base(&mut random, &geometry);
-        let mut disk = Disk::new(shape, grown_slots);
-        let plan = Plan {
-            origin: Origin {
-                store: [7; 16],
-                incarnation: 1,
-            },
-            shape,
-            device_bytes: geometry.device_bytes,
-            base_bytes,
-            max_slots,
-            grown_slots,
-            file_slots: random.u32(20..=300),
-            description: vec![9; random.usize(0..40)],
-        };
-        create::create(&mut disk, plan).unwrap();
+        let sizes = (max_slots, grown_slots);
+        let mut disk = some_disk(&mut random, shape, &geometry, sizes);
         let found = recover(&mut disk, shape, None).unwrap();
         let staging_bytes = settings.staging_bytes(&found.superblock);
         let history = History::after_cut(0, 1, model.clone());
@@ -132,7 +131,13 @@ impl World {
             ran: 0,
             synced: 0,
             contents: 0,
+            traced: std::env::var_os("COWROOT_TRACE").is_some(),
             faulty: false,
+            lied: false,
+            sealed: Vec::new(),
+            fault_at: 0,
+            roomy: false,
+            max_slots,
             seen: Seen::default(),
             states: 0,
             distinct: HashSet::new(),
@@ -141,9 +146,10 @@ impl World {
 
     /// Run generations of `steps` steps, each but the last ended by a power cut.
     pub(super) fn run(&mut self, generations: u32, steps: u32) -> Result<(), String> {
+        self.measure();
         for generation in 0..generations {
             if generation > 0 {
-                self.cut()?;
+                self.end_generation()?;
             }
             if generation % 2 == 1 {
                 self.repeat()?;
@@ -153,6 +159,23 @@ impl World {
             }
         }
         self.end()
+    }
+
+    /// Look whether all chunks of all layers fit, with trees, journal, and all that is kept free.
+    pub(super) fn measure(&mut self) {
+        let (shape, settings) = (self.shape, &self.settings);
+        let chunks = self.geometry.chunks();
+        let height = u64::from(shape.height(chunks));
+        let pages: u64 = (1..=height)
+            .map(|level| chunks.div_ceil(1 << (u64::from(shape.fanout_shift) * level)))
+            .sum();
+        let layers = self.sealed.len() as u64 + 1;
+        let batch = u64::from(settings.staging_chunks);
+        let reserves = 4 * (2 * height + 1) + batch * (2 + height) + 3 * height;
+        // The tail, one change more, a new journal, and headers of sibling files.
+        let reserves = reserves + u64::from(settings.metadata_reserve) + 30;
+        let slots = u64::from(self.max_slots - shape.first_slot());
+        self.roomy = slots >= layers * (chunks + pages) + reserves;
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -166,14 +189,16 @@ impl World {
             let id = RequestId(idle[self.random.usize(0..idle.len())]);
             let (request, content) = self.some_request(id);
             self.issue(request, content)
-        } else if !self.commands.is_empty() {
-            if self.random.u16(0..1000) < self.faults.dying {
-                self.die()
-            } else {
-                self.run_one()
+        } else if self.commands.is_empty() {
+            self.give_up_waiting()?;
+            match self.commands.is_empty() && self.under_way.len() == DEPTH {
+                true => Err(format!("all requests wait for nothing: {}", self.stuck())),
+                false => Ok(()),
             }
+        } else if self.random.u16(0..1000) < self.faults.dying {
+            self.die()
         } else {
-            Ok(())
+            self.run_one()
         }
     }
 
@@ -268,6 +293,7 @@ impl World {
             may_see,
             disturbed,
             covers,
+            since: self.ran,
         };
         self.under_way.insert(request.id, under_way);
         self.call(
@@ -333,10 +359,13 @@ impl World {
             .remove(&id)
             .ok_or("done, but not under way")?;
         let sectors = affected(&self.geometry, &over.request);
+        // A command failed while it was under way, or no write succeeds any more.
+        let excused = self.faulty && self.fault_at >= over.since || self.store.broken().is_some();
+        let is_full = result == Err(Failure::NoSpace) && over.request.op != Op::Read;
+        if result.is_err() && !excused && !(is_full && (self.faulty || !self.roomy)) {
+            return Err(format!("{:?} for no reason: {result:?}", over.request));
+        }
         match (over.request.op, result) {
-            (_, Err(Failure::Io)) if !self.faulty => {
-                Err(format!("{:?} failed for no reason", over.request))
-            }
             (Op::Flush, Ok(())) => {
                 if self.settings.durability == Durability::Flush {
                     self.history.promised = self.history.promised.max(over.covers);
@@ -344,7 +373,6 @@ impl World {
                 }
                 Ok(())
             }
-            (Op::Flush, Err(_)) if !self.faulty => Err("a flush failed for no reason".into()),
             (Op::Read | Op::Flush, Err(_)) => Ok(()),
             (Op::Read, Ok(())) => self.check_read(&over),
             (_, Ok(())) => {
@@ -380,7 +408,10 @@ fn some_settings(
             0 => Durability::Driver,
             _ => Durability::Flush,
         },
-        when_full: WhenFull::Fail,
+        when_full: match random.u8(0..4) {
+            0 => WhenFull::Wait,
+            _ => WhenFull::Fail,
+        },
         journal_pages: random.usize(2..=24),
         journal_chunks: random.usize(4..=80),
         cached_pages: random.usize(4..=20),
@@ -388,6 +419,31 @@ fn some_settings(
         metadata_reserve: random.u32(0..=8),
         random: seed,
     }
+}
+
+/// A new cowfile on a disk of its own; at most so many slots, and so many now.
+fn some_disk(
+    random: &mut fastrand::Rng,
+    shape: Shape,
+    geometry: &Geometry,
+    (max_slots, grown_slots): (u32, u32),
+) -> Disk {
+    let mut disk = Disk::new(shape, grown_slots);
+    let plan = Plan {
+        origin: Origin {
+            store: [7; 16],
+            incarnation: 1,
+        },
+        shape,
+        device_bytes: geometry.device_bytes,
+        base_bytes: geometry.base_bytes,
+        max_slots,
+        grown_slots,
+        file_slots: random.u32(20..=300),
+        description: vec![9; random.usize(0..40)],
+    };
+    create::create(&mut disk, plan).unwrap();
+    disk
 }
 
 /// A base with a number in most sectors, and what the device reads as with nothing in its cowfile.

@@ -1,0 +1,323 @@
+//! A persistent cowfile on a medium: a block device, or a file and the numbered siblings behind it.
+//!
+//! `NAME` holds the first slots, `NAME.1` the next, and so on: FAT has no files of 4 GiB. All have the same
+//! size but the last. Whoever opens a cowfile locks its first file, and so all of it.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::disk::{failure, uninterrupted};
+use crate::engine::command::Failure;
+use crate::engine::cowfile::create::MediumMut;
+use crate::engine::cowfile::recover::Medium;
+use crate::engine::cowfile::trouble::Trouble;
+use crate::engine::format::page::{self, Kind, Origin};
+use crate::engine::format::superblock::Superblock;
+use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};
+use crate::sys;
+
+/// Zeros written at a time when a cowfile grows.
+const ZEROS: usize = 1 << 20;
+
+/// What is to be done with a cowfile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing is changed; others may look at it too.
+    Read,
+    /// Nobody else may have it open.
+    Write,
+}
+
+/// The files of a cowfile, locked.
+#[derive(Debug)]
+pub struct CowFiles {
+    path: PathBuf,
+    mode: Mode,
+    /// Holds the lock; the first of `files` is the same once more.
+    _lock: Flock<File>,
+    files: Vec<File>,
+    /// Slots of each file but the last.
+    file_slots: u32,
+    is_device: bool,
+}
+
+impl CowFiles {
+    /// Open the first file, and lock it. The others are opened when a superblock has said how large each is.
+    ///
+    /// # Errors
+    /// It cannot be opened, is neither a file nor a block device, or somebody else has it open.
+    pub fn open(path: &Path, mode: Mode) -> anyhow::Result<Self> {
+        let file = options(mode).open(path)?;
+        let kind = file.metadata()?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            bail!("neither a regular file nor a block device");
+        }
+        let file = match kind.is_block_device() && mode == Mode::Write {
+            true => claim(path)?,
+            false => file,
+        };
+        Self::of(path, file, mode)
+    }
+
+    /// Make the first file, which must not be there, and lock it.
+    ///
+    /// # Errors
+    /// It cannot be made, or is there.
+    pub fn create(path: &Path) -> anyhow::Result<Self> {
+        let file = options(Mode::Write).create_new(true).open(path);
+        let file = match file {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                bail!("there is something of that name already, which is left as it is")
+            }
+            file => file?,
+        };
+        Self::of(path, file, Mode::Write)
+    }
+
+    fn of(path: &Path, file: File, mode: Mode) -> anyhow::Result<Self> {
+        let is_device = file.metadata()?.file_type().is_block_device();
+        let lock = match mode {
+            Mode::Read => FlockArg::LockSharedNonblock,
+            Mode::Write => FlockArg::LockExclusiveNonblock,
+        };
+        let files = vec![file.try_clone()?];
+        let lock = match Flock::lock(file, lock) {
+            Ok(lock) => lock,
+            Err((file, Errno::EWOULDBLOCK)) => bail!(
+                "in use by {}; detach the device that it serves, or wait",
+                holder(&file).unwrap_or_else(|| "another process".into())
+            ),
+            Err((_, error)) => return Err(error).context("locking it"),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            mode,
+            _lock: lock,
+            files,
+            file_slots: u32::MAX,
+            is_device,
+        })
+    }
+
+    /// Let slots `from..to` exist: zeros, in as many files as it takes, each sibling with its header, all of it
+    /// durable. A file that is there already and is not known to be this cowfile's is not touched.
+    ///
+    /// # Errors
+    /// The medium's. What exists then is at least what existed before.
+    pub fn grow(&mut self, from: u32, to: u32, origin: Origin) -> io::Result<()> {
+        let zeros = vec![0; ZEROS];
+        let mut slot = from;
+        while slot < to {
+            let (number, within) = (slot / self.file_slots, slot % self.file_slots);
+            let end = to.min(slot.saturating_add(self.file_slots - within));
+            let file = match self.files.get(number as usize) {
+                Some(file) => file,
+                None => self.add_sibling(number, origin)?,
+            };
+            let (mut at, end_byte) = (bytes(within), bytes(within + (end - slot)));
+            while at < end_byte {
+                let len = usize::try_from(end_byte - at).map_or(ZEROS, |left| left.min(ZEROS));
+                file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
+                at += len as u64;
+            }
+            if within == 0 && number > 0 {
+                file.write_all_at(&page::sibling(origin, number, slot, CHUNK_LEN), 0)?;
+            }
+            file.sync_all()?;
+            slot = end;
+        }
+        self.sync_folder()
+    }
+
+    fn add_sibling(&mut self, number: u32, origin: Origin) -> io::Result<&File> {
+        let path = sibling(&self.path, number);
+        let file = options(self.mode)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
+        let mut page = vec![0; CHUNK_LEN];
+        let is_blank = read_some(&file, &mut page)?.iter().all(|byte| *byte == 0);
+        // One that was being grown when the power went is empty, zeros, or has its header.
+        if !is_blank && !is_of(&page, origin.store, number) {
+            let what = format!("'{}' is there, and not this cowfile's", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+        }
+        self.files.push(file);
+        self.files
+            .last()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// A file's name is durable when its folder is.
+    fn sync_folder(&self) -> io::Result<()> {
+        match self.path.parent().filter(|_| !self.is_device) {
+            Some(folder) if folder.as_os_str().is_empty() => File::open(".")?.sync_all(),
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    /// Say in which files the slots are, when one makes a cowfile.
+    pub fn set_file_slots(&mut self, file_slots: u32) {
+        self.file_slots = file_slots.max(1);
+    }
+
+    fn file_len(&self, file: &File) -> u64 {
+        match self.is_device {
+            true => sys::block_device_size_bytes(file).unwrap_or(0),
+            false => file.metadata().map_or(0, |metadata| metadata.len()),
+        }
+    }
+
+    /// Call `act` for each part of a stretch with its file, where it begins there, and the part's place in the
+    /// stretch.
+    fn parts(
+        &self,
+        slot: u32,
+        len: usize,
+        mut act: impl FnMut(&File, u64, std::ops::Range<usize>) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let (mut slot, mut start) = (slot, 0);
+        while start < len {
+            let (number, within) = (slot / self.file_slots, slot % self.file_slots);
+            let file = self.files.get(number as usize).ok_or(Failure::Io)?;
+            let room = self.file_slots - within;
+            let end = len.min(start.saturating_add((room as usize).saturating_mul(CHUNK_LEN)));
+            act(file, bytes(within), start..end).map_err(|error| failure(&error))?;
+            slot = slot.saturating_add(room);
+            start = end;
+        }
+        Ok(())
+    }
+}
+
+impl Medium for CowFiles {
+    fn slots(&mut self) -> u32 {
+        let mut slots = 0;
+        for file in &self.files {
+            let here = self.file_len(file) / CHUNK_BYTES;
+            let here = u32::try_from(here).unwrap_or(u32::MAX).min(self.file_slots);
+            slots = u32::saturating_add(slots, here);
+            if here < self.file_slots {
+                break;
+            }
+        }
+        slots
+    }
+
+    fn read(&mut self, slot: u32, into: &mut [u8]) -> Result<(), Failure> {
+        self.parts(slot, into.len(), |file, at, part| {
+            uninterrupted(|| file.read_exact_at(into.get_mut(part.clone()).unwrap_or_default(), at))
+        })
+    }
+
+    fn lay_out(&mut self, superblock: &Superblock) -> Result<(), Trouble> {
+        if self.is_device {
+            return Ok(());
+        }
+        self.file_slots = superblock.file_slots.max(1);
+        self.files.truncate(1);
+        let mut page = vec![0; CHUNK_LEN];
+        for number in 1..superblock.max_slots.div_ceil(self.file_slots) {
+            let first = number * self.file_slots;
+            let Ok(file) = options(self.mode).open(sibling(&self.path, number)) else {
+                return Ok(());
+            };
+            if file.read_exact_at(&mut page, 0).is_err() && first >= superblock.grown_slots {
+                // Being grown when the power went.
+                return Ok(());
+            }
+            match is_of(&page, superblock.origin.store, number) {
+                true => self.files.push(file),
+                false if first >= superblock.grown_slots => return Ok(()),
+                false => return Err(Trouble::ForeignSibling { number }),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl MediumMut for CowFiles {
+    fn write(&mut self, slot: u32, from: &[u8]) -> Result<(), Failure> {
+        self.parts(slot, from.len(), |file, at, part| {
+            uninterrupted(|| file.write_all_at(from.get(part.clone()).unwrap_or_default(), at))
+        })
+    }
+
+    fn sync(&mut self) -> Result<(), Failure> {
+        // All of them, whatever the first says: an error is told once.
+        let results: Vec<_> = self.files.iter().map(File::sync_data).collect();
+        let all: io::Result<()> = results.into_iter().collect();
+        all.map_err(|error| failure(&error))
+    }
+}
+
+/// Whether a page is the header of this cowfile's file.
+fn is_of(page: &[u8], store: [u8; 16], number: u32) -> bool {
+    page::header(page, Kind::Sibling)
+        .is_some_and(|header| header.store == store && header.seq.get() == u64::from(number))
+}
+
+/// The beginning of a file, as far as it goes.
+fn read_some<'a>(file: &File, into: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let len = uninterrupted(|| file.read_at(into, 0))?;
+    Ok(into.get(..len).unwrap_or_default())
+}
+
+fn options(mode: Mode) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(mode == Mode::Write);
+    options
+}
+
+/// Nobody mounts or formats a device that is claimed.
+fn claim(path: &Path) -> anyhow::Result<File> {
+    let claimed = options(Mode::Write).custom_flags(libc::O_EXCL).open(path);
+    match claimed {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => bail!(
+            "in use (mounted, swap, part of another device, or another cowroot has it; `lsblk` says where)"
+        ),
+        claimed => Ok(claimed?),
+    }
+}
+
+/// `NAME.number` beside `NAME`.
+fn sibling(path: &Path, number: u32) -> PathBuf {
+    let mut name = OsString::from(path.as_os_str());
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+fn bytes(slots: u32) -> u64 {
+    u64::from(slots) * CHUNK_BYTES
+}
+
+/// Who holds a lock on a file, as the kernel tells (proc_locks(5)).
+fn holder(file: &File) -> Option<String> {
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let metadata = file.metadata().ok()?;
+    let (device, inode) = (metadata.dev(), metadata.ino());
+    let number = format!(
+        "{:02x}:{:02x}:{inode}",
+        nix::sys::stat::major(device),
+        nix::sys::stat::minor(device)
+    );
+    let line = locks
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find(|words| words.get(5) == Some(&number.as_str()) && words.get(1) == Some(&"FLOCK"))?;
+    let pid: u32 = line.get(4)?.parse().ok()?;
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(format!("process {pid} ({})", name.trim_end()))
+}
+
+#[cfg(test)]
+#[path = "cowfile_tests.rs"]
+mod tests;
