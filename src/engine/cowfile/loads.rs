@@ -195,7 +195,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
 
     /// Reads are served of a cowfile that names a slot twice, and nothing is written.
     fn refuse_ambiguity(&mut self) {
-        if self.space.is_named_twice() {
+        // A scan that is tried again marks again what it had found.
+        if self.space.is_named_twice() && self.failed_scans == 0 {
             self.broken = Some(Failure::Io);
         }
     }

@@ -174,13 +174,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// If the words are not what a process with such settings would have left.
     pub fn resume(found: Recovered, words: W, settings: Settings) -> Result<Self, Damage> {
         let superblock = &found.superblock;
-        let mut staging = Staging::open(
-            words,
-            superblock.origin.store,
-            settings.staging_chunks,
-            superblock.shape.fanout_shift,
-            superblock.chunks(),
-        )?;
+        let (store, shift) = (superblock.origin.store, superblock.shape.fanout_shift);
+        let (pool, chunks) = (settings.staging_chunks, superblock.chunks());
+        let mut staging = Staging::open(words, store, pool, shift, chunks)?;
         if mutant::is(Mutant::StagingNotReplayed) {
             staging.forget();
         }
