@@ -23,6 +23,7 @@ mod mutant;
 pub mod offline;
 mod pages;
 mod pending;
+mod reading;
 mod reads;
 pub mod recover;
 mod requests;
