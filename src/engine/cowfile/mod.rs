@@ -330,15 +330,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         self.broken = Some(Failure::Io);
     }
 
-    /// The numbers and roots of the active layer and those below, from the top.
-    fn layers(&self) -> Vec<(u8, Entry)> {
-        let stack = self.superblock.stack();
-        stack
-            .into_iter()
-            .map(|(number, layer)| (number, layer.root))
-            .collect()
-    }
-
     /// Whether anything is being made durable.
     fn has_jobs(&self) -> bool {
         self.commit.is_some()
