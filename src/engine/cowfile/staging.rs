@@ -277,11 +277,14 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
         self.set_durable(durable);
         let log = 1 - self.load(AT_OPEN).min(1);
         self.store(AT_COUNTS + log as usize, 0);
-        for (_, _, change) in settled.iter() {
-            if let Change::Put(place) = change {
-                self.free.push(place);
-            }
-        }
+        let places = settled.iter().filter_map(|(_, _, change)| match change {
+            Change::Put(place) => Some(place),
+            Change::Fill(_) => None,
+        });
+        let mut places: Vec<u32> = places.collect();
+        // The lowest are taken first: a stream of chunks lies in one piece then, and is written so.
+        places.sort_unstable_by(|one, other| other.cmp(one));
+        self.free.extend(places);
         Some(settled)
     }
 
