@@ -33,6 +33,10 @@ const AT_GENERATION: usize = 14;
 const HEAD_WORDS: usize = 16;
 const RECORD_WORDS: usize = 4;
 
+/// Chunks that an epoch has at most, however large the pool: an open after a power cut reads all those of
+/// the last epoch, and 24 MiB take a slow disk 0.8 s.
+const EPOCH_CHUNKS: usize = 6144;
+
 /// Instead of a place in the pool.
 const ZERO: u32 = u32::MAX;
 const UNMAP: u32 = u32::MAX - 1;
@@ -226,9 +230,10 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
         self.chunks - u32::try_from(self.free.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether the open epoch's log has room for another record.
+    /// Whether the open epoch has room for another record.
     pub fn has_room(&self) -> bool {
         (self.load(self.open_count()) as usize) < records(self.chunks)
+            && self.open.puts() < EPOCH_CHUNKS
     }
 
     /// A place in the pool to prepare a chunk in, if there is one.
