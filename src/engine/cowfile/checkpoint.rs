@@ -127,7 +127,14 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             };
             match need {
                 Ok(()) => moved = true,
-                Err(Need::Page(missing)) => return self.load_for_checkpoint(missing, io) || moved,
+                Err(Need::Page(missing)) => {
+                    // Many at once, and no more before these are there: else runs would be short.
+                    if !self.loading.contains_key(&missing.entry.slot) {
+                        let ahead = self.wanted_soon(checkpoint);
+                        moved |= self.load_ahead(ahead, io.out);
+                    }
+                    return self.load_for_checkpoint(missing, io) || moved;
+                }
                 Err(Need::Buffer) => return moved,
                 Err(Need::Slot) => return self.out_of_slots_for_checkpoint() || moved,
             }
