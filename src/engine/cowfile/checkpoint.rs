@@ -52,6 +52,14 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         (long && !self.delta.is_empty()) || cramped || closing
     }
 
+    /// Whether commits wait for the checkpoint that is under way: the journal would get longer than an open
+    /// has time for, and the RAM for what it says larger than anybody counts with.
+    pub(super) fn journal_is_full(&self) -> bool {
+        let long = self.journal.len() > 2 * self.settings.journal_pages
+            || self.delta.puts() > self.settings.journal_chunks;
+        long && self.checkpoint.is_some()
+    }
+
     /// Whether a checkpoint could free anything.
     pub(super) fn has_garbage(&self) -> bool {
         !self.delta.is_empty() || !self.held.is_empty() || self.journal.len() > 1

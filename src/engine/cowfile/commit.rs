@@ -50,7 +50,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         }
         if self.commit.is_none() {
             let due = self.staging.closing().is_some() || self.wants_commit();
-            return due && self.tail.is_some() && self.begin_commit(io);
+            let may = self.tail.is_some() && !self.journal_is_full();
+            return due && may && self.begin_commit(io);
         }
         let moved = self.write_pages(Job::Commit, io);
         let Some(commit) = &mut self.commit else {
