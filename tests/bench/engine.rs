@@ -2,11 +2,12 @@
 //! on a medium in RAM, so the figures are the engine's own; how long a disk would take is arithmetic.
 //!
 //! ```text
-//! engine-bench [GIB [PART…]]    GIB of changes, 16 if not said; parts: costs, sequential, scattered
+//! engine-bench [GIB [PART]]    GIB of changes, 16 if not said; part: costs, sequential or scattered
 //! ```
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     reason = "a program whose output is the result, and that ends at the first thing that is not as it should be"
@@ -21,6 +22,7 @@ mod medium;
 #[path = "engine/opens.rs"]
 mod opens;
 
+use std::process::Command;
 use std::time::Duration;
 
 use cowroot::engine::cowfile::create::{self, Plan};
@@ -52,7 +54,10 @@ pub(crate) struct Load {
 impl Load {
     pub(crate) fn of_gib(pattern: Pattern, gib: u64) -> Self {
         let chunks = (gib << 30) / CHUNK as u64;
-        assert!(chunks.is_power_of_two(), "a power of two is easy to scatter");
+        assert!(
+            chunks.is_power_of_two(),
+            "a power of two is easy to scatter"
+        );
         Self {
             pattern,
             bits: chunks.trailing_zeros() + 2,
@@ -65,10 +70,12 @@ impl Load {
         let mask = (1 << self.bits) - 1;
         match self.pattern {
             Pattern::Sequential => number & mask,
-            Pattern::Scattered => [0x9e37_79b1, 0x85eb_ca6b].iter().fold(number, |mut x, odd| {
-                x ^= x >> (self.bits / 2);
-                x.wrapping_mul(*odd) & mask
-            }),
+            Pattern::Scattered => [0x9e37_79b1, 0x85eb_ca6b]
+                .iter()
+                .fold(number, |mut x, odd| {
+                    x ^= x >> (self.bits / 2);
+                    x.wrapping_mul(*odd) & mask
+                }),
         }
     }
 
@@ -125,8 +132,15 @@ pub(crate) fn mib(bytes: u64) -> String {
 /// Memory of this process that is no file's.
 pub(crate) fn anonymous_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib: u64 = line.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib: u64 = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
     kib << 10
 }
 
@@ -141,20 +155,24 @@ pub(crate) fn row(cells: &[String]) {
 }
 
 fn main() {
-    let mut args = std::env::args().skip(1);
-    let gib: u64 = args.next().map_or(16, |gib| gib.parse().unwrap());
-    let parts: Vec<String> = args.collect();
-    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|one| one == part);
-    if wanted("costs") {
-        costs::costs();
-        costs::commits();
-    }
-    for (name, pattern) in [
-        ("sequential", Pattern::Sequential),
-        ("scattered", Pattern::Scattered),
-    ] {
-        if wanted(name) {
-            opens::opens(name, Load::of_gib(pattern, gib));
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let gib: u64 = args.first().map_or(16, |gib| gib.parse().unwrap());
+    let Some(part) = args.get(1) else {
+        // Each in a process of its own: what one gave back to the allocator is not the next one's memory.
+        for part in ["costs", "sequential", "scattered"] {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            let status = command.args([&gib.to_string(), part]).status().unwrap();
+            assert!(status.success(), "the part '{part}' fails");
         }
+        return;
+    };
+    match part.as_str() {
+        "costs" => {
+            costs::costs();
+            costs::commits();
+        }
+        "sequential" => opens::opens(part, Load::of_gib(Pattern::Sequential, gib)),
+        "scattered" => opens::opens(part, Load::of_gib(Pattern::Scattered, gib)),
+        _ => panic!("there is no part '{part}'"),
     }
 }

@@ -45,16 +45,19 @@ pub(crate) fn costs() {
         machine.flush_now();
         (all, BATCH)
     });
-    both("write: accepted, committed, and its part of a checkpoint", |machine, load| {
-        let count = 4 * SETTINGS.journal_chunks as u64;
-        let all = timed(|| {
-            for number in 0..count {
-                machine.write_now(load.chunk(number % load.chunks), 1, number + 1);
-            }
-            machine.flush_now();
-        });
-        (all, count)
-    });
+    both(
+        "write: accepted, committed, and its part of a checkpoint",
+        |machine, load| {
+            let count = 4 * SETTINGS.journal_chunks as u64;
+            let all = timed(|| {
+                for number in 0..count {
+                    machine.write_now(load.chunk(number % load.chunks), 1, number + 1);
+                }
+                machine.flush_now();
+            });
+            (all, count)
+        },
+    );
     both("read: from staging", |machine, load| {
         for number in 0..BATCH {
             machine.write(load.chunk(number), 1, number + 1);

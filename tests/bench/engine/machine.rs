@@ -245,8 +245,12 @@ impl Machine {
             Action::GrowCow { offset, len } => self.medium.grow(slot(offset + len)),
             Action::PunchCow { .. } => {}
         }
-        self.store
-            .complete(id, Ok(action.transfer_bytes()), &mut self.memory, &mut self.out);
+        self.store.complete(
+            id,
+            Ok(action.transfer_bytes()),
+            &mut self.memory,
+            &mut self.out,
+        );
         self.take_out();
         true
     }

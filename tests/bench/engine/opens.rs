@@ -17,14 +17,25 @@ pub(crate) fn opens(name: &str, load: Load) {
     title(
         &format!("Checkpoint and opens, {name}"),
         &[
-            "what", "reads", "read", "on a slow disk", "writes", "written", "syncs", "CPU",
+            "what",
+            "reads",
+            "read",
+            "on a slow disk",
+            "writes",
+            "written",
+            "syncs",
+            "CPU",
         ],
     );
     let machine = checkpointed(machine, &load);
     let machine = opened("clean open", machine, &load);
     // From few pages with much in each to one page for every chunk.
     let mut machine = machine;
-    for (epochs, chunks) in [(13, SETTINGS.staging_chunks as u64 / 4), (PAGES, 16), (PAGES, 1)] {
+    for (epochs, chunks) in [
+        (13, SETTINGS.staging_chunks as u64 / 4),
+        (PAGES, 16),
+        (PAGES, 1),
+    ] {
         let last;
         (machine, last) = crashed(machine, &load, (epochs, chunks));
         let what = format!("unclean open, {epochs} epochs of {chunks} chunks and one of {last}");
@@ -74,7 +85,11 @@ fn checkpointed(mut machine: Machine, load: &Load) -> Machine {
     machine.medium.counts = Counts::default();
     let begun = cpu();
     machine.close();
-    show(&format!("checkpoint of {count} chunks"), &machine.medium.counts, cpu() - begun);
+    show(
+        &format!("checkpoint of {count} chunks"),
+        &machine.medium.counts,
+        cpu() - begun,
+    );
     machine
 }
 
@@ -109,7 +124,11 @@ fn opened(what: &str, machine: Machine, load: &Load) -> Machine {
     machine.submit(Op::Read, load.chunk(load.chunks / 2), 1);
     machine.run_until_done();
     let so_far = recovering + (cpu() - begun);
-    show("… and the first request served", &machine.medium.counts, so_far);
+    show(
+        "… and the first request served",
+        &machine.medium.counts,
+        so_far,
+    );
     assert_eq!(machine.mark_read(), load.chunks / 2 + 1, "what was written");
 
     machine.run();
@@ -121,7 +140,11 @@ fn opened(what: &str, machine: Machine, load: &Load) -> Machine {
     machine.write_now(load.chunk(load.chunks - 1), 1, load.chunks);
     machine.submit(Op::Flush, 0, 0);
     machine.run_until_done();
-    show("its first write and flush", &machine.medium.counts, cpu() - begun);
+    show(
+        "its first write and flush",
+        &machine.medium.counts,
+        cpu() - begun,
+    );
     machine.run();
     machine.close();
     machine
