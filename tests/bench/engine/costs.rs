@@ -17,25 +17,6 @@ pub(crate) fn costs() {
         "CPU time of one request of 4 KiB, copying its bytes included",
         &["what", "sequential", "scattered"],
     );
-    let patterns = [Pattern::Sequential, Pattern::Scattered];
-    let both = |what: &str, cost: fn(&mut Machine, &Load) -> (Duration, u64)| {
-        let cells = patterns.map(|pattern| {
-            let load = Load::of_gib(pattern, 1);
-            let mut machine = load.machine();
-            for number in 0..load.chunks {
-                machine.write_now(load.chunk(number), 1, number + 1);
-            }
-            machine.flush_now();
-            let mut count = 1;
-            let all = median(|| {
-                let (all, requests) = cost(&mut machine, &load);
-                count = requests;
-                all
-            });
-            each(all, count)
-        });
-        row(&[what.into(), cells[0].clone(), cells[1].clone()]);
-    };
     both("write: accepted", |machine, load| {
         let all = timed(|| {
             for number in 0..BATCH {
@@ -85,6 +66,26 @@ pub(crate) fn costs() {
         each(fill_cost(), 1000),
         String::new(),
     ]);
+}
+
+/// A row with the time of a request, of as many as `cost` says, on a store of 1 GiB of changes.
+fn both(what: &str, cost: fn(&mut Machine, &Load) -> (Duration, u64)) {
+    let cells = [Pattern::Sequential, Pattern::Scattered].map(|pattern| {
+        let load = Load::of_gib(pattern, 1);
+        let mut machine = load.machine();
+        for number in 0..load.chunks {
+            machine.write_now(load.chunk(number), 1, number + 1);
+        }
+        machine.flush_now();
+        let mut count = 1;
+        let all = median(|| {
+            let (all, requests) = cost(&mut machine, &load);
+            count = requests;
+            all
+        });
+        each(all, count)
+    });
+    row(&[what.into(), cells[0].clone(), cells[1].clone()]);
 }
 
 fn reads(machine: &mut Machine, load: &Load, count: u64) {
