@@ -68,7 +68,7 @@ bench: mirror deps build ## compare with dm-snapshot and overlayfs, in half an h
 		cargo build --profile dist --locked --target $(TARGET) --example bench
 	COWROOT_BENCH=$(dir $(BINARY))examples/bench $(BED) bench $(ROUNDS)
 
-bench-engine: ## what the persistent store costs, in ten minutes and 2 GiB: docs/performance.md
+bench-engine: ## what the persistent store costs, in three minutes: docs/performance.md
 	cargo run --release --locked --example engine-bench $(GIB)
 
 clean: ## remove what was built; the cache of packages and roots stays
