@@ -8,10 +8,10 @@ SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:
-.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list bench clean
+.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list bench bench-engine clean
 
 help: ## say what there is (default)
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 	@echo 'CASE=part picks VM cases. DEBIAN_MIRROR=http://... where apt knows no Debian mirror.'
 	@echo 'COWROOT_CACHE=dir and COWROOT_ACCEL=kvm|tcg: see tests/vm/README.md.'
 
@@ -71,6 +71,9 @@ bench: mirror deps build ## compare with dm-snapshot and overlayfs, in half an h
 	RUSTFLAGS="-C target-feature=+crt-static" \
 		cargo build --profile dist --locked --target $(TARGET) --example bench
 	COWROOT_BENCH=$(dir $(BINARY))examples/bench $(BED) bench $(ROUNDS)
+
+bench-engine: ## what the persistent store costs, in three minutes: docs/performance.md
+	cargo run --release --locked --example engine-bench $(GIB)
 
 clean: ## remove what was built; the cache of packages and roots stays
 	cargo clean

@@ -58,6 +58,14 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         (long && !self.delta.is_empty()) || cramped || closing
     }
 
+    /// Whether commits wait for the checkpoint that is under way: the journal would get longer than an open
+    /// has time for, and the RAM for what it says larger than anybody counts with.
+    pub(super) fn journal_is_full(&self) -> bool {
+        let long = self.journal.len() > 2 * self.settings.journal_pages
+            || self.delta.puts() > self.settings.journal_chunks;
+        long && self.checkpoint.is_some()
+    }
+
     /// Whether a checkpoint could free anything.
     pub(super) fn has_garbage(&self) -> bool {
         !self.delta.is_empty() || !self.held.is_empty() || self.journal.len() > 1
@@ -135,6 +143,11 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             match need {
                 Ok(()) => moved = true,
                 Err(Need::Page(missing)) => {
+                    // Many at once, and no more before these are there: else runs would be short.
+                    if !self.loading.contains_key(&missing.entry.slot) {
+                        let ahead = self.wanted_soon(checkpoint);
+                        moved |= self.load_ahead(ahead, io.out);
+                    }
                     return self.load_for_checkpoint(checkpoint, missing, io) || moved;
                 }
                 Err(Need::Buffer) => return moved,

@@ -12,7 +12,7 @@ use super::staging::Durable;
 use super::{Cowfile, Durability};
 use crate::engine::command::{Action, Buffer, Buffers, Failure, Outbox, RequestId, Span};
 use crate::engine::format::commit;
-use crate::engine::format::{Entry, page};
+use crate::engine::format::{Entry, Shape, page};
 
 /// An epoch on its way to the medium.
 #[derive(Debug)]
@@ -74,7 +74,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         }
         if self.commit.is_none() {
             let due = self.staging.closing().is_some() || self.wants_commit();
-            return due && self.tail.is_some() && self.begin_commit(io);
+            let may = self.tail.is_some() && !self.journal_is_full();
+            return due && may && self.begin_commit(io);
         }
         let moved = self.write_pages(Job::Commit, io);
         let Some(commit) = &mut self.commit else {
@@ -168,7 +169,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     ) -> Option<Packed> {
         let shape = self.shape;
         let (mut taken, mut named) = (Vec::new(), Delta::new(shape.fanout_shift));
-        let mut writes = Vec::new();
+        let (mut puts, mut writes) = (Vec::new(), Vec::new());
         let space = &mut self.space;
         let mut packer = Packer {
             room: commit::room(shape.chunk_len()),
@@ -182,22 +183,30 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         packer.begin(first);
         for &(chunk, count, change) in changes {
             match change {
-                Change::Fill(fill) => {
-                    named.fill(chunk..chunk + count, fill, |_| {});
-                    packer.fill(chunk, count, fill)?;
-                }
-                Change::Put(place) => {
-                    let span = Span {
-                        buffer: Buffer::Staging,
-                        start: (place as usize) << shape.chunk_shift,
-                        len: shape.chunk_len(),
-                    };
-                    let slot = packer.slot()?;
-                    let crc = page::checksum(io.buffers.bytes(span));
-                    named.put(chunk, Entry { slot, crc });
-                    writes.push((slot, span));
-                    packer.put(chunk, Entry { slot, crc })?;
-                }
+                Change::Fill(fill) => named.fill(chunk..chunk + count, fill, |_| {}),
+                Change::Put(place) => puts.push((chunk, place)),
+            }
+        }
+        // Neighbours on the device stay together, for short records and long reads. Else it goes by where
+        // chunks are in memory, for long writes. And all chunks before the pages: recovery reads those
+        // one after the other.
+        let mut runs: Vec<_> = puts.chunk_by(|one, next| one.0 + 1 == next.0).collect();
+        runs.sort_unstable_by_key(|run| run.first().map(|(_, place)| *place));
+        for &(chunk, place) in runs.into_iter().flatten() {
+            let span = Span {
+                buffer: Buffer::Staging,
+                start: (place as usize) << shape.chunk_shift,
+                len: shape.chunk_len(),
+            };
+            let slot = packer.slot()?;
+            let crc = page::checksum(io.buffers.bytes(span));
+            named.put(chunk, Entry { slot, crc });
+            add_write(&mut writes, shape, slot, span);
+        }
+        for (chunk, count, change) in named.iter() {
+            match change {
+                Change::Fill(fill) => packer.fill(chunk, count, fill)?,
+                Change::Put(entry) => packer.put(chunk, entry)?,
             }
         }
         let todo = packer.finish()?;
@@ -296,5 +305,19 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             self.flushes.push((id, waits_for));
         }
         wait
+    }
+}
+
+/// Let a chunk be written to a slot: with the chunk before, if it lies behind that one in both places.
+/// A write that fails bars its zone, so none reaches into another.
+fn add_write(writes: &mut Vec<(u32, Span)>, shape: Shape, slot: u32, span: Span) {
+    if let Some((first, from)) = writes.last_mut()
+        && from.start + from.len == span.start
+        && shape.offset_bytes(*first) + from.len as u64 == shape.offset_bytes(slot)
+        && *first / shape.zone_slots == slot / shape.zone_slots
+    {
+        from.len += span.len;
+    } else {
+        writes.push((slot, span));
     }
 }

@@ -91,15 +91,25 @@ impl<T: Copy> Delta<T> {
 
     /// A chunk was put somewhere. Returns where it was, if it was put somewhere before.
     pub fn put(&mut self, chunk: u64, place: T) -> Option<T> {
-        if let Some(Run::Put(old)) = self.runs.get_mut(&chunk) {
-            return Some(std::mem::replace(old, place));
-        }
         let leaf = chunk >> self.leaf_shift << self.leaf_shift;
-        let mut touched = self.runs.range(leaf..leaf + (1 << self.leaf_shift));
-        let counted = touched.any(|(_, run)| matches!(run, Run::Put(_)));
+        let mut counted = false;
+        // Mostly nothing is said of a chunk yet, or another place, and one look tells so.
+        match self.runs.range_mut(..=chunk).next_back() {
+            Some((&first, Run::Put(old))) if first == chunk => {
+                return Some(std::mem::replace(old, place));
+            }
+            Some((&first, Run::Put(_))) => counted = first >= leaf,
+            Some((&first, Run::Fill(_, count))) if first + *count > chunk => {
+                self.cut(chunk);
+                self.cut(chunk + 1);
+            }
+            _ => {}
+        }
+        if !counted {
+            let mut touched = self.runs.range(leaf..leaf + (1 << self.leaf_shift));
+            counted = touched.any(|(_, run)| matches!(run, Run::Put(_)));
+        }
         self.leaves += u64::from(!counted);
-        self.cut(chunk);
-        self.cut(chunk + 1);
         self.runs.insert(chunk, Run::Put(place));
         self.puts += 1;
         None
@@ -119,7 +129,9 @@ impl<T: Copy> Delta<T> {
                 gone(place);
             }
         }
-        self.leaves += 2;
+        // A page of the trees at either end, or the same one at both.
+        let leaf = |chunk: u64| chunk >> self.leaf_shift;
+        self.leaves += 1 + u64::from(leaf(range.start) != leaf(range.end - 1));
         let (mut first, mut count) = (range.start, range.end - range.start);
         // Neighbours that say the same become one: a disk that is trimmed piece by piece stays one run.
         if let Some((&before, &Run::Fill(other, length))) = self.runs.range(..first).next_back()
@@ -127,7 +139,7 @@ impl<T: Copy> Delta<T> {
             && before + length == first
         {
             (first, count) = (before, count + length);
-            self.leaves -= 1;
+            self.leaves -= u64::from(leaf(range.start) == leaf(range.start - 1));
         }
         if let Some(&Run::Fill(other, length)) = self.runs.get(&range.end)
             && other == fill

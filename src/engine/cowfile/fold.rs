@@ -15,6 +15,9 @@ use crate::engine::command::{Action, Buffers};
 use crate::engine::format::Entry;
 use crate::engine::format::tree::{self, Node};
 
+/// Pages that are looked for ahead of the one that is needed.
+const AHEAD: usize = 32;
+
 /// A change of `count` children of a level, all to the same entry.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
@@ -131,6 +134,43 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             settled: true,
         });
         Ok(())
+    }
+
+    /// Pages that the next steps need and that are not in RAM.
+    pub(super) fn wanted_soon(&mut self, checkpoint: &Checkpoint) -> Vec<Missing> {
+        // What is read ahead must be there still when it is needed.
+        let most = AHEAD.min(self.settings.cached_pages / 4);
+        let (layer, root, level) = (
+            self.superblock.active_layer,
+            self.active_root(),
+            checkpoint.level,
+        );
+        let mut wanted: Vec<Missing> = Vec::new();
+        if checkpoint.steps.is_empty() {
+            wanted.extend(checkpoint.dropped.iter().rev().take(most));
+        }
+        let indices = checkpoint
+            .steps
+            .iter()
+            .map(|step| step.first >> self.shape.fanout_shift);
+        let mut last = None;
+        let indices = indices.filter(|index| last.replace(*index) != Some(*index));
+        for index in indices.take(most) {
+            let node = Node {
+                layer,
+                level,
+                index,
+            };
+            let first = node.first_chunk(self.shape);
+            match self.trees.descend(layer, root, first, level + 1) {
+                Ok(entry) if entry.is_slot() => wanted.push(Missing { node, entry }),
+                Ok(_) => {}
+                Err(missing) => wanted.push(missing),
+            }
+        }
+        wanted.retain(|missing| self.trees.page(missing.entry).is_none());
+        wanted.dedup();
+        wanted
     }
 
     fn write_tree_page(

@@ -17,8 +17,10 @@ use crate::engine::format::tree::{self, Node};
 
 /// Page buffers that jobs leave to those who read.
 const FOR_READERS: usize = 2;
-/// Pages the scan reads at a time.
-const SCANNING: usize = 1;
+/// Slots of the longest read of tree pages: those between that nobody wants cost less than another read.
+const RUN: u32 = 16;
+/// Reads of the scan at a time.
+const SCANNING: usize = 2;
 /// Scans that may fail before the space they would have found is given up.
 const SCANS: u32 = 3;
 
@@ -26,9 +28,11 @@ const SCANS: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Scan {
     todo: Vec<Missing>,
+    /// Pages under way, in so many reads.
     outstanding: usize,
     /// A page did not read.
     failed: bool,
+    runs: usize,
 }
 
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
@@ -65,6 +69,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             todo,
             outstanding: 0,
             failed: false,
+            runs: 0,
         });
     }
 
@@ -91,15 +96,39 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             self.scan = None;
             return true;
         }
-        if scan.outstanding >= SCANNING || self.page_buffers.len() <= FOR_READERS {
+        if scan.runs >= SCANNING {
             return false;
         }
-        let (Some(missing), Some(buffer)) = (scan.todo.pop(), self.page_buffers.pop()) else {
+        let most = buffers_in_a_row(&mut self.page_buffers);
+        let pages = next_run(&mut scan.todo, most, self.superblock.file_slots);
+        if pages.is_empty() {
             return false;
-        };
-        scan.outstanding += 1;
-        self.send_load(missing, buffer, true, io.out);
+        }
+        scan.outstanding += pages.len();
+        scan.runs += 1;
+        self.send_loads(pages, true, io.out);
         true
+    }
+
+    /// Read pages that will be wanted soon, as far as there are buffers. Whether any are on their way now
+    /// that were not before.
+    pub(super) fn load_ahead(&mut self, mut wanted: Vec<Missing>, out: &mut Outbox) -> bool {
+        let known = |slot: &u32| self.loading.contains_key(slot) || self.unreadable.contains(slot);
+        wanted.retain(|missing| !known(&missing.entry.slot));
+        sort_for_runs(&mut wanted);
+        let mut moved = false;
+        loop {
+            let most = buffers_in_a_row(&mut self.page_buffers);
+            let pages = next_run(&mut wanted, most, self.superblock.file_slots);
+            if pages.is_empty() {
+                return moved;
+            }
+            for missing in &pages {
+                self.loading.insert(missing.entry.slot, Vec::new());
+            }
+            self.send_loads(pages, false, out);
+            moved = true;
+        }
     }
 
     /// Read a tree page, for `reader` if for anybody. Whether it is on its way now.
@@ -113,27 +142,72 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             readers.extend(reader);
             return true;
         }
-        let Some(buffer) = self.page_buffers.pop() else {
+        let Some(buffer) = lowest(&mut self.page_buffers) else {
             return false;
         };
         let slot = missing.entry.slot;
         self.loading.insert(slot, reader.into_iter().collect());
-        self.send_load(missing, buffer, false, out);
+        self.send_load(vec![missing], buffer, false, out);
         true
     }
 
-    fn send_load(&mut self, missing: Missing, buffer: u32, scan: bool, out: &mut Outbox) {
-        self.space.pin(missing.entry.slot);
+    /// Read pages of one run at once, into buffers in a row, which there are.
+    fn send_loads(&mut self, pages: Vec<Missing>, scan: bool, out: &mut Outbox) {
+        let spare = self.page_buffers.len() - run_slots(&pages) as usize;
+        if let Some(&buffer) = self.page_buffers.get(spare) {
+            self.page_buffers.truncate(spare);
+            self.send_load(pages, buffer, scan, out);
+        }
+    }
+
+    fn send_load(&mut self, pages: Vec<Missing>, buffer: u32, scan: bool, out: &mut Outbox) {
+        let Some(first) = pages.first() else { return };
+        for missing in &pages {
+            self.space.pin(missing.entry.slot);
+        }
+        let mut into = self.page_span(buffer);
+        into.len *= run_slots(&pages) as usize;
         let action = Action::ReadCow {
-            offset: self.shape.offset_bytes(missing.entry.slot),
-            into: self.page_span(buffer),
+            offset: self.shape.offset_bytes(first.entry.slot),
+            into,
         };
         let purpose = Purpose::Load {
-            missing,
+            pages,
             buffer,
             scan,
         };
         self.command(action, purpose, None, out);
+    }
+
+    /// A run of tree pages was read, or not.
+    pub(super) fn run_loaded(
+        &mut self,
+        (pages, buffer, scan): (Vec<Missing>, u32, bool),
+        result: Result<(), Failure>,
+        io: &mut Io<'_, impl Buffers>,
+    ) {
+        let first = pages.first().map_or(0, |missing| missing.entry.slot);
+        let buffers = buffer..buffer + run_slots(&pages);
+        let has_page = |buffer: &u32| {
+            let slot = first + (buffer - buffers.start);
+            pages.iter().any(|missing| missing.entry.slot == slot)
+        };
+        let spare = buffers.clone().filter(|buffer| !has_page(buffer));
+        self.page_buffers.extend(spare);
+        // What does not read may be one page, or what is between them.
+        let again = result.is_err() && pages.len() > 1;
+        if let Some(scan) = self.scan.as_mut().filter(|_| scan) {
+            scan.runs = scan.runs - 1 + if again { pages.len() } else { 0 };
+        }
+        for missing in pages {
+            let buffer = buffers.start + (missing.entry.slot - first);
+            if again {
+                self.send_load(vec![missing], buffer, scan, io.out);
+                self.space.unpin(missing.entry.slot);
+            } else {
+                self.loaded((missing, buffer, scan), result, io);
+            }
+        }
     }
 
     /// A tree page was read, or not.
@@ -181,6 +255,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             scan.failed = true;
             return;
         };
+        let others = scan.todo.len();
         for (number, entry) in (0..).zip(&entries).filter(|(_, entry)| entry.is_slot()) {
             self.space.mark(entry.slot);
             if node.level > 0 {
@@ -189,6 +264,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                     entry: *entry,
                 });
             }
+        }
+        if let Some(children) = scan.todo.get_mut(others..) {
+            sort_for_runs(children);
         }
         self.refuse_ambiguity();
     }
@@ -216,8 +294,61 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// A page buffer for a job; some are left to those who read.
     pub(super) fn page_buffer_for_jobs(&mut self) -> Option<u32> {
         (self.page_buffers.len() > FOR_READERS)
-            .then(|| self.page_buffers.pop())
+            .then(|| lowest(&mut self.page_buffers))
             .flatten()
+    }
+}
+
+/// A buffer for a single page: the low ones, so that the high ones stay in a row.
+fn lowest(buffers: &mut Vec<u32>) -> Option<u32> {
+    let (at, _) = buffers
+        .iter()
+        .enumerate()
+        .min_by_key(|(_, buffer)| **buffer)?;
+    Some(buffers.swap_remove(at))
+}
+
+/// How many buffers, for a run of pages, are free in a row; these are the last ones in the list then. Some
+/// are left to those who read.
+fn buffers_in_a_row(buffers: &mut [u32]) -> u32 {
+    buffers.sort_unstable();
+    let spare = buffers.len().saturating_sub(FOR_READERS);
+    let downward = (0..).zip(buffers.iter().rev()).take(spare);
+    let last = buffers.last().copied().unwrap_or(0);
+    let in_a_row = downward.take_while(|(count, buffer)| *buffer + count == last);
+    in_a_row.fold(0, |count, _| count + 1).min(RUN)
+}
+
+/// The next pages to be read at once: the last ones of the list that are within `most` slots of a file.
+fn next_run(todo: &mut Vec<Missing>, most: u32, file_slots: u32) -> Vec<Missing> {
+    let mut run = Vec::new();
+    let mut reach = 0..u32::MAX;
+    while most > 0
+        && let Some(missing) = todo.pop_if(|missing| reach.contains(&missing.entry.slot))
+    {
+        let slot = missing.entry.slot;
+        if run.is_empty() {
+            let file_end = (slot / file_slots)
+                .saturating_add(1)
+                .saturating_mul(file_slots);
+            reach.end = slot.saturating_add(most).min(file_end);
+        }
+        reach.start = slot + 1;
+        run.push(missing);
+    }
+    run
+}
+
+/// The lowest slots last: runs are taken from the end.
+fn sort_for_runs(pages: &mut [Missing]) {
+    pages.sort_unstable_by_key(|missing| std::cmp::Reverse(missing.entry.slot));
+}
+
+/// Slots from the first to the last page of a run.
+fn run_slots(pages: &[Missing]) -> u32 {
+    match (pages.first(), pages.last()) {
+        (Some(first), Some(last)) => last.entry.slot - first.entry.slot + 1,
+        _ => 0,
     }
 }
 

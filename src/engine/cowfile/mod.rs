@@ -26,6 +26,7 @@ mod mutant;
 pub mod offline;
 mod pages;
 mod pending;
+mod reading;
 mod reads;
 pub mod recover;
 mod requests;
@@ -311,15 +312,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         }
         debug_assert!(false, "the store goes round in circles");
         self.broken = Some(Failure::Io);
-    }
-
-    /// The numbers and roots of the active layer and those below, from the top.
-    fn layers(&self) -> Vec<(u8, Entry)> {
-        let stack = self.superblock.stack();
-        stack
-            .into_iter()
-            .map(|(number, layer)| (number, layer.root))
-            .collect()
     }
 
     /// Whether anything is being made durable.

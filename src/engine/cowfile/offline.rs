@@ -57,7 +57,7 @@ impl Offline {
             None => &self.layers,
         };
         loop {
-            match self.trees.look_up(layers, chunk) {
+            match self.trees.look_up(layers.iter().copied(), chunk) {
                 Ok(entry) => return Ok(entry),
                 Err(missing) => {
                     let entries = read_page(&self.found, medium, missing)?;

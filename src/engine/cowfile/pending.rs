@@ -88,9 +88,9 @@ pub(super) enum Purpose {
         place: u32,
         slot: Option<(u32, u32)>,
     },
-    /// A tree page, for requests or for the scan.
+    /// Tree pages, for requests or for the scan: of slots near each other, into buffers in a row.
     Load {
-        missing: Missing,
+        pages: Vec<Missing>,
         buffer: u32,
         scan: bool,
     },

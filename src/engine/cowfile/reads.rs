@@ -30,14 +30,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             Some(Change::Put(entry)) => Ok(entry),
             Some(Change::Fill(Fill::Zero)) => Ok(Entry::ZERO),
             Some(Change::Fill(Fill::Unmap)) => {
-                let layers = self.layers();
-                self.trees
-                    .look_up(layers.get(1..).unwrap_or_default(), chunk)
+                self.trees.look_up(self.superblock.roots().skip(1), chunk)
             }
-            None => {
-                let layers = self.layers();
-                self.trees.look_up(&layers, chunk)
-            }
+            None => self.trees.look_up(self.superblock.roots(), chunk),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::delta::{Delta, Fill};
 use super::found::{Standing, find_superblock};
 use super::mutant::{self, Mutant};
+use super::reading::{self, Ahead};
 use super::staging::Durable;
 use super::trouble::Trouble;
 use crate::engine::command::Failure;
@@ -115,6 +116,7 @@ struct Epoch {
 /// The journal on its way from its start to its end.
 struct Journal<'a, M> {
     medium: &'a mut M,
+    ahead: Ahead,
     superblock: &'a Superblock,
     /// Nothing behind this page counts.
     stop: Option<u64>,
@@ -129,6 +131,7 @@ impl<'a, M: Medium> Journal<'a, M> {
     fn new(medium: &'a mut M, superblock: &'a Superblock, stop: Option<u64>) -> Self {
         Self {
             medium,
+            ahead: Ahead::default(),
             superblock,
             stop,
             delta: Delta::new(superblock.shape.fanout_shift),
@@ -180,7 +183,7 @@ impl<'a, M: Medium> Journal<'a, M> {
     /// The epoch that begins at `place`, if all its pages are there; and how many are.
     fn read_epoch(&mut self, number: u64, first: Link) -> Result<(Option<Epoch>, usize), Trouble> {
         let (mut pages, mut place) = (Vec::new(), first);
-        let mut bytes = vec![0; self.superblock.shape.chunk_len()];
+        let superblock = self.superblock;
         loop {
             if self.stop.is_some_and(|stop| place.seq > stop)
                 || place.slot < self.superblock.shape.first_slot()
@@ -190,8 +193,8 @@ impl<'a, M: Medium> Journal<'a, M> {
             }
             let slot = place.slot;
             let unreadable = |_| Trouble::Unreadable { slot };
-            self.medium.read(slot, &mut bytes).map_err(unreadable)?;
-            let Some((page, crc)) = self.decode(&bytes, place) else {
+            let bytes = self.ahead.slot(self.medium, superblock.shape, slot);
+            let Some((page, crc)) = decode(superblock, bytes.map_err(unreadable)?, place) else {
                 return Ok((None, pages.len()));
             };
             let fits = page.epoch == number
@@ -221,22 +224,6 @@ impl<'a, M: Medium> Journal<'a, M> {
         }
     }
 
-    fn decode(&self, bytes: &[u8], place: Link) -> Option<(Page, u32)> {
-        let (mut origin, mut place) = (self.superblock.origin, place);
-        if cfg!(test) {
-            let header = page::header(bytes, page::Kind::Commit)?;
-            if mutant::is(Mutant::NoIncarnation) {
-                origin.incarnation = header.incarnation.get();
-                place.previous = header.previous.get();
-            }
-            if mutant::is(Mutant::SequenceNotChecked) {
-                place.seq = header.seq.get();
-                place.previous = header.previous.get();
-            }
-        }
-        commit::decode(bytes, origin, place)
-    }
-
     /// Whether a record speaks of chunks and slots that exist.
     fn is_possible(&self, record: &Record) -> bool {
         let superblock = self.superblock;
@@ -253,23 +240,14 @@ impl<'a, M: Medium> Journal<'a, M> {
         if mutant::is(Mutant::NoDataChecksum) {
             return Ok(true);
         }
-        let shape = self.superblock.shape;
-        for record in epoch.pages.iter().flat_map(|page| &page.records) {
-            let Body::Slots(first, crcs) = &record.body else {
-                continue;
-            };
-            if first + u32::try_from(crcs.len()).unwrap_or(u32::MAX) > self.medium.slots() {
-                return Ok(false);
-            }
-            let mut bytes = vec![0; crcs.len() << shape.chunk_shift];
-            let unreadable = |_| Trouble::Unreadable { slot: *first };
-            self.medium.read(*first, &mut bytes).map_err(unreadable)?;
-            let found = bytes.chunks(shape.chunk_len()).map(page::checksum);
-            if !found.eq(crcs.iter().copied()) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let records = epoch.pages.iter().flat_map(|page| &page.records);
+        let named = records.flat_map(|record| match &record.body {
+            Body::Slots(first, crcs) => (*first..).zip(crcs.as_slice()),
+            Body::Zero(_) | Body::Unmap(_) => (0..).zip([].as_slice()),
+        });
+        let named = named.map(|(slot, crc)| (slot, *crc));
+        reading::all_match(self.medium, self.superblock.shape, named)
+            .map_err(|slot| Trouble::Unreadable { slot })
     }
 
     fn apply(&mut self, epoch: Epoch) -> Result<(), Trouble> {
@@ -290,6 +268,22 @@ impl<'a, M: Medium> Journal<'a, M> {
         self.tail = epoch.next;
         Ok(())
     }
+}
+
+fn decode(superblock: &Superblock, bytes: &[u8], place: Link) -> Option<(Page, u32)> {
+    let (mut origin, mut place) = (superblock.origin, place);
+    if cfg!(test) {
+        let header = page::header(bytes, page::Kind::Commit)?;
+        if mutant::is(Mutant::NoIncarnation) {
+            origin.incarnation = header.incarnation.get();
+            place.previous = header.previous.get();
+        }
+        if mutant::is(Mutant::SequenceNotChecked) {
+            place.seq = header.seq.get();
+            place.previous = header.previous.get();
+        }
+    }
+    commit::decode(bytes, origin, place)
 }
 
 fn apply_record(delta: &mut Delta<Entry>, record: &Record) {

@@ -148,10 +148,10 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                 }
             }
             Purpose::Load {
-                missing,
+                pages,
                 buffer,
                 scan,
-            } => return self.loaded((missing, buffer, scan), result, io),
+            } => return self.run_loaded((pages, buffer, scan), result, io),
             Purpose::Job { job, buffer } => {
                 self.page_buffers.extend(buffer);
                 return self.job_step_over(job, result);

@@ -172,8 +172,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if in_delta(&self.delta) || self.frozen.as_ref().is_some_and(in_delta) {
             return true;
         }
-        let top = self.layers();
-        let top = top.get(..1).unwrap_or_default();
+        let top = self.superblock.roots().take(1);
         matches!(self.trees.look_up(top, chunk), Ok(found) if found == entry)
     }
 

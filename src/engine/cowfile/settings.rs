@@ -35,9 +35,9 @@ pub struct Settings {
     pub durability: Durability,
     /// What happens to writes that find no room.
     pub when_full: WhenFull,
-    /// Commit pages after which a checkpoint begins.
+    /// Commit pages after which a checkpoint begins; at twice as many, commits wait until it has ended.
     pub journal_pages: usize,
-    /// Chunks named in the journal after which a checkpoint begins.
+    /// Chunks named in the journal after which a checkpoint begins; at twice as many, commits wait.
     pub journal_chunks: usize,
     /// Tree pages kept in RAM.
     pub cached_pages: usize,

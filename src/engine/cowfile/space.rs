@@ -4,6 +4,7 @@
 //! trees have been read (`learn`), only slots that were never in use are handed out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::mutant::{self, Mutant};
 use crate::engine::format::Shape;
@@ -70,12 +71,16 @@ impl Space {
         self.used.resize(words(grown), 0);
         self.zones
             .resize(grown.div_ceil(self.shape.zone_slots) as usize, 0);
-        for slot in self.grown..grown {
-            if slot < self.unknown_below || self.is_header(slot) {
-                set(&mut self.used, slot, true);
-            } else {
-                self.count(slot, true);
+        let known = self.unknown_below.clamp(self.grown, grown.max(self.grown));
+        for (word, mask) in masks(self.grown..known) {
+            if let Some(used) = self.used.get_mut(word) {
+                *used |= mask;
             }
+        }
+        self.add_free(known..grown);
+        for header in self.headers(known..grown) {
+            set(&mut self.used, header, true);
+            self.count(header, false);
         }
         self.grown = self.grown.max(grown);
     }
@@ -149,11 +154,22 @@ impl Space {
     /// All that is in use has been marked.
     pub fn learn(&mut self) {
         let unknown_below = std::mem::replace(&mut self.unknown_below, self.shape.first_slot());
-        for slot in self.shape.first_slot()..unknown_below.min(self.grown) {
-            if !get(&self.seen, slot) && !self.is_header(slot) {
-                set(&mut self.used, slot, false);
-                self.count(slot, true);
+        let found = self.shape.first_slot()..unknown_below.min(self.grown);
+        for header in self.headers(found.clone()) {
+            set(&mut self.seen, header, true);
+        }
+        let (first, last) = (self.zone(found.start), self.zone(found.end.max(1) - 1));
+        for zone in first..=last {
+            let slots = self.zone_slots(zone);
+            let slots = slots.start.max(found.start)..slots.end.min(found.end);
+            let mut free = 0;
+            for (word, mask) in masks(slots) {
+                if let (Some(used), Some(seen)) = (self.used.get_mut(word), self.seen.get(word)) {
+                    *used &= !mask | seen;
+                    free += (mask & !seen).count_ones();
+                }
             }
+            self.count_many(zone, free);
         }
         self.seen = Vec::new();
     }
@@ -168,6 +184,10 @@ impl Space {
             let zone = self.roomiest(zone)?;
             self.next_in(zone, zone * self.shape.zone_slots)
         })?;
+        debug_assert!(
+            !self.is_header(slot),
+            "a sibling's header is never handed out"
+        );
         set(&mut self.used, slot, true);
         self.count(slot, false);
         self.head = slot + 1;
@@ -184,7 +204,11 @@ impl Space {
         let end = (zone + 1)
             .saturating_mul(self.shape.zone_slots)
             .min(self.grown);
-        (from..end).find(|&slot| !get(&self.used, slot))
+        masks(from..end).find_map(|(word, mask)| {
+            let free = !self.used.get(word)? & mask;
+            let first = u32::try_from(word).ok()? * 64;
+            (free != 0).then(|| first + free.trailing_zeros())
+        })
     }
 
     /// The zone with most free slots; of equals, the first after the log's, so that it goes upward.
@@ -273,6 +297,41 @@ impl Space {
         }
     }
 
+    /// Slots that were not there, or not known, are free.
+    fn add_free(&mut self, slots: Range<u32>) {
+        if slots.is_empty() {
+            return;
+        }
+        for zone in self.zone(slots.start)..=self.zone(slots.end - 1) {
+            let within = self.zone_slots(zone);
+            self.count_many(
+                zone,
+                slots.end.min(within.end) - slots.start.max(within.start),
+            );
+        }
+    }
+
+    /// So many slots of a zone became free.
+    fn count_many(&mut self, zone: u32, free: u32) {
+        if let Some(count) = self.zones.get_mut(zone as usize) {
+            *count += free;
+            if !self.barred.contains(&zone) {
+                self.free += free;
+            }
+        }
+    }
+
+    fn zone_slots(&self, zone: u32) -> Range<u32> {
+        let size = self.shape.zone_slots;
+        zone * size..(zone + 1).saturating_mul(size)
+    }
+
+    /// The slots that head a sibling file.
+    fn headers(&self, slots: Range<u32>) -> impl Iterator<Item = u32> + use<> {
+        let first = slots.start.next_multiple_of(self.file_slots);
+        (first..slots.end).step_by(self.file_slots as usize)
+    }
+
     fn zone(&self, slot: u32) -> u32 {
         slot / self.shape.zone_slots
     }
@@ -285,6 +344,19 @@ impl Space {
 
 fn words(slots: u32) -> usize {
     slots.div_ceil(64) as usize
+}
+
+/// The words that have bits of these slots, and which.
+fn masks(slots: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
+    let words = match slots.is_empty() {
+        true => 0..0,
+        false => slots.start / 64..slots.end.div_ceil(64),
+    };
+    words.map(move |word| {
+        let from = slots.start.saturating_sub(word * 64);
+        let behind = (word * 64 + 63).saturating_sub(slots.end - 1);
+        (word as usize, u64::MAX << from & u64::MAX >> behind)
+    })
 }
 
 fn get(bits: &[u64], slot: u32) -> bool {

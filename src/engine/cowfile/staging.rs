@@ -33,6 +33,10 @@ const AT_GENERATION: usize = 14;
 const HEAD_WORDS: usize = 16;
 const RECORD_WORDS: usize = 4;
 
+/// Chunks that an epoch has at most, however large the pool: an open after a power cut reads all those of
+/// the last epoch, and 24 MiB take a slow disk 0.8 s.
+const EPOCH_CHUNKS: usize = 6144;
+
 /// Instead of a place in the pool.
 const ZERO: u32 = u32::MAX;
 const UNMAP: u32 = u32::MAX - 1;
@@ -229,9 +233,10 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
         self.chunks - u32::try_from(self.free.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether the open epoch's log has room for another record.
+    /// Whether the open epoch has room for another record.
     pub fn has_room(&self) -> bool {
         (self.load(self.open_count()) as usize) < records(self.chunks)
+            && self.open.puts() < EPOCH_CHUNKS
     }
 
     /// A place in the pool to prepare a chunk in, if there is one.
@@ -280,11 +285,14 @@ impl<W: Deref<Target = [AtomicU32]>> Staging<W> {
         self.set_durable(durable);
         let log = 1 - self.load(AT_OPEN).min(1);
         self.store(AT_COUNTS + log as usize, 0);
-        for (_, _, change) in settled.iter() {
-            if let Change::Put(place) = change {
-                self.free.push(place);
-            }
-        }
+        let places = settled.iter().filter_map(|(_, _, change)| match change {
+            Change::Put(place) => Some(place),
+            Change::Fill(_) => None,
+        });
+        let mut places: Vec<u32> = places.collect();
+        // The lowest are taken first: a stream of chunks lies in one piece then, and is written so.
+        places.sort_unstable_by(|one, other| other.cmp(one));
+        self.free.extend(places);
         Some(settled)
     }
 

@@ -55,8 +55,12 @@ impl Trees {
     ///
     /// # Errors
     /// The page to read first.
-    pub fn look_up(&mut self, layers: &[(u8, Entry)], chunk: u64) -> Result<Entry, Missing> {
-        for &(layer, root) in layers {
+    pub fn look_up(
+        &mut self,
+        layers: impl Iterator<Item = (u8, Entry)>,
+        chunk: u64,
+    ) -> Result<Entry, Missing> {
+        for (layer, root) in layers {
             let entry = self.descend(layer, root, chunk, 0)?;
             if entry != Entry::ABSENT {
                 return Ok(entry);

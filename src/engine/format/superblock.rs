@@ -283,16 +283,20 @@ impl Superblock {
     /// The active layer and those below it, from the top.
     #[must_use]
     pub fn stack(&self) -> Vec<(u8, Layer)> {
-        let mut stack = Vec::new();
-        let mut next = Some(self.active_layer);
-        while let Some(number) = next.filter(|_| stack.len() < MAX_LAYERS) {
-            let Some(layer) = self.layers.get(usize::from(number)).copied().flatten() else {
-                break;
-            };
-            stack.push((number, layer));
-            next = layer.parent;
-        }
-        stack
+        self.downward().collect()
+    }
+
+    /// The same layers' trees.
+    pub fn roots(&self) -> impl Iterator<Item = (u8, Entry)> {
+        self.downward().map(|(number, layer)| (number, layer.root))
+    }
+
+    fn downward(&self) -> impl Iterator<Item = (u8, Layer)> {
+        let layer = |number: u8| Some((number, (*self.layers.get(usize::from(number))?)?));
+        std::iter::successors(layer(self.active_layer), move |(_, above)| {
+            above.parent.and_then(layer)
+        })
+        .take(MAX_LAYERS)
     }
 }
 
