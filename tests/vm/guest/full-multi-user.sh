@@ -23,4 +23,5 @@ check still-writable sh -c 'grep -q "^/dev/ublkb0 / [^ ]* rw" /proc/mounts && to
 # The console's getty logs root in through PAM; the shell that login starts says where it is.
 rm -f /run/terminal
 systemctl restart serial-getty@ttyS0
-check logs-in soon grep -q /dev/ttyS0 /run/terminal
+logged_in() { for _ in $(seq 40); do [ -s /run/terminal ] && return || sleep 1; done && false; }
+check logs-in logged_in
