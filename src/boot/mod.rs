@@ -103,11 +103,12 @@ fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
     };
     let attached = thread::scope(|scope| {
         // Loading the root's driver takes as long as starting the daemon. If it fails, mounting says so.
-        scope.spawn(|| {
+        let load = || {
             kind.split(',')
                 .next()
                 .map(|kind| modules.load_filesystem(kind))
-        });
+        };
+        let _without = thread::Builder::new().spawn_scoped(scope, load);
         daemon::launch(&options)
     })?;
     let device = attached.device();

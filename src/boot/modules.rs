@@ -10,7 +10,6 @@ mod modinfo;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,8 +64,6 @@ pub struct Modules {
     options: index::Options,
     /// Hardware that was looked at.
     tried: BTreeSet<String>,
-    /// What others want softly, and was tried.
-    tried_softly: Mutex<BTreeSet<String>>,
     refused: Vec<String>,
 }
 
@@ -101,7 +98,6 @@ impl Modules {
             folder,
             options: index::Options::of(&words),
             tried: BTreeSet::new(),
-            tried_softly: Mutex::default(),
             refused: Vec::new(),
         })
     }
@@ -111,6 +107,12 @@ impl Modules {
     /// # Errors
     /// A [`LoadError`] that tells a missing module from one the kernel refused.
     pub fn load(&self, name: &str) -> anyhow::Result<Loaded> {
+        self.load_within(name, &mut BTreeSet::new())
+    }
+
+    /// The same within the loading of others, which are `wanted`: who wants another softly may be wanted so
+    /// by that one.
+    fn load_within(&self, name: &str, wanted: &mut BTreeSet<String>) -> anyhow::Result<Loaded> {
         let name = canonical(name);
         if let Some(loaded) = self.is_there(&name) {
             return Ok(loaded);
@@ -130,7 +132,7 @@ impl Modules {
         }
         let mut result = Ok(Loaded::Already);
         for module in modules {
-            result = self.load_with_needs(&module);
+            result = self.load_with_needs(&module, wanted);
         }
         result
     }
@@ -208,11 +210,20 @@ impl Modules {
                 .collect::<Vec<_>>()
         };
         thread::scope(|scope| {
-            let threads = names.iter().take(AT_A_TIME);
-            let threads: Vec<_> = threads.map(|_| scope.spawn(work)).collect();
+            // This thread works too, so it goes on where the kernel has no more threads to give.
+            let more = names.iter().skip(1).take(AT_A_TIME - 1);
+            let threads: Vec<_> = more
+                .map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok())
+                .collect();
+            let mut results = work();
             // A thread that panics ends the process.
-            let results = threads.into_iter().filter_map(|thread| thread.join().ok());
-            results.flatten().collect()
+            results.extend(
+                threads
+                    .into_iter()
+                    .filter_map(|thread| thread.join().ok())
+                    .flatten(),
+            );
+            results
         })
     }
 
@@ -251,16 +262,12 @@ impl Modules {
         }
     }
 
-    fn load_with_needs(&self, name: &str) -> anyhow::Result<Loaded> {
+    fn load_with_needs(&self, name: &str, wanted: &mut BTreeSet<String>) -> anyhow::Result<Loaded> {
         let plan = self.index.plan(name);
         // What a module wants softly may be missing or fail; it will say so itself if it matters.
         for soft in &plan.soft {
-            let tried = self.tried_softly.lock();
-            let is_new = tried
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(soft.clone());
-            if is_new && self.is_there(soft).is_none() {
-                let _ = self.load(soft);
+            if wanted.insert(soft.clone()) && self.is_there(soft).is_none() {
+                let _ = self.load_within(soft, wanted);
             }
         }
         let mut result = Loaded::Already;

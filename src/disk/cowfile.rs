@@ -23,6 +23,9 @@ use crate::engine::format::superblock::Superblock;
 use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};
 use crate::sys;
 
+/// How often, each tenth of a second, a device's lock is tried.
+const UDEV: u32 = 15;
+
 /// Zeros written at a time when a cowfile grows.
 const ZEROS: usize = 1 << 20;
 
@@ -54,15 +57,27 @@ impl CowFiles {
     /// # Errors
     /// It cannot be opened, is neither a file nor a block device, or somebody else has it open.
     pub fn open(path: &Path, mode: Mode) -> anyhow::Result<Self> {
-        let file = options(mode).open(path)?;
-        let kind = file.metadata()?.file_type();
+        let kind = std::fs::metadata(path)?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             bail!("neither a regular file nor a block device");
         }
-        let file = match kind.is_block_device() && mode == Mode::Write {
-            true => claim(path)?,
-            false => file,
+        // Nobody mounts or formats a device that is claimed. And a pipe that took its place would be waited for.
+        let claim = match kind.is_block_device() && mode == Mode::Write {
+            true => libc::O_EXCL,
+            false => 0,
         };
+        let opened = options(mode)
+            .custom_flags(claim | libc::O_NONBLOCK)
+            .open(path);
+        let file = match opened {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => bail!(
+                "in use (mounted, swap, part of another device, or another cowroot has it; `lsblk` says where)"
+            ),
+            opened => opened?,
+        };
+        if file.metadata()?.file_type() != kind {
+            bail!("replaced while it was opened; try again");
+        }
         Self::of(path, file, mode)
     }
 
@@ -88,14 +103,7 @@ impl CowFiles {
             Mode::Write => FlockArg::LockExclusiveNonblock,
         };
         let files = vec![file.try_clone()?];
-        let lock = match Flock::lock(file, lock) {
-            Ok(lock) => lock,
-            Err((file, Errno::EWOULDBLOCK)) => bail!(
-                "in use by {}; detach the device that it serves, or wait",
-                holder(&file).unwrap_or_else(|| "another process".into())
-            ),
-            Err((_, error)) => return Err(error).context("locking it"),
-        };
+        let lock = locked(file, lock, is_device)?;
         Ok(Self {
             path: path.to_owned(),
             mode,
@@ -117,18 +125,25 @@ impl CowFiles {
         while slot < to {
             let (number, within) = (slot / self.file_slots, slot % self.file_slots);
             let end = to.min(slot.saturating_add(self.file_slots - within));
-            let file = match self.files.get(number as usize) {
-                Some(file) => file,
-                None => self.add_sibling(number, origin)?,
-            };
+            if self.files.len() <= number as usize {
+                self.add_sibling(number, origin)?;
+            }
+            let file = self
+                .files
+                .get(number as usize)
+                .ok_or(io::ErrorKind::NotFound)?;
             let (mut at, end_byte) = (bytes(within), bytes(within + (end - slot)));
+            if within == 0 && number > 0 {
+                // First of all, and durable with its name: so a file that is longer and has no header is not ours.
+                file.write_all_at(&page::sibling(origin, number, slot, CHUNK_LEN), 0)?;
+                file.sync_all()?;
+                self.sync_folder()?;
+                at = CHUNK_BYTES;
+            }
             while at < end_byte {
                 let len = usize::try_from(end_byte - at).map_or(ZEROS, |left| left.min(ZEROS));
                 file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
                 at += len as u64;
-            }
-            if within == 0 && number > 0 {
-                file.write_all_at(&page::sibling(origin, number, slot, CHUNK_LEN), 0)?;
             }
             file.sync_all()?;
             slot = end;
@@ -136,7 +151,7 @@ impl CowFiles {
         self.sync_folder()
     }
 
-    fn add_sibling(&mut self, number: u32, origin: Origin) -> io::Result<&File> {
+    fn add_sibling(&mut self, number: u32, origin: Origin) -> io::Result<()> {
         let path = sibling(&self.path, number);
         let file = options(self.mode)
             .create(true)
@@ -144,15 +159,31 @@ impl CowFiles {
             .open(&path)?;
         let mut page = vec![0; CHUNK_LEN];
         let is_blank = read_some(&file, &mut page)?.iter().all(|byte| *byte == 0);
-        // One that was being grown when the power went is empty, zeros, or has its header.
-        if !is_blank && !is_of(&page, origin.store, number) {
+        // One that was being grown when the power went has its header, or is no longer than that.
+        let is_begun = is_blank && self.file_len(&file) <= CHUNK_BYTES;
+        if !is_begun && !is_of(&page, origin.store, number) {
             let what = format!("'{}' is there, and not this cowfile's", path.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
         }
         self.files.push(file);
-        self.files
-            .last()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        Ok(())
+    }
+
+    fn open_sibling(&self, number: u32, store: [u8; 16]) -> Result<File, Failed> {
+        let opened = options(self.mode).open(sibling(&self.path, number));
+        let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Failed::Absent,
+            _ => Failed::Unreadable,
+        })?;
+        let mut page = vec![0; CHUNK_LEN];
+        let read = read_some(&file, &mut page)
+            .map_err(|_| Failed::Unreadable)?
+            .len();
+        match is_of(&page, store, number) {
+            true => Ok(file),
+            false if read < CHUNK_LEN => Err(Failed::Absent),
+            false => Err(Failed::Foreign),
+        }
     }
 
     /// A file's name is durable when its folder is.
@@ -224,24 +255,27 @@ impl Medium for CowFiles {
         }
         self.file_slots = superblock.file_slots.max(1);
         self.files.truncate(1);
-        let mut page = vec![0; CHUNK_LEN];
         for number in 1..superblock.max_slots.div_ceil(self.file_slots) {
             let first = number * self.file_slots;
-            let Ok(file) = options(self.mode).open(sibling(&self.path, number)) else {
-                return Ok(());
-            };
-            if file.read_exact_at(&mut page, 0).is_err() && first >= superblock.grown_slots {
-                // Being grown when the power went.
-                return Ok(());
-            }
-            match is_of(&page, superblock.origin.store, number) {
-                true => self.files.push(file),
-                false if first >= superblock.grown_slots => return Ok(()),
-                false => return Err(Trouble::ForeignSibling { number }),
+            match self.open_sibling(number, superblock.origin.store) {
+                Ok(file) => self.files.push(file),
+                // Being grown when the power went. If anything names a slot in it, the cowfile is too short.
+                Err(_) if first >= superblock.grown_slots => break,
+                Err(Failed::Absent) => break,
+                Err(Failed::Unreadable) => return Err(Trouble::Unreadable { slot: first }),
+                Err(Failed::Foreign) => return Err(Trouble::ForeignSibling { number }),
             }
         }
         Ok(())
     }
+}
+
+/// Why a sibling is not used.
+enum Failed {
+    /// It is not there, or not even as long as its header.
+    Absent,
+    Unreadable,
+    Foreign,
 }
 
 impl MediumMut for CowFiles {
@@ -277,14 +311,23 @@ fn options(mode: Mode) -> OpenOptions {
     options
 }
 
-/// Nobody mounts or formats a device that is claimed.
-fn claim(path: &Path) -> anyhow::Result<File> {
-    let claimed = options(Mode::Write).custom_flags(libc::O_EXCL).open(path);
-    match claimed {
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => bail!(
-            "in use (mounted, swap, part of another device, or another cowroot has it; `lsblk` says where)"
-        ),
-        claimed => Ok(claimed?),
+/// Lock a file. udev looks at a device, and locks it for that, whenever somebody has written to it.
+fn locked(mut file: File, how: FlockArg, is_device: bool) -> anyhow::Result<Flock<File>> {
+    let mut tries = if is_device { UDEV } else { 1 };
+    loop {
+        tries -= 1;
+        file = match Flock::lock(file, how) {
+            Ok(lock) => return Ok(lock),
+            Err((file, Errno::EWOULDBLOCK)) if tries > 0 => {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                file
+            }
+            Err((file, Errno::EWOULDBLOCK)) => bail!(
+                "in use by {}; detach the device that it serves, or wait",
+                holder(&file).unwrap_or_else(|| "another process".into())
+            ),
+            Err((_, error)) => return Err(error).context("locking it"),
+        };
     }
 }
 

@@ -99,7 +99,8 @@ fn what_a_cut_growth_left_is_grown_anew_and_what_is_not_ours_is_kept() {
     let next = folder.path().join("a.cow.1");
     for (left, fine) in [
         (vec![], true),
-        (vec![0; 5000], true),
+        (vec![0; 4096], true),
+        (vec![0; 5000], false),
         (page::sibling(ORIGIN, 1, FILE_SLOTS, CHUNK_LEN), true),
         (b"somebody's diary".to_vec(), false),
     ] {
@@ -123,8 +124,13 @@ fn a_cowfile_in_use_is_refused_with_the_name_of_who_uses_it() {
     let writer = make(folder.path(), 2090);
     for mode in [Mode::Read, Mode::Write] {
         let error = CowFiles::open(&path, mode).unwrap_err().to_string();
-        let who = format!("in use by process {} (", std::process::id());
-        assert!(error.starts_with(&who), "{error}");
+        // On some file systems the kernel's list of locks does not name the file as stat does.
+        let who = format!("process {} (", std::process::id());
+        assert!(
+            error.starts_with("in use by ")
+                && (error.contains(&who) || error.contains("another process")),
+            "{error}"
+        );
     }
     drop(writer);
     let readers = [Mode::Read, Mode::Read].map(|mode| CowFiles::open(&path, mode).unwrap());

@@ -35,7 +35,10 @@ pub struct Opened {
 pub fn open(path: &Path, mode: Mode, base: Option<&Base>) -> anyhow::Result<Opened> {
     let opening = || format!("opening cowfile '{}'", path.display());
     let mut files = CowFiles::open(path, mode).with_context(opening)?;
-    let found = recover(&mut files, Shape::PRODUCT, None).with_context(opening)?;
+    let mut found = recover(&mut files, Shape::PRODUCT, None).with_context(opening)?;
+    if mode == Mode::Read && found.access == Access::ReadWrite {
+        found.access = Access::ReadOnly(Vec::new());
+    }
     let superblock = &found.superblock;
     let description = Description::decode(DESCRIPTION_VERSION, &superblock.description)
         .map_err(|fault| anyhow::anyhow!("{}: {fault}", opening()))?;
@@ -50,7 +53,7 @@ pub fn open(path: &Path, mode: Mode, base: Option<&Base>) -> anyhow::Result<Open
         let there = identify(base, superblock.origin.store)?;
         if let Err(difference) = compare(&description.base, &there, None) {
             bail!(
-                "{}: made for another base than '{}': {difference}; use the base it was made for, or start a new \\
+                "{}: made for another base than '{}': {difference}; use the base it was made for, or start a new \
                  session with a new cowfile",
                 opening(),
                 base.path().display()

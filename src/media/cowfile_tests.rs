@@ -159,7 +159,7 @@ fn what_was_made_for_another_base_or_is_none_is_refused() {
     refused(&[
         (
             |pair| pair.write("base", 0, b"other"),
-            "made for another base than '",
+            "sampled chunks differ; use the base it was made for, or start a new session with a new cowfile",
         ),
         (
             |pair| {
@@ -178,7 +178,7 @@ fn what_was_made_for_another_base_or_is_none_is_refused() {
                         .and_then(|()| std::fs::create_dir(pair.path("a.cow"))),
                 )
             },
-            "directory",
+            "neither a regular file nor a block device",
         ),
     ]);
 }

@@ -314,7 +314,8 @@ fn through_a_store(golden: &Golden, image: Image, found: Recovered) {
         "{}",
         golden.name
     );
-    assert_eq!(machine.flush().is_ok(), may_write, "{}", golden.name);
+    // What cannot be written has nothing to flush.
+    assert!(machine.flush().is_ok(), "{}", golden.name);
     if !may_write {
         return assert!(
             machine.image == image,

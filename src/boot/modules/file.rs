@@ -18,6 +18,14 @@ pub(super) const ENDINGS: [&str; 4] = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"];
 
 /// Load the module in `path` with `options`. That it is loaded already is success.
 pub(super) fn load(path: &Path, options: &str) -> Result<(), LoadError> {
+    match load_once(path, options) {
+        // Another thread loaded it at the same time, and failed: that one has heard why.
+        Err(LoadError::Refused { errno, .. }) if errno == libc::EBUSY => load_once(path, options),
+        result => result,
+    }
+}
+
+fn load_once(path: &Path, options: &str) -> Result<(), LoadError> {
     let unreadable = |source| LoadError::Unreadable {
         path: path.to_owned(),
         source,

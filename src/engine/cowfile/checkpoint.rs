@@ -223,7 +223,11 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     }
 
     fn out_of_slots_for_checkpoint(&mut self) -> bool {
-        let may_come = self.growing || self.space.grown() < self.max_slots || self.space.unbar();
+        // A zone that failed once is better than none.
+        if self.space.unbar() {
+            return true;
+        }
+        let may_come = self.growing || self.space.grown() < self.max_slots;
         if !may_come {
             self.broken = Some(Failure::NoSpace);
         }

@@ -54,8 +54,11 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             && self.restart.is_none()
             && self.flip.is_none()
             && !self.trouble;
-        let nothing_new = self.tail.is_none() && self.staging.used() == 0;
-        self.broken.is_some() || (idle && (self.superblock.clean || nothing_new))
+        let nothing_staged = !self.has_open_changes()
+            && self.staging.closing().is_none()
+            && self.staging.used() == 0;
+        let nothing_new = self.superblock.clean || self.tail.is_none();
+        self.broken.is_some() || (idle && nothing_staged && nothing_new)
     }
 
     /// Whether anybody wants the open epoch to end.

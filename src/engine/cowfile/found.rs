@@ -36,6 +36,12 @@ pub(super) fn find_superblock(
             Err(refused) => return Err(refused),
         }
     }
+    // Nor may a feature that only the older copy has: whoever wrote it knew why.
+    for superblock in &found {
+        if let Err(newer @ Refusal::Newer(_)) = check::check(superblock, shape) {
+            return Err(Trouble::Refused(newer));
+        }
+    }
     let says = |superblock: &Superblock| (superblock.journal, superblock.layers);
     let agree = match found.as_slice() {
         [one, other] => says(one) == says(other) && one.origin == other.origin,

@@ -56,10 +56,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                 });
             }
         }
-        // What only the other superblock needs is in no tree.
-        let roots = todo.iter().map(|missing| missing.entry.slot);
-        for slot in roots.chain(self.held.iter().copied()) {
-            self.space.mark(slot);
+        for missing in &todo {
+            self.space.mark(missing.entry.slot);
         }
         if mutant::is(Mutant::TreesNotScanned) {
             return self.space.learn();
@@ -73,6 +71,20 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         });
     }
 
+    /// Mark anew what is in use and in no tree, for another scan.
+    fn mark_again(&mut self) {
+        self.space.forget_marks();
+        let chunks = self.delta.iter().filter_map(|(_, _, change)| match change {
+            Change::Put(entry) => Some(entry.slot),
+            Change::Fill(_) => None,
+        });
+        let pages = self.journal.iter().map(|(_, slot)| *slot);
+        // What only the other superblock needs.
+        for slot in chunks.chain(pages).chain(self.held.iter().copied()) {
+            self.space.mark_in_use(slot);
+        }
+    }
+
     /// Whether trees that could not be read whole may be tried again, because room is short.
     pub(super) fn may_scan_again(&self) -> bool {
         self.scan.is_none() && !self.space.is_known() && self.failed_scans < SCANS
@@ -83,6 +95,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             let needed = self.short || !self.starved.is_empty();
             let again = needed && !self.has_jobs() && !self.trouble && self.may_scan_again();
             if again {
+                self.mark_again();
                 self.begin_scan();
             }
             return again;
@@ -273,8 +286,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
 
     /// Reads are served of a cowfile that names a slot twice, and nothing is written.
     fn refuse_ambiguity(&mut self) {
-        // A scan that is tried again marks again what it had found.
-        if self.space.is_named_twice() && self.failed_scans == 0 {
+        if self.space.is_named_twice() {
             self.broken = Some(Failure::Io);
         }
     }

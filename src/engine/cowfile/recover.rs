@@ -185,13 +185,16 @@ impl<'a, M: Medium> Journal<'a, M> {
         let (mut pages, mut place) = (Vec::new(), first);
         let superblock = self.superblock;
         loop {
+            let slot = place.slot;
             if self.stop.is_some_and(|stop| place.seq > stop)
-                || place.slot < self.superblock.shape.first_slot()
-                || place.slot >= self.medium.slots()
+                || slot < superblock.shape.first_slot()
             {
                 return Ok((None, pages.len()));
             }
-            let slot = place.slot;
+            // Whoever named this slot had it: it was grown, and synced, before.
+            if slot >= self.medium.slots() {
+                return Err(Trouble::Truncated { slots: slot + 1 });
+            }
             let unreadable = |_| Trouble::Unreadable { slot };
             let bytes = self.ahead.slot(self.medium, superblock.shape, slot);
             let Some((page, crc)) = decode(superblock, bytes.map_err(unreadable)?, place) else {
@@ -240,6 +243,7 @@ impl<'a, M: Medium> Journal<'a, M> {
         if mutant::is(Mutant::NoDataChecksum) {
             return Ok(true);
         }
+        self.reaches(epoch)?;
         let records = epoch.pages.iter().flat_map(|page| &page.records);
         let named = records.flat_map(|record| match &record.body {
             Body::Slots(first, crcs) => (*first..).zip(crcs.as_slice()),
@@ -250,12 +254,17 @@ impl<'a, M: Medium> Journal<'a, M> {
             .map_err(|slot| Trouble::Unreadable { slot })
     }
 
-    fn apply(&mut self, epoch: Epoch) -> Result<(), Trouble> {
-        // What counts was written, so the files reach that far.
+    /// What is named exists, or the files do not reach as far as they did.
+    fn reaches(&mut self, epoch: &Epoch) -> Result<(), Trouble> {
         let slots = epoch.pages.iter().map(Page::end).max().unwrap_or(0);
-        if slots > self.medium.slots() {
-            return Err(Trouble::Truncated { slots });
+        match slots > self.medium.slots() {
+            true => Err(Trouble::Truncated { slots }),
+            false => Ok(()),
         }
+    }
+
+    fn apply(&mut self, epoch: Epoch) -> Result<(), Trouble> {
+        self.reaches(&epoch)?;
         let mut slot = epoch.first.slot;
         for page in epoch.pages {
             self.pages.push(slot);

@@ -240,7 +240,12 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         piece: Piece,
         io: &mut Io<'_, impl Buffers>,
     ) -> Progress {
-        let changes = !matches!(piece, Piece::Read(_));
+        let changes = match piece {
+            Piece::Read(_) => false,
+            // There is nothing to make durable.
+            Piece::Flush => !self.read_only,
+            _ => true,
+        };
         if let Some(failure) = self.broken.filter(|_| changes) {
             return Progress::Failed(failure);
         }

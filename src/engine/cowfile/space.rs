@@ -145,6 +145,23 @@ impl Space {
         }
     }
 
+    /// The same of a slot that may have been handed out since.
+    pub fn mark_in_use(&mut self, slot: u32) {
+        if slot < self.unknown_below {
+            self.mark(slot);
+        }
+    }
+
+    /// Trees could not be read whole: what they named is marked again when that is tried again. What is
+    /// still read though nobody names it stays.
+    pub fn forget_marks(&mut self) {
+        self.seen.fill(0);
+        self.named_twice = false;
+        for slot in &self.doomed {
+            set(&mut self.seen, *slot, *slot < self.unknown_below);
+        }
+    }
+
     /// Whether two things are said to be in one slot. Freeing one would let the other be overwritten.
     #[must_use]
     pub fn is_named_twice(&self) -> bool {
@@ -328,8 +345,8 @@ impl Space {
 
     /// The slots that head a sibling file.
     fn headers(&self, slots: Range<u32>) -> impl Iterator<Item = u32> + use<> {
-        let first = slots.start.next_multiple_of(self.file_slots);
-        (first..slots.end).step_by(self.file_slots as usize)
+        let first = slots.start.checked_next_multiple_of(self.file_slots);
+        (first.unwrap_or(slots.end)..slots.end).step_by(self.file_slots as usize)
     }
 
     fn zone(&self, slot: u32) -> u32 {

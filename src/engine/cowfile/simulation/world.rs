@@ -331,7 +331,11 @@ impl World {
         for (id, result) in out.done {
             self.done(id, result)?;
         }
-        Ok(())
+        let unwritten = self.store.has_open_changes() || self.store.staging.closing().is_some();
+        match unwritten && self.store.is_closed() && self.store.broken().is_none() {
+            true => Err("it says that it is closed, and something is not written".into()),
+            false => Ok(()),
+        }
     }
 
     /// What each sector may hold in an epoch that ends now.
