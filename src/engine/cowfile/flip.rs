@@ -150,19 +150,25 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
 
     /// Give up a superblock on its way; it may be on the medium or not. Says so, if there was one.
     pub(super) fn drop_flip(&mut self) -> bool {
-        match self.flip.take().map(|flip| flip.reason) {
-            None => false,
-            Some(Reason::Settle) => {
-                // Who was told of an error once is not told again: what was cached may be gone.
-                self.standing = Standing::Doubtful;
-                false
-            }
-            Some(_) => {
-                // The next one goes to the same copy: the other is the one that is known to be whole.
-                self.generation += 1;
-                true
-            }
+        let Some(flip) = self.flip.take() else {
+            return false;
+        };
+        let is_first_step = match flip.reason {
+            Reason::Doubt => flip.todo.len() == 3,
+            reason => reason == Reason::Settle,
+        };
+        if is_first_step && self.staging.durable().is_none() {
+            // The sync of what was found, of which nobody has a copy: it may be gone below the cache, and no
+            // later sync would tell. It can be read, and another open, or a power cut, shows what there is.
+            self.broken = Some(Failure::Io);
         }
+        if flip.reason == Reason::Settle {
+            self.standing = Standing::Doubtful;
+            return false;
+        }
+        // The next one goes to the same copy: the other is the one that is known to be whole.
+        self.generation += 1;
+        true
     }
 
     /// A superblock is durable.
