@@ -50,7 +50,7 @@ lint: ## formatting, clippy, shellcheck
 unit: ## the tests that need no VM
 	cargo test --locked
 
-# A million and more states on a CPU that does a few thousand a second; the seeds are half the same, half new.
+# A million and more different states; the seeds are half the same every time, half new.
 crash: ## power cuts, deaths and errors at any command of the persistent store, and broken rules
 	COWROOT_CRASH=$(or $(CRASH),90) cargo test --locked --lib cowfile::simulation::crash -- --nocapture
 

@@ -88,10 +88,19 @@ pub fn create(medium: &mut impl MediumMut, plan: Plan) -> Result<Superblock, Fai
     };
     for generation in [1, 2] {
         superblock.generation = generation;
-        let mut bytes = vec![0; superblock.len().next_multiple_of(plan.shape.chunk_len())];
-        superblock.encode(&mut bytes);
-        medium.write(superblock.slot(), &bytes)?;
-        medium.sync()?;
+        write_superblock(medium, &superblock)?;
     }
     Ok(superblock)
+}
+
+/// Write a superblock to its place, durably.
+pub(super) fn write_superblock(
+    medium: &mut impl MediumMut,
+    superblock: &Superblock,
+) -> Result<(), Failure> {
+    let chunk_len = superblock.shape.chunk_len();
+    let mut bytes = vec![0; superblock.len().next_multiple_of(chunk_len)];
+    superblock.encode(&mut bytes);
+    medium.write(superblock.slot(), &bytes)?;
+    medium.sync()
 }

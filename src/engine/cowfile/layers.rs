@@ -2,7 +2,7 @@
 //!
 //! What only a dropped layer named is free at the next open, which looks what the trees name.
 
-use super::create::MediumMut;
+use super::create::{MediumMut, write_superblock};
 use super::recover::Recovered;
 use crate::engine::command::Failure;
 use crate::engine::format::Entry;
@@ -102,17 +102,7 @@ fn closed(found: &Recovered) -> Result<Superblock, NotDone> {
 fn flip(medium: &mut impl MediumMut, mut superblock: Superblock) -> Result<Superblock, NotDone> {
     for _ in 0..2 {
         superblock.generation += 1;
-        let mut bytes = vec![
-            0;
-            superblock
-                .len()
-                .next_multiple_of(superblock.shape.chunk_len())
-        ];
-        superblock.encode(&mut bytes);
-        medium
-            .write(superblock.slot(), &bytes)
-            .and_then(|()| medium.sync())
-            .map_err(NotDone::Failed)?;
+        write_superblock(medium, &superblock).map_err(NotDone::Failed)?;
     }
     Ok(superblock)
 }
