@@ -22,3 +22,4 @@ mod machine;
 mod opening;
 mod repair;
 mod sample;
+mod torn;

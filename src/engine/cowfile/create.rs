@@ -4,7 +4,9 @@ use super::recover::Medium;
 use crate::engine::command::Failure;
 use crate::engine::format::commit::Link;
 use crate::engine::format::page::Origin;
-use crate::engine::format::superblock::{Features, Layer, LayerState, MAX_LAYERS, Superblock};
+use crate::engine::format::superblock::{
+    ERASED, Features, HEAD_LEN, Layer, LayerState, MAX_LAYERS, Superblock,
+};
 use crate::engine::format::{Entry, Shape};
 
 /// A medium that can be written, one call at a time.
@@ -102,5 +104,14 @@ pub(super) fn write_superblock(
     let mut bytes = vec![0; superblock.len().next_multiple_of(chunk_len)];
     superblock.encode(&mut bytes);
     medium.write(superblock.slot(), &bytes)?;
+    medium.sync()
+}
+
+/// Erase what is where a superblock's head is to be, durably.
+pub(super) fn erase_superblock(
+    medium: &mut impl MediumMut,
+    superblock: &Superblock,
+) -> Result<(), Failure> {
+    medium.write(superblock.slot(), &[ERASED; HEAD_LEN])?;
     medium.sync()
 }

@@ -10,7 +10,7 @@ use super::mutant::{self, Mutant};
 use super::pending::{Io, Job, Purpose};
 use super::staging::Durable;
 use crate::engine::command::{Action, Buffer, Buffers, Failure, Span};
-use crate::engine::format::superblock::Superblock;
+use crate::engine::format::superblock::{ERASED, Superblock};
 
 /// What a superblock on its way is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +41,12 @@ pub(super) struct Flip {
     outstanding: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
+    /// A sync of what was found, which may be in no more than a cache.
+    Settle,
+    /// `ERASED` where the superblock is to be.
+    Erase,
     Write,
     Sync,
 }
@@ -50,6 +54,7 @@ enum Step {
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// Write a superblock, one generation after the last.
     pub(super) fn begin_flip(&mut self, mut superblock: Superblock, reason: Reason) {
+        let torn = self.standing == Standing::Torn;
         self.generation += 1;
         superblock.generation = self.generation;
         superblock.grown_slots = self.space.grown();
@@ -60,7 +65,15 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             reason,
             superblock,
             todo: match reason {
-                Reason::Doubt => [Step::Sync, Step::Write, Step::Sync].into(),
+                Reason::Doubt if torn => [
+                    Step::Settle,
+                    Step::Erase,
+                    Step::Sync,
+                    Step::Write,
+                    Step::Sync,
+                ]
+                .into(),
+                Reason::Doubt => [Step::Settle, Step::Write, Step::Sync].into(),
                 _ => [Step::Write, Step::Sync].into(),
             },
             outstanding: false,
@@ -72,7 +85,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         self.flip = Some(Flip {
             reason: Reason::Settle,
             superblock: self.superblock.clone(),
-            todo: [Step::Sync].into(),
+            todo: [Step::Settle].into(),
             outstanding: false,
         });
     }
@@ -87,7 +100,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             _ if mutant::is(Mutant::StandingIgnored) => self.standing = Standing::Durable,
             Standing::Durable => return false,
             Standing::Cached => self.settle_superblocks(),
-            Standing::Doubtful => self.begin_flip(self.superblock.clone(), Reason::Doubt),
+            Standing::Doubtful | Standing::Torn => {
+                self.begin_flip(self.superblock.clone(), Reason::Doubt)
+            }
         }
         true
     }
@@ -106,20 +121,25 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             }
             return true;
         };
-        if matches!(step, Step::Sync) && self.syncing {
+        let is_write = matches!(step, Step::Write | Step::Erase);
+        if !is_write && self.syncing {
             return false;
         }
         flip.outstanding = true;
-        let action = match step {
-            Step::Sync => Action::SyncCow,
-            Step::Write => {
+        let action = match is_write {
+            false => Action::SyncCow,
+            true => {
                 let len = flip.superblock.len();
                 let from = Span {
                     buffer: Buffer::Staging,
                     start: at,
                     len: len.next_multiple_of(self.shape.chunk_len()),
                 };
-                flip.superblock.encode(io.buffers.bytes_mut(from));
+                let bytes = io.buffers.bytes_mut(from);
+                match step {
+                    Step::Erase => bytes.fill(ERASED),
+                    _ => flip.superblock.encode(bytes),
+                }
                 let offset = self.shape.offset_bytes(flip.superblock.slot());
                 Action::WriteCow { offset, from }
             }
@@ -153,11 +173,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let Some(flip) = self.flip.take() else {
             return false;
         };
-        let is_first_step = match flip.reason {
-            Reason::Doubt => flip.todo.len() == 3,
-            reason => reason == Reason::Settle,
-        };
-        if is_first_step && self.staging.durable().is_none() {
+        if flip.todo.front() == Some(&Step::Settle) && self.staging.durable().is_none() {
             // The sync of what was found, of which nobody has a copy: it may be gone below the cache, and no
             // later sync would tell. It can be read, and another open, or a power cut, shows what there is.
             self.broken = Some(Failure::Io);

@@ -17,6 +17,9 @@ pub enum Standing {
     /// One says, or may say below a cache that will never be written, anything else: its slots are in use
     /// until it is written again.
     Doubtful,
+    /// One is not whole, perhaps for the power went while it was written. It is erased before it is written
+    /// again: what was to be there then and what is written now, both torn, could add up to the former.
+    Torn,
 }
 
 /// The valid superblock of the highest generation, which is at most `durable`: what a process wrote
@@ -53,6 +56,7 @@ pub(super) fn find_superblock(
             .all(|found: &Superblock| found.generation <= durable)
     };
     let standing = match (agree, durable) {
+        _ if found.len() < 2 => Standing::Torn,
         (true, None) => Standing::Cached,
         (true, Some(durable)) if is_known(durable) => Standing::Durable,
         _ => Standing::Doubtful,

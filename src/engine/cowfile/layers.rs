@@ -2,7 +2,8 @@
 //!
 //! What only a dropped layer named is free at the next open, which looks what the trees name.
 
-use super::create::{MediumMut, write_superblock};
+use super::create::{MediumMut, erase_superblock, write_superblock};
+use super::found::Standing;
 use super::recover::Recovered;
 use crate::engine::command::Failure;
 use crate::engine::format::Entry;
@@ -55,7 +56,7 @@ pub fn begin(
     }
     superblock.active_layer = number;
     superblock.description = description;
-    flip(medium, superblock)
+    flip(medium, superblock, found.standing)
 }
 
 /// Drop the active layer with all that was written to it; the one below is written to again.
@@ -85,7 +86,7 @@ pub fn roll_back(
     }
     superblock.active_layer = below;
     superblock.description = description;
-    flip(medium, superblock)
+    flip(medium, superblock, found.standing)
 }
 
 fn closed(found: &Recovered) -> Result<Superblock, NotDone> {
@@ -98,11 +99,20 @@ fn closed(found: &Recovered) -> Result<Superblock, NotDone> {
     }
 }
 
-/// Both copies, the older one first, each durable before the next.
-fn flip(medium: &mut impl MediumMut, mut superblock: Superblock) -> Result<Superblock, NotDone> {
-    for _ in 0..2 {
-        superblock.generation += 1;
-        write_superblock(medium, &superblock).map_err(NotDone::Failed)?;
+/// Both copies, the older one first, each durable before the next. What was found is made durable before, for it
+/// may be in no more than a cache, and a copy that is not whole is erased (`Standing::Torn`).
+fn flip(
+    medium: &mut impl MediumMut,
+    mut superblock: Superblock,
+    standing: Standing,
+) -> Result<Superblock, NotDone> {
+    medium.sync().map_err(NotDone::Failed)?;
+    superblock.generation += 1;
+    if standing == Standing::Torn {
+        erase_superblock(medium, &superblock).map_err(NotDone::Failed)?;
     }
+    write_superblock(medium, &superblock).map_err(NotDone::Failed)?;
+    superblock.generation += 1;
+    write_superblock(medium, &superblock).map_err(NotDone::Failed)?;
     Ok(superblock)
 }

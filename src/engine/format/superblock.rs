@@ -11,6 +11,9 @@ use super::{Entry, Shape};
 pub const MAX_LAYERS: usize = 64;
 /// Bytes of a superblock's head; the description is behind it.
 pub const HEAD_LEN: usize = size_of::<RawSuperblock>();
+/// What a head that was torn is filled with before another is written to its place. No sector of a superblock is
+/// full of it, so no part of the erasing makes up for a part of what was to be there (zeros could).
+pub const ERASED: u8 = 0xff;
 /// A layer that stands on the base has this parent.
 pub const BASE: u8 = 255;
 /// The kind of description written here.

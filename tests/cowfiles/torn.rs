@@ -1,0 +1,95 @@
+//! A superblock that was torn is erased before it is written again: else what was to be there and what is
+//! written now, both torn, could add up to the former, which nobody was told of.
+
+use cowroot::engine::format::superblock::{ERASED, HEAD_LEN};
+
+use super::image::Image;
+use super::machine::{Machine, settings};
+use super::sample::sample;
+
+/// Bytes that are written or not. A sector has more; but few superblocks differ in two sectors, and how they add
+/// up is the same.
+const UNIT: usize = 32;
+
+/// Open, write and flush: all that was written to superblocks' places, with the syncs between.
+fn life(image: Image, random: u64) -> Vec<Option<(u32, Vec<u8>)>> {
+    let mut machine = Machine::open(image, settings(8, 16, random)).unwrap();
+    machine.write(3, &[77]).unwrap();
+    machine.flush().unwrap();
+    machine.superblocks
+}
+
+/// The head at `slot` in all ways in which a write of `bytes` over it can be torn, none and all among them.
+fn torn(image: &Image, slot: u32, bytes: &[u8]) -> Vec<Image> {
+    let before: [u8; HEAD_LEN] = image.get(slot, 0);
+    let units = before.chunks(UNIT).zip(bytes.chunks(UNIT)).enumerate();
+    let differ: Vec<_> = units.filter(|(_, (old, new))| old != new).collect();
+    assert!(differ.len() < 12, "{} units differ", differ.len());
+    let tear = |mask: u32| {
+        let mut image = image.clone();
+        for (bit, (number, (_, new))) in differ.iter().enumerate() {
+            if mask >> bit & 1 == 1 {
+                image.put(slot, number * UNIT, new);
+            }
+        }
+        image
+    };
+    (0..1 << differ.len()).map(tear).collect()
+}
+
+#[test]
+fn a_torn_superblock_and_what_is_written_over_it_never_add_up_to_it() {
+    let (mut torn_once, mut written_again) = (0, 0);
+    let mut machine = Machine::open(sample(5).image, settings(2, 16, 9)).unwrap();
+    for round in 0..12 {
+        // Now and then the last superblock is a checkpoint's, and the other one has other roots.
+        machine.write(round, &[80, 81, 82]).unwrap();
+        machine.flush().unwrap();
+        let whole = machine.image.clone();
+        let first = life(whole.clone(), 1).into_iter().flatten().next();
+        let (slot, lost) = first.expect("every open writes superblocks");
+        for image in torn(&whole, slot, &lost[..HEAD_LEN]) {
+            let now: [u8; HEAD_LEN] = image.get(slot, 0);
+            if now != whole.get(slot, 0) && now != lost[..HEAD_LEN] {
+                torn_once += 1;
+                written_again += tear_again(image, slot, &lost[..HEAD_LEN]);
+            }
+        }
+    }
+    assert!(
+        torn_once > 100 && written_again >= 2 * torn_once,
+        "{torn_once}, {written_again}"
+    );
+}
+
+/// The same writes again after a power cut that left a torn superblock; the first of them to its place torn, too,
+/// up to the one that is a superblock: how many there were.
+fn tear_again(mut image: Image, slot: u32, lost: &[u8]) -> usize {
+    let (mut count, mut written) = (0, None::<Vec<u8>>);
+    for step in life(image.clone(), 2) {
+        let Some((at, bytes)) = step else {
+            if let Some(bytes) = written.take() {
+                image.put(slot, 0, &bytes);
+            }
+            continue;
+        };
+        assert_eq!(at, slot, "the one that is not whole comes first");
+        let now: [u8; HEAD_LEN] = image.get(slot, 0);
+        // The very same superblock again is what is meant to be there.
+        let is_same = bytes.starts_with(lost);
+        assert!(is_same || !adds_up(&now, &bytes, lost), "it can be back");
+        count += 1;
+        if bytes.iter().any(|&byte| byte != ERASED) {
+            return count;
+        }
+        written = Some(bytes);
+    }
+    panic!("no superblock was written again");
+}
+
+/// Whether some of the units of `bytes` written over `now` make `lost`.
+fn adds_up(now: &[u8], bytes: &[u8], lost: &[u8]) -> bool {
+    let units = now.chunks(UNIT).zip(bytes.chunks(UNIT));
+    let mut units = units.zip(lost.chunks(UNIT));
+    units.all(|((now, new), lost)| now == lost || new == lost)
+}
