@@ -1,5 +1,6 @@
 //! The command line, as clap types only. What the words mean is decided in `cmd/`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -46,9 +47,14 @@ pub struct Attach {
     /// What is never written: a regular file or a block device
     #[arg(long, value_name = "PATH")]
     pub base: PathBuf,
-    /// What takes the writes: tmpfs, tmpfs:SIZE (K, M, G) or tmpfs:PERCENT% of RAM
+    /// What takes the writes: a cowfile (a file or a block device), where they stay; or tmpfs, tmpfs:SIZE
+    /// (K, M, G) or tmpfs:PERCENT% of RAM, from where they are gone at detach or power-off
     #[arg(long, value_name = "COW", default_value = "tmpfs:50%")]
-    pub cow: String,
+    pub cow: OsString,
+    /// When a cowfile's writes become durable at the latest: flush (with each sync or fsync, as on any
+    /// disk), interval:SECONDS, or shutdown; a power cut goes back to the last time, whole
+    #[arg(long, value_name = "WHEN", default_value = "flush")]
+    pub durability: String,
     /// The device's number, the N of /dev/ublkbN; default: the first free one
     #[arg(long, value_name = "N")]
     pub id: Option<u32>,

@@ -8,11 +8,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr::NonNull;
-use std::sync::atomic::AtomicU32;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::sys::mman::{MapFlags, ProtFlags};
+mod memory;
+
+pub use memory::{SharedBytes, SharedSource, SharedWords};
 
 mod ioctls {
     //! Request numbers of <linux/fs.h>, <linux/loop.h> and <linux/cdrom.h>.
@@ -241,91 +241,9 @@ pub fn inherited_fd(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Memory shared between processes through a descriptor, as 32-bit words.
-///
-/// The words are little-endian nowhere but in the machine: they never reach a disk.
-#[derive(Debug)]
-pub struct SharedWords {
-    address: NonNull<AtomicU32>,
-    words: usize,
-}
-
-// SAFETY: the memory is reached only through atomics, which any thread may use at any time.
-unsafe impl Send for SharedWords {}
-// SAFETY: as above.
-unsafe impl Sync for SharedWords {}
-
-impl SharedWords {
-    /// Map `words` words of `memory` (a memfd at least that long), shared and writable.
-    ///
-    /// # Errors
-    /// `EINVAL` for zero words or a `memory` that is shorter; else what mmap says.
-    pub fn map(memory: &File, words: usize) -> io::Result<Self> {
-        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-        let bytes = words
-            .checked_mul(size_of::<AtomicU32>())
-            .ok_or_else(invalid)?;
-        let length = std::num::NonZeroUsize::new(bytes).ok_or_else(invalid)?;
-        if memory.metadata()?.len() < bytes as u64 {
-            return Err(invalid());
-        }
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice; nothing else refers to it.
-        let address = unsafe {
-            nix::sys::mman::mmap(
-                None,
-                length,
-                protection,
-                MapFlags::MAP_SHARED,
-                memory.as_fd(),
-                0,
-            )
-        }?;
-        Ok(Self {
-            address: address.cast(),
-            words,
-        })
-    }
-}
-
-impl std::ops::Deref for SharedWords {
-    type Target = [AtomicU32];
-
-    fn deref(&self) -> &[AtomicU32] {
-        // SAFETY: the mapping is `words` words long, page-aligned, lives as long as self, and is never
-        // shrunk: whoever holds the descriptor is another cowroot process.
-        unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.words) }
-    }
-}
-
-impl Drop for SharedWords {
-    fn drop(&mut self) {
-        // SAFETY: exactly what `map` mapped, and no reference outlives self. Failure would only leak.
-        let _ = unsafe {
-            nix::sys::mman::munmap(self.address.cast(), self.words * size_of::<AtomicU32>())
-        };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::Ordering;
-
-    #[test]
-    fn shared_words_are_the_files_bytes() {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(4096).unwrap();
-        let words = SharedWords::map(&file, 1024).unwrap();
-        words[1].store(7, Ordering::Release);
-        let again = SharedWords::map(&file, 1024).unwrap();
-        assert_eq!(again[1].load(Ordering::Acquire), 7);
-        assert!(
-            SharedWords::map(&file, 1025).is_err(),
-            "longer than its memory"
-        );
-        assert!(SharedWords::map(&file, 0).is_err());
-    }
 
     #[test]
     fn an_inherited_descriptor_that_is_not_open_is_refused() {

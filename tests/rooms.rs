@@ -30,12 +30,16 @@ const ENGINE_FLOORS: [&[&str]; 6] = [
     &["identity", "plan", "turns", "volatile"],
     &["cowfile"],
     &["stack"],
-    &["mod", "simulation"],
+    &["driven", "mod", "simulation"],
 ];
 
 /// What may appear only in some places, and why.
 const PLACES: [(&str, &[&str], &str); 11] = [
-    ("unsafe ", &["sys.rs"], "sys.rs is the fence around unsafe"),
+    (
+        "unsafe ",
+        &["sys.rs", "sys/"],
+        "sys is the fence around unsafe",
+    ),
     ("libublk::", &["ublk/"], "ublk/ is the fence around libublk"),
     ("io_uring::", &["ublk/"], "the ring belongs to the queue"),
     (

@@ -153,7 +153,7 @@ impl Plan {
         let line = split(text);
         let mut ours = Ours::of(&line.words);
         let base = ours.base(&line.words);
-        let cow = ours.read("cowroot.cow", CowStore::from_str);
+        let cow = ours.read("cowroot.cow", cow_store);
         let wait = ours.read("cowroot.wait", wait);
         let debug = ours.read("cowroot.debug", flag);
         let root = RootWords::of(line);
@@ -318,6 +318,16 @@ impl RootWords {
             }
         }
         root
+    }
+}
+
+/// What takes the writes of a booted system.
+fn cow_store(text: &str) -> Result<CowStore, String> {
+    match text.parse()? {
+        CowStore::File(_) => Err(format!(
+            "a cowfile on a medium ('{text}') is not available in this version; use tmpfs[:SIZE|:PERCENT%]"
+        )),
+        store @ CowStore::Tmpfs(_) => Ok(store),
     }
 }
 

@@ -24,6 +24,7 @@ use self::reach::Reached;
 use crate::daemon::protocol::{self, Answer, Question};
 use crate::daemon::{self, Attached};
 use crate::kmsg;
+use crate::media::open::Durability;
 use crate::media::{mount, text};
 use crate::ublk;
 
@@ -97,6 +98,7 @@ fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
     let options = daemon::Options {
         base: base.path.clone(),
         cow: plan.cow.clone(),
+        durability: Durability::Flush,
         id: None,
         size_bytes: None,
         read_only: false,

@@ -9,6 +9,7 @@ use crate::cli::Attach;
 use crate::daemon::serve::{Starter, serve};
 use crate::daemon::{self, Options};
 use crate::engine::units::parse_size_bytes;
+use crate::media::open::CowStore;
 use crate::ublk;
 
 /// Attach and return, or stay in the foreground until detached.
@@ -35,11 +36,14 @@ pub fn run(attach: &Attach) -> anyhow::Result<()> {
 /// # Errors
 /// The word that cannot be understood.
 pub(super) fn options(attach: &Attach) -> anyhow::Result<Options> {
-    let cow = attach
-        .cow
-        .parse()
-        .map_err(anyhow::Error::msg)
-        .context("reading --cow")?;
+    let cow = match attach.cow.to_str() {
+        Some(text) => text.parse().map_err(anyhow::Error::msg),
+        // No word of ours, so a path.
+        None => Ok(CowStore::File(attach.cow.clone().into())),
+    };
+    let cow = cow.context("reading --cow")?;
+    let durability = attach.durability.parse().map_err(anyhow::Error::msg);
+    let durability = durability.context("reading --durability")?;
     let size_bytes = attach.size.as_deref().map(parse_size_bytes).transpose();
     let size_bytes = size_bytes
         .map_err(anyhow::Error::msg)
@@ -47,6 +51,7 @@ pub(super) fn options(attach: &Attach) -> anyhow::Result<Options> {
     Ok(Options {
         base: attach.base.clone(),
         cow,
+        durability,
         id: attach.id,
         size_bytes,
         read_only: attach.read_only,

@@ -84,10 +84,18 @@ fn base(base: &Base) -> Vec<String> {
 }
 
 fn cow(store: &CowStore) -> String {
-    let CowStore::Tmpfs(size) = store;
-    let size = match size {
-        TmpfsSize::Bytes(bytes) => text::size(*bytes),
-        TmpfsSize::Percent(percent) => format!("{percent} % of the machine's RAM"),
+    let size = match store {
+        CowStore::Tmpfs(TmpfsSize::Bytes(bytes)) => text::size(*bytes),
+        CowStore::Tmpfs(TmpfsSize::Percent(percent)) => {
+            format!("{percent} % of the machine's RAM")
+        }
+        CowStore::File(path) => {
+            return format!(
+                "Serve the base as a writable block device, /dev/ublkb0 if that is free. What is written \
+             goes to the cowfile '{}' and is kept.",
+                path.display()
+            );
+        }
     };
     format!(
         "Serve the base as a writable block device, /dev/ublkb0 if that is free. What is written \

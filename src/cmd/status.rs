@@ -1,11 +1,12 @@
 //! `cowroot status`: the devices of this machine, as text or JSON.
 
 use std::fmt::Write;
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 
 use crate::cli::Status;
-use crate::daemon::protocol::{Answer, Question, Report, ask};
+use crate::daemon::protocol::{Answer, CowReport, Question, Report, ask};
 use crate::media::text;
 use crate::ublk::devices::device_ids;
 
@@ -26,7 +27,7 @@ pub fn run(status: &Status) -> anyhow::Result<()> {
     let (mut devices, mut silent) = (Vec::new(), Vec::new());
     for id in device_ids() {
         match ask(id, &Question::Status) {
-            Ok(Some(Answer::Status(report))) => devices.push(report),
+            Ok(Some(Answer::Status(report))) => devices.push(*report),
             Ok(_) => {}
             // One bad daemon must not hide the others.
             Err(error) => silent.push(format!("{error:#}")),
@@ -76,15 +77,22 @@ fn describe(report: &Report) -> String {
         "device",
         format!("{}, {access}", text::size(report.size_bytes)),
     );
+    let fate = match cow.path {
+        Some(_) => "kept",
+        None => "gone at power-off",
+    };
     line(
         "cowfile",
         format!(
-            "{}: {} of {} used ({share} %); gone at power-off",
-            cow.store,
+            "{}: {} of {} used ({share} %); {fate}",
+            cow.path.as_ref().unwrap_or(&cow.store),
             text::size(cow.used_bytes),
             text::size(cow.capacity_bytes)
         ),
     );
+    if cow.path.is_some() {
+        line("commits", commits(cow));
+    }
     line(
         "daemon",
         format!(
@@ -96,4 +104,25 @@ fn describe(report: &Report) -> String {
         line("warning", warning.clone());
     }
     format!("{}\n{lines}", report.device)
+}
+
+/// How durable what was written is.
+fn commits(cow: &CowReport) -> String {
+    let when = match cow.durability.as_str() {
+        "flush" => "with each flush".to_owned(),
+        "shutdown" => "at detach".to_owned(),
+        other => match other.strip_prefix("interval:") {
+            Some(seconds) => format!("every {seconds} s"),
+            None => other.to_owned(),
+        },
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let last = cow.last_commit_s.map_or("none yet".to_owned(), |last_s| {
+        let ago_s = now.map_or(0, |now| now.as_secs().saturating_sub(last_s));
+        format!("{ago_s} s ago")
+    });
+    format!(
+        "{when}; last {last}; {} not durable yet",
+        text::size(cow.uncommitted_bytes)
+    )
 }

@@ -1,10 +1,13 @@
 //! The daemon: the process that serves a device. Started here, lives in `serve`, stopped from here.
 
+mod persistent;
 mod protect;
 pub mod protocol;
 pub mod serve;
 mod store;
+mod volatile;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd};
@@ -17,13 +20,13 @@ use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::media::open::CowStore;
+use crate::media::open::{CowStore, Durability};
 use crate::ublk;
 
-/// Within this time a daemon has its device or says why not.
+/// Within this time the kernel makes a device, or the daemon says that it did not.
 const START: Duration = Duration::from_secs(10);
-/// Its starter waits a little longer, to hear the daemon's own reason.
-const START_HEARD: Duration = Duration::from_secs(13);
+/// Its starter waits for longer: a cowfile on a slow medium, or a large one, takes its time to open.
+const START_HEARD: Duration = Duration::from_secs(180);
 
 /// What to serve.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub struct Options {
     pub base: PathBuf,
     /// What takes the writes.
     pub cow: CowStore,
+    /// When that becomes durable, where it can.
+    pub durability: Durability,
     /// The N of /dev/ublkbN, or the first free one.
     pub id: Option<u32>,
     /// Size of the device in bytes where it is larger than its base.
@@ -91,7 +96,9 @@ fn command(options: &Options, ready_fd: i32) -> anyhow::Result<Command> {
         .arg("--base")
         .arg(base)
         .arg("--cow")
-        .arg(options.cow.to_string());
+        .arg(cow_word(&options.cow)?)
+        .arg("--durability")
+        .arg(options.durability.to_string());
     command.arg("--ready-fd").arg(ready_fd.to_string());
     if let Some(id) = options.id {
         command.arg("--id").arg(id.to_string());
@@ -111,6 +118,16 @@ fn command(options: &Options, ready_fd: i32) -> anyhow::Result<Command> {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     Ok(command)
+}
+
+/// A store as the daemon is told of it, which may have another current folder.
+fn cow_word(cow: &CowStore) -> anyhow::Result<OsString> {
+    match cow {
+        CowStore::Tmpfs(_) => Ok(cow.to_string().into()),
+        CowStore::File(path) => Ok(std::path::absolute(path)
+            .context("resolving the cowfile's path")?
+            .into()),
+    }
 }
 
 /// What a daemon tells its starter, as one line.

@@ -25,12 +25,12 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 const MAGIC: [u8; 4] = *b"COWC";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const LONGEST: u32 = 1 << 20;
 /// Nobody may keep a daemon waiting for longer, for others want to ask too.
 const HEARING: Duration = Duration::from_secs(2);
-/// A detach waits for the requests under way, and those may wait for a medium.
-const ANSWERING: Duration = Duration::from_secs(60);
+/// A detach waits for the last commit, on a medium that may be slow.
+const ANSWERING: Duration = Duration::from_secs(600);
 
 /// What a daemon can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub enum Question {
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum Answer {
     /// To `Status`.
-    Status(Report),
+    Status(Box<Report>),
     /// It is done.
     Done,
     /// It was not done, and why.
@@ -84,10 +84,16 @@ pub struct Report {
 }
 
 /// The state of a cowfile.
-#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize)]
+#[derive(
+    Debug, Clone, Default, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize,
+)]
 pub struct CowReport {
-    /// What kind of store: `tmpfs`.
+    /// What kind of store: `tmpfs` or `cowfile`.
     pub store: String,
+    /// Path of a cowfile, as the daemon opened it.
+    pub path: Option<String>,
+    /// When what is written becomes durable: `none` (never), `flush`, `interval:SECONDS` or `shutdown`.
+    pub durability: String,
     /// Bytes it may hold.
     pub capacity_bytes: u64,
     /// Bytes of these that only a file system's metadata may take.
@@ -96,6 +102,14 @@ pub struct CowReport {
     pub used_bytes: u64,
     /// Bytes of RAM the map takes.
     pub map_bytes: u64,
+    /// Bytes acknowledged and not durable.
+    pub uncommitted_bytes: u64,
+    /// How many commits were made since the cowfile was.
+    pub epoch: u64,
+    /// When the last commit since the start was made, in seconds since 1970.
+    pub last_commit_s: Option<u64>,
+    /// Its medium fails: it can be read, and no write succeeds.
+    pub broken: bool,
 }
 
 /// The name of a daemon's socket.

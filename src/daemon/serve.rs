@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,17 +15,14 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::protocol::{Answer, CowReport, Question, Report};
-use super::{FAILED, Options, READY, START, protect, protocol, store};
-use crate::disk::{Disk, base::Base};
-use crate::engine::plan::Geometry;
-use crate::engine::stack::Stack;
-use crate::engine::units::CHUNK_BYTES;
-use crate::engine::volatile::Limits;
-use crate::media::journal;
-use crate::media::mount::{self, Swap};
+use super::store::Store;
+use super::{FAILED, Options, READY, START, persistent, protect, protocol, volatile};
+use crate::disk::base::Base;
+use crate::engine::units::{CHUNK_BYTES, Limits};
+use crate::media::mount;
 use crate::media::namespace::{self, Left};
 use crate::media::open::CowStore;
-use crate::ublk::queue::{self, Counters};
+use crate::ublk::queue::Counters;
 use crate::ublk::{self, Device, Spec};
 
 /// What a report says of a device's health.
@@ -60,10 +56,8 @@ pub fn serve(options: &Options, starter: Starter) -> anyhow::Result<bool> {
     block_signals()?;
     let in_foreground = matches!(starter, Starter::Terminal);
     let starter = Arc::new(Mutex::new(Some(starter)));
-    let started = watch_start(&starter);
     let result = start(options, &starter).and_then(|daemon| {
         let id = daemon.device.id();
-        let _ = started.send(());
         tell(&starter, Ok(id));
         std::thread::spawn(move || mind_signals(id, in_foreground));
         daemon.live()
@@ -161,7 +155,8 @@ struct Daemon {
     device: Device,
     listener: UnixListener,
     counters: Arc<Counters>,
-    limits: Limits,
+    /// Slots that only metadata may take.
+    reserve_slots: u32,
     /// Written when the queue's thread ends.
     over: Arc<EventFd>,
     /// What keeps a machine from hibernating whose root this is.
@@ -172,44 +167,37 @@ struct Daemon {
 
 fn start(options: &Options, starter: &Arc<Untold>) -> anyhow::Result<Daemon> {
     ublk::check_kernel()?;
-    let CowStore::Tmpfs(size) = options.cow;
-    let capacity_bytes = store::tmpfs_bytes(size)?;
-    let (base, left) = leave_with_base(&options.base)?;
-    let base = Arc::new(base);
-    let device_bytes = ublk::device_size_bytes(base.size_bytes(), options.size_bytes)?;
-    protect::protect(c"cowroot");
+    let (base, store, left) = open_all(options)?;
     let no_hibernation = match left {
         Left::Initramfs => protect::refuse_hibernation(),
         Left::TheMachine => None,
     };
-    let (cowfile, swap) = store::tmpfs_cowfile(capacity_bytes)?;
-    let journal_bytes = journal::journal_bytes(base.file()).unwrap_or_default();
-    let limits = store::limits(capacity_bytes, journal_bytes);
-    let geometry = Geometry {
-        device_bytes,
-        base_bytes: base.size_bytes(),
-        chunk_bytes: CHUNK_BYTES,
-    };
-    let map = store::map_memory(geometry.chunks())?;
-    let stack = Stack::create(map, geometry, limits, usize::from(ublk::DEPTH));
-    let disk = Disk::new(Arc::clone(&base), cowfile).context("starting the disk's workers")?;
-
     let counters = Arc::new(Counters::default());
+    counters.start(store.limits);
     let over = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).context("making an eventfd")?);
     let spec = Spec {
         id: options.id,
-        size_bytes: device_bytes,
+        size_bytes: store.device_bytes,
         read_only: options.read_only,
     };
-    let (queue_counters, queue_over, starter) = (
+    let Store {
+        serving,
+        limits,
+        cow,
+        warnings,
+        ..
+    } = store;
+    let in_ram = serving.is_in_ram();
+    let (queue_counters, queue_over, untold) = (
         Arc::clone(&counters),
         Arc::clone(&over),
         Arc::clone(starter),
     );
-    let device = ublk::start(&spec, move |dev| {
-        let result = queue::serve(dev, stack, disk, &queue_counters);
+    let started = watch_start(starter);
+    let device = ublk::start(&spec, move |queue| {
+        let result = serving.serve(queue, &queue_counters);
         if let Err(error) = &result
-            && tell(&starter, Err(error))
+            && tell(&untold, Err(error))
         {
             // The kernel goes on waiting for a queue that will never be there.
             std::process::exit(1);
@@ -217,31 +205,48 @@ fn start(options: &Options, starter: &Arc<Untold>) -> anyhow::Result<Daemon> {
         let _ = queue_over.write(1);
         result
     })?;
-    if let Err(error) = device.tune_for_ram() {
+    let _ = started.send(());
+    if let Err(error) = device.tune(in_ram) {
         log::warn!("{error:#}; the device works, but slower");
     }
     let listener = protocol::listen(device.id())?;
-    let mut report = first_report(&device, &spec, &base, limits, swap);
-    let too_large = store::too_large_for_now(capacity_bytes);
-    let too_small = store::too_small_for_journal(capacity_bytes, journal_bytes);
-    for warning in [too_large, too_small].into_iter().flatten() {
-        log::warn!("{warning}; another size is cowroot.cow=tmpfs:<size>");
-        report.warnings.push(warning);
-    }
+    let report = first_report(&device, &spec, &base, (cow, warnings));
     Ok(Daemon {
         device,
         listener,
         counters,
-        limits,
+        reserve_slots: limits.reserve,
         over,
         _no_hibernation: no_hibernation,
         report,
     })
 }
 
-/// Open the base and leave the machine's mounts, so that nothing else is held in use.
-fn leave_with_base(path: &Path) -> anyhow::Result<(Base, Left)> {
-    let everybodys = Base::open(path)?;
+/// Open base and cowfile, make this process hard to kill, and leave the machine's mounts.
+fn open_all(options: &Options) -> anyhow::Result<(Arc<Base>, Store, Left)> {
+    match &options.cow {
+        CowStore::Tmpfs(size) => {
+            let (base, left) = leave_with_base(Base::open(&options.base)?)?;
+            let base = Arc::new(base);
+            let device_bytes = ublk::device_size_bytes(base.size_bytes(), options.size_bytes)?;
+            protect::protect(c"cowroot");
+            let store = volatile::store(*size, &base, device_bytes)?;
+            Ok((base, store, left))
+        }
+        CowStore::File(path) => {
+            let base = Base::open(&options.base)?;
+            let opened = persistent::open(path, &base, options.read_only, options.size_bytes)?;
+            let (base, left) = leave_with_base(base)?;
+            let base = Arc::new(base);
+            protect::protect(c"cowroot");
+            let store = persistent::store(path, opened, &base, options.durability)?;
+            Ok((base, store, left))
+        }
+    }
+}
+
+/// Leave the machine's mounts, so that nothing but what is open is held in use.
+fn leave_with_base(everybodys: Base) -> anyhow::Result<(Base, Left)> {
     mount::private_namespace()?;
     // Before anything is mounted over its path: a boot's medium is below /run.
     let own = everybodys.opened_again()?;
@@ -256,11 +261,12 @@ fn leave_with_base(path: &Path) -> anyhow::Result<(Base, Left)> {
 }
 
 /// What is known from the start; the rest is filled in when somebody asks.
-fn first_report(device: &Device, spec: &Spec, base: &Base, limits: Limits, swap: Swap) -> Report {
-    let mut warnings = Vec::new();
-    if swap == Swap::Possible {
-        warnings.push("this kernel cannot keep the cowfile from swap (Linux 6.4 can): do not swap to this device".into());
-    }
+fn first_report(
+    device: &Device,
+    spec: &Spec,
+    base: &Base,
+    (cow, warnings): (CowReport, Vec<String>),
+) -> Report {
     Report {
         id: device.id(),
         device: device.node().display().to_string(),
@@ -270,13 +276,7 @@ fn first_report(device: &Device, spec: &Spec, base: &Base, limits: Limits, swap:
         base_bytes: base.size_bytes(),
         size_bytes: spec.size_bytes,
         read_only: spec.read_only,
-        cow: CowReport {
-            store: "tmpfs".into(),
-            capacity_bytes: u64::from(limits.capacity) * CHUNK_BYTES,
-            reserve_bytes: u64::from(limits.reserve) * CHUNK_BYTES,
-            used_bytes: 0,
-            map_bytes: 0,
-        },
+        cow,
         requests: 0,
         failed_requests: 0,
         health: HEALTHY.into(),
@@ -323,7 +323,7 @@ impl Daemon {
     fn answer(&self, stream: &mut UnixStream) -> anyhow::Result<Option<File>> {
         let refusal = match protocol::hear(stream)? {
             Question::Status => {
-                protocol::reply(stream, &Answer::Status(self.report()))?;
+                protocol::reply(stream, &Answer::Status(Box::new(self.report())))?;
                 return Ok(None);
             }
             Question::Detach => match self.device.claim() {
@@ -347,32 +347,54 @@ impl Daemon {
     fn report(&self) -> Report {
         let mut report = self.report.clone();
         let counters = &self.counters;
-        let used_slots = counters.used_slots.load(Ordering::Relaxed);
-        report.cow.used_bytes = u64::from(used_slots) * CHUNK_BYTES;
-        report.cow.map_bytes = counters.map_bytes.load(Ordering::Relaxed);
+        let bytes = |slots: &AtomicU32| u64::from(slots.load(Ordering::Relaxed)) * CHUNK_BYTES;
+        let limits = Limits {
+            capacity: counters.capacity_slots.load(Ordering::Relaxed),
+            reserve: self.reserve_slots,
+        };
+        let used_percent = limits.percent_for_data(counters.used_slots.load(Ordering::Relaxed));
+        let committed_s = counters.committed_s.load(Ordering::Relaxed);
+        report.cow = CowReport {
+            capacity_bytes: bytes(&counters.capacity_slots),
+            used_bytes: bytes(&counters.used_slots),
+            map_bytes: counters.map_bytes.load(Ordering::Relaxed),
+            uncommitted_bytes: bytes(&counters.staged_chunks),
+            epoch: counters.epoch.load(Ordering::Relaxed),
+            last_commit_s: Some(committed_s).filter(|&committed_s| committed_s > 0),
+            broken: counters.broken.load(Ordering::Relaxed),
+            ..report.cow
+        };
         report.requests = counters.requests.load(Ordering::Relaxed);
         report.failed_requests = counters.failed.load(Ordering::Relaxed);
-        if counters.swap_requests.load(Ordering::Relaxed) > 0 {
-            report.warnings.push(
-                "swap was used on this device: the machine can dead-lock; use swapoff".into(),
-            );
-        }
-        if report.failed_requests > 0 {
-            let text = format!(
-                "{} requests failed; the kernel's log says more",
-                report.failed_requests
-            );
-            report.warnings.push(text);
-        }
-        let used_percent = self.limits.percent_for_data(used_slots);
-        if used_percent >= NEARLY_FULL_PERCENT {
-            report.warnings.push(format!(
-                "the cowfile is {used_percent} % full: delete files (and run fstrim where the file system does not discard)"
-            ));
-        }
+        let warnings = self.warnings(&report, used_percent);
+        report.warnings.extend(warnings);
         if !report.warnings.is_empty() {
             report.health = NEEDS_ATTENTION.into();
         }
         report
+    }
+
+    /// What has come up since the start.
+    fn warnings(&self, report: &Report, used_percent: u64) -> Vec<String> {
+        let swap = self.counters.swap_requests.load(Ordering::Relaxed) > 0;
+        let swap = swap.then(|| {
+            "swap was used on this device: the machine can dead-lock; use swapoff".to_owned()
+        });
+        let broken = report.cow.broken.then(|| {
+            "the cowfile's medium fails: reads go on, writes do not; save what you need elsewhere"
+                .to_owned()
+        });
+        let failed = (report.failed_requests > 0).then(|| {
+            format!(
+                "{} requests failed; the kernel's log says more",
+                report.failed_requests
+            )
+        });
+        let full = (used_percent >= NEARLY_FULL_PERCENT).then(|| {
+            format!(
+                "the cowfile is {used_percent} % full: delete files (and run fstrim where the file system does not discard)"
+            )
+        });
+        [swap, broken, failed, full].into_iter().flatten().collect()
     }
 }

@@ -1,63 +1,56 @@
-//! A session in RAM: how large it may be, its cowfile, and the memory of its map.
+//! A store that is ready to be served, whichever it is.
 
-use std::fs::{File, OpenOptions};
-use std::path::Path;
+use anyhow::Context;
 
-use anyhow::{Context, bail};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-
-use crate::engine::map::{MAX_SLOT, Map};
-use crate::engine::units::CHUNK_BYTES;
-use crate::engine::volatile::Limits;
-use crate::media::mount::{self, Swap};
-use crate::media::open::TmpfsSize;
-use crate::media::text;
+use super::protocol::CowReport;
+use crate::engine::cowfile::Cowfile;
+use crate::engine::stack::Stack;
+use crate::engine::units::Limits;
 use crate::sys::SharedWords;
+use crate::ublk::Queue;
+use crate::ublk::queue::{Counters, Served, serve};
 
-/// Where the daemon mounts its tmpfs, in its own view of the mounts.
-const STORE: &str = "/run/store";
-
-/// How many bytes a tmpfs of `size` may hold on this machine.
-pub(super) fn tmpfs_bytes(size: TmpfsSize) -> anyhow::Result<u64> {
-    let total_bytes = memory_bytes("MemTotal:")?;
-    let bytes = match size {
-        TmpfsSize::Bytes(bytes) => bytes,
-        TmpfsSize::Percent(percent) => total_bytes / 100 * u64::from(percent),
-    };
-    if bytes > total_bytes {
-        bail!(
-            "sizing the cowfile: {} of tmpfs are more than this machine's RAM, {}; take less, e.g. \
-             tmpfs:50%",
-            text::size(bytes),
-            text::size(total_bytes)
-        );
-    }
-    const LEAST: u64 = 1 << 20;
-    if bytes < LEAST {
-        bail!(
-            "sizing the cowfile: {} of tmpfs are too few; give it 1M or more",
-            text::size(bytes)
-        );
-    }
-    Ok(bytes / CHUNK_BYTES * CHUNK_BYTES)
+/// A store, and what is known of it.
+pub(super) struct Store {
+    pub(super) serving: Serving,
+    /// Bytes of the device.
+    pub(super) device_bytes: u64,
+    /// As it is at the start.
+    pub(super) limits: Limits,
+    /// What does not change.
+    pub(super) cow: CowReport,
+    /// What somebody should do something about.
+    pub(super) warnings: Vec<String>,
 }
 
-/// A warning if a cowfile of `capacity_bytes` could take more RAM than is free now: the machine would
-/// be out of memory before it is full.
-pub(super) fn too_large_for_now(capacity_bytes: u64) -> Option<String> {
-    let free_bytes = memory_bytes("MemAvailable:").ok()?;
-    let mebibytes = |bytes: u64| bytes >> 20;
-    (capacity_bytes > free_bytes).then(|| {
-        format!(
-            "the cowfile may take {} MiB, but {} MiB of RAM are free: the machine can run out of memory before it is full",
-            mebibytes(capacity_bytes),
-            mebibytes(free_bytes)
-        )
-    })
+/// What the queue's thread is given.
+pub(super) enum Serving {
+    /// A session in RAM.
+    Ram(Box<Served<Stack<SharedWords>>>),
+    /// A persistent one.
+    Medium(Box<Served<Cowfile<SharedWords>>>),
+}
+
+impl Serving {
+    /// Whether nothing that is written outlives the machine.
+    pub(super) fn is_in_ram(&self) -> bool {
+        matches!(self, Self::Ram(_))
+    }
+
+    /// Serve until the device is stopped.
+    ///
+    /// # Errors
+    /// What `queue::serve` says.
+    pub(super) fn serve(self, queue: &Queue, counters: &Counters) -> anyhow::Result<()> {
+        match self {
+            Self::Ram(served) => serve(queue, *served, counters),
+            Self::Medium(served) => serve(queue, *served, counters),
+        }
+    }
 }
 
 /// A field of /proc/meminfo, in bytes.
-fn memory_bytes(field: &str) -> anyhow::Result<u64> {
+pub(super) fn memory_bytes(field: &str) -> anyhow::Result<u64> {
     let memory = std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
     let value = memory
         .lines()
@@ -68,129 +61,9 @@ fn memory_bytes(field: &str) -> anyhow::Result<u64> {
     Ok(kibibytes * 1024)
 }
 
-/// Slots of the cowfile, and those kept for a file system's own needs: a journal write that fails
-/// would make a root file system read-only. Never more than half is kept.
-pub(super) fn limits(capacity_bytes: u64, journal_bytes: u64) -> Limits {
-    let reserve_bytes = reserve_bytes(capacity_bytes, journal_bytes).min(capacity_bytes / 2);
-    let slots = |bytes: u64| u32::try_from(bytes / CHUNK_BYTES).unwrap_or(MAX_SLOT);
-    Limits {
-        capacity: slots(capacity_bytes),
-        reserve: slots(reserve_bytes),
-    }
-}
-
 /// What a file system with a journal of `journal_bytes` needs: that is written through in time, all of
 /// it, also where nothing but metadata changes any more.
-fn reserve_bytes(capacity_bytes: u64, journal_bytes: u64) -> u64 {
+pub(super) fn reserve_bytes(capacity_bytes: u64, journal_bytes: u64) -> u64 {
     let for_trees = (16 << 20).max(capacity_bytes / 50).min(capacity_bytes / 8);
     for_trees.saturating_add(journal_bytes)
-}
-
-/// A warning if the journal does not fit what is kept for it, with the size of a cowfile where it does.
-pub(super) fn too_small_for_journal(capacity_bytes: u64, journal_bytes: u64) -> Option<String> {
-    let fits = |bytes: u64| reserve_bytes(bytes, journal_bytes) <= bytes / 2;
-    if fits(capacity_bytes) {
-        return None;
-    }
-    const LARGEST_MIB: u64 = 1 << 20;
-    let enough_mib = (capacity_bytes >> 20..LARGEST_MIB).find(|mib| fits(mib << 20))?;
-    Some(format!(
-        "the cowfile of {} MiB cannot keep room for the file system's journal of {} MiB: when it is full, the file \
-         system can become read-only; {enough_mib} MiB are enough",
-        capacity_bytes >> 20,
-        journal_bytes >> 20,
-    ))
-}
-
-/// A file in a tmpfs that only this process sees.
-pub(super) fn tmpfs_cowfile(capacity_bytes: u64) -> anyhow::Result<(File, Swap)> {
-    let swap = mount::tmpfs(Path::new(STORE), capacity_bytes)?;
-    let path = Path::new(STORE).join("cowfile");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path);
-    Ok((
-        file.with_context(|| format!("making the cowfile '{}'", path.display()))?,
-        swap,
-    ))
-}
-
-/// Shared memory for the map of a device.
-pub(super) fn map_memory(chunks: u64) -> anyhow::Result<SharedWords> {
-    let words = Map::<SharedWords>::words_needed(chunks);
-    let memory =
-        memfd_create(c"cowroot-map", MFdFlags::MFD_CLOEXEC).context("making memory for the map")?;
-    let memory = File::from(memory);
-    memory
-        .set_len(words * 4)
-        .context("sizing the map's memory")?;
-    SharedWords::map(&memory, usize::try_from(words)?).context("mapping the map's memory")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reserve_is_kept_but_never_most_of_the_store() {
-        for (capacity_mib, reserve_kib) in
-            [(8, 1024), (64, 8 << 10), (256, 16 << 10), (2048, 40 << 10)]
-        {
-            let limits = limits(capacity_mib << 20, 0);
-            assert_eq!(limits.capacity, u32::try_from(capacity_mib * 256).unwrap());
-            assert_eq!(
-                u64::from(limits.reserve) / 256,
-                reserve_kib >> 10,
-                "{capacity_mib} MiB"
-            );
-        }
-    }
-
-    #[test]
-    fn a_journal_is_kept_room_for_but_never_most_of_the_store() {
-        for (capacity_mib, journal_mib, reserve_mib) in [
-            (64, 64, 32),
-            (1024, 64, 84),
-            (1024, 1024, 512),
-            (2048, 4, 44),
-        ] {
-            let limits = limits(capacity_mib << 20, journal_mib << 20);
-            assert_eq!(limits.reserve / 256, reserve_mib, "{capacity_mib} MiB");
-        }
-        for (capacity_mib, journal_mib, enough) in [
-            (64, 4, None),
-            (160, 64, None),
-            (159, 64, Some("160 MiB are enough")),
-            (64, 64, Some("160 MiB are enough")),
-            (8, 4, Some("11 MiB are enough")),
-            (1024, 2048, Some("4267 MiB are enough")),
-        ] {
-            let told = too_small_for_journal(capacity_mib << 20, journal_mib << 20);
-            let same = match (&told, enough) {
-                (Some(told), Some(enough)) => told.ends_with(enough),
-                (told, enough) => told.is_none() && enough.is_none(),
-            };
-            assert!(same, "{capacity_mib} MiB, journal {journal_mib}: {told:?}");
-        }
-        assert_eq!(too_small_for_journal(64 << 20, u64::MAX), None, "no advice");
-    }
-
-    #[test]
-    fn a_share_of_ram_is_a_number_of_chunks() {
-        let half = tmpfs_bytes(TmpfsSize::Percent(50)).unwrap();
-        assert!(half > 1 << 20 && half.is_multiple_of(4096));
-        assert_eq!(
-            tmpfs_bytes(TmpfsSize::Bytes((1 << 20) + 5)).unwrap(),
-            1 << 20
-        );
-        assert!(tmpfs_bytes(TmpfsSize::Bytes(4096)).is_err());
-        assert!(
-            tmpfs_bytes(TmpfsSize::Bytes(1 << 60)).is_err(),
-            "more than there is"
-        );
-        assert!(too_large_for_now(1 << 60).is_some());
-        assert!(too_large_for_now(1 << 20).is_none());
-    }
 }

@@ -114,12 +114,36 @@ impl CowFiles {
         })
     }
 
+    /// The files that are open, in order.
+    #[must_use]
+    pub fn files(&self) -> &[File] {
+        &self.files
+    }
+
+    /// Slots of each file but the last.
+    #[must_use]
+    pub fn file_slots(&self) -> u32 {
+        self.file_slots
+    }
+
+    /// What they were opened for.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Let slots `from..to` exist: zeros, in as many files as it takes, each sibling with its header, all of it
     /// durable. A file that is there already and is not known to be this cowfile's is not touched.
     ///
     /// # Errors
     /// The medium's. What exists then is at least what existed before.
-    pub fn grow(&mut self, from: u32, to: u32, origin: Origin) -> io::Result<()> {
+    pub fn grow(
+        &mut self,
+        from: u32,
+        to: u32,
+        origin: Origin,
+        sync: &mut dyn FnMut(&File) -> io::Result<()>,
+    ) -> io::Result<()> {
         let zeros = vec![0; ZEROS];
         let mut slot = from;
         while slot < to {
@@ -136,7 +160,7 @@ impl CowFiles {
             if within == 0 && number > 0 {
                 // First of all, and durable with its name: so a file that is longer and has no header is not ours.
                 file.write_all_at(&page::sibling(origin, number, slot, CHUNK_LEN), 0)?;
-                file.sync_all()?;
+                sync(file)?;
                 self.sync_folder()?;
                 at = CHUNK_BYTES;
             }
@@ -145,7 +169,7 @@ impl CowFiles {
                 file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
                 at += len as u64;
             }
-            file.sync_all()?;
+            sync(file)?;
             slot = end;
         }
         self.sync_folder()

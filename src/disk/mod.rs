@@ -6,32 +6,44 @@
 
 pub mod base;
 pub mod cowfile;
+mod medium;
+mod ram;
 mod workers;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::engine::command::{Action, Buffers, Command, CommandId, Failure, Outcome, Span};
 use base::{AtOnce, Base};
-use workers::{Finished, Job, Workers};
+use workers::{Finished, Lane, Workers};
+
+pub use medium::Medium;
+pub use ram::Ram;
 
 /// Reads that may wait for a medium at the same time.
 const READERS: usize = 4;
 
-/// A base and a tmpfs cowfile.
+/// What takes the writes.
+#[derive(Debug)]
+pub enum Cow {
+    /// A file in a tmpfs.
+    Ram(Ram),
+    /// A persistent cowfile.
+    Medium(Box<Medium>),
+}
+
+/// A base and a cowfile.
 #[derive(Debug)]
 pub struct Disk {
     base: Arc<Base>,
-    cowfile: Arc<File>,
+    cow: Cow,
     workers: Workers,
     /// Where the data of reads that workers do belongs.
     reading: HashMap<CommandId, Span>,
-    /// Stretches that a worker is giving back.
-    punching: usize,
+    /// What workers have to do, or did and nobody has heard of.
+    under_way: usize,
     trouble: Trouble,
 }
 
@@ -40,15 +52,17 @@ impl Disk {
     ///
     /// # Errors
     /// If the kernel gives no eventfd or threads.
-    pub fn new(base: Arc<Base>, cowfile: File) -> io::Result<Self> {
-        let cowfile = Arc::new(cowfile);
-        let workers = Workers::start(READERS, &base, &cowfile)?;
+    pub fn new(base: Arc<Base>, cow: Cow) -> io::Result<Self> {
+        let lanes = match cow {
+            Cow::Ram(_) => [(Lane::Read, READERS), (Lane::Punch, 1)].as_slice(),
+            Cow::Medium(_) => &medium::LANES,
+        };
         Ok(Self {
             base,
-            cowfile,
-            workers,
+            cow,
+            workers: Workers::start(lanes)?,
             reading: HashMap::new(),
-            punching: 0,
+            under_way: 0,
             trouble: Trouble::default(),
         })
     }
@@ -60,77 +74,108 @@ impl Disk {
 
     /// Whether workers have something to do.
     pub fn is_waiting(&self) -> bool {
-        !self.reading.is_empty() || self.punching > 0
+        self.under_way > 0
     }
 
-    /// Run a command: its outcome, or `None` if `finished` will tell it.
+    /// Run a command: its outcome, or `None` if `finished` will tell it, after `go`.
     pub fn run(&mut self, command: Command, buffers: &mut impl Buffers) -> Option<Outcome> {
-        match command.action {
-            Action::ReadBase { offset, into } => {
+        let id = command.id;
+        let outcome = match (command.action, &mut self.cow) {
+            (Action::ReadBase { offset, into }, _) => {
                 match self.base.read_at_once(buffers.bytes_mut(into), offset) {
                     AtOnce::Done(result) => Some(self.outcome("reading the base", offset, result)),
                     AtOnce::WouldWait => {
-                        self.reading.insert(command.id, into);
-                        self.workers.send(Job::Read {
-                            id: command.id,
-                            offset,
-                            len: into.len,
-                        });
+                        self.read_base(id, offset, into);
                         None
                     }
                 }
             }
-            Action::ReadCow { offset, into } => {
-                let result =
-                    uninterrupted(|| self.cowfile.read_at(buffers.bytes_mut(into), offset));
-                Some(self.outcome("reading the cowfile", offset, result))
-            }
-            Action::WriteCow { offset, from } => {
-                let result = uninterrupted(|| self.cowfile.write_at(buffers.bytes(from), offset));
-                Some(self.outcome("writing the cowfile", offset, result))
-            }
-            // A volatile store asks for neither.
-            Action::SyncCow | Action::GrowCow { .. } => Some(Err(Failure::Io)),
-            Action::PunchCow { offset, len } => {
+            (Action::PunchCow { offset, len }, Cow::Ram(ram)) => {
                 // Cheap for a few pages, but many take long enough for others to notice.
-                self.punching += 1;
-                self.workers.send(Job::Punch {
-                    id: command.id,
-                    offset,
-                    len,
-                });
+                self.workers.send(Lane::Punch, ram.punch(id, offset, len));
                 None
             }
+            (action, Cow::Ram(ram)) => {
+                let (doing, offset, result) = ram.run(action, buffers);
+                Some(self.outcome(doing, offset, result))
+            }
+            (Action::ReadCow { offset, into }, Cow::Medium(medium)) => {
+                self.reading.insert(id, into);
+                let buffer = self.workers.buffer(into.len);
+                self.workers
+                    .send(Lane::Read, medium.read(id, offset, buffer));
+                None
+            }
+            (Action::WriteCow { offset, from }, Cow::Medium(medium)) => {
+                medium.collect(id, offset, from);
+                None
+            }
+            (Action::SyncCow, Cow::Medium(medium)) => {
+                self.workers.send(Lane::Sync, medium.sync(id));
+                None
+            }
+            (Action::GrowCow { offset, len }, Cow::Medium(medium)) => {
+                self.workers.send(Lane::Grow, medium.grow(id, offset, len));
+                None
+            }
+            // The persistent store never asks for it: it writes over what nobody needs.
+            (Action::PunchCow { .. }, Cow::Medium(_)) => Some(Ok(0)),
+        };
+        self.under_way += usize::from(outcome.is_none());
+        outcome
+    }
+
+    /// Begin what `run` has collected: writes next to each other go as one.
+    pub fn go(&mut self) {
+        if let Cow::Medium(medium) = &mut self.cow {
+            for job in medium.take_writes() {
+                self.workers.send(Lane::Write, job);
+            }
         }
+    }
+
+    fn read_base(&mut self, id: CommandId, offset: u64, into: Span) {
+        self.reading.insert(id, into);
+        let (base, mut buffer) = (Arc::clone(&self.base), self.workers.buffer(into.len));
+        let job = move |tell: &dyn Fn(Finished)| {
+            let result = base.read_at(buffer.bytes_mut(), offset);
+            tell(Finished {
+                id,
+                doing: "reading the base",
+                offset,
+                bytes: Some(buffer),
+                result,
+            });
+        };
+        self.workers.send(Lane::Read, Box::new(job));
     }
 
     /// What the workers have finished since the last call.
     pub fn finished(&mut self, buffers: &mut impl Buffers) -> Vec<(CommandId, Outcome)> {
         let mut outcomes = Vec::new();
         while let Some(finished) = self.workers.receive() {
-            outcomes.push(match finished {
-                Finished::Read {
-                    id,
-                    offset,
-                    bytes,
-                    result,
-                } => {
-                    if let (Ok(done), Some(into)) = (&result, self.reading.remove(&id)) {
-                        let got = bytes.get(..*done).unwrap_or_default();
-                        if let Some(place) = buffers.bytes_mut(into).get_mut(..got.len()) {
-                            place.copy_from_slice(got);
-                        }
+            let Finished {
+                id,
+                doing,
+                offset,
+                bytes,
+                result,
+            } = finished;
+            self.under_way = self.under_way.saturating_sub(1);
+            if let Cow::Medium(medium) = &mut self.cow {
+                medium.heard(doing, offset, &result);
+            }
+            if let Some(bytes) = bytes {
+                let into = self.reading.remove(&id);
+                if let (Ok(done), Some(into)) = (&result, into) {
+                    let got = bytes.bytes().get(..*done).unwrap_or_default();
+                    if let Some(place) = buffers.bytes_mut(into).get_mut(..got.len()) {
+                        place.copy_from_slice(got);
                     }
-                    self.workers.give_back(bytes);
-                    (id, self.outcome("reading the base", offset, result))
                 }
-                Finished::Punch { id, offset, result } => {
-                    self.punching = self.punching.saturating_sub(1);
-                    let result = result.map(|()| 0);
-                    let doing = "giving back space of the cowfile";
-                    (id, self.outcome(doing, offset, result))
-                }
-            });
+                self.workers.give_back(bytes);
+            }
+            outcomes.push((id, self.outcome(doing, offset, result)));
         }
         outcomes
     }
@@ -140,6 +185,15 @@ impl Disk {
             self.trouble.report(doing, offset, &error);
             failure(&error)
         })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // What takes long ends at its next step, and the workers are waited for.
+        if let Cow::Medium(medium) = &self.cow {
+            medium.stop();
+        }
     }
 }
 
@@ -203,6 +257,7 @@ mod tests {
         if let Some(outcome) = disk.run(Command { id, action }, memory) {
             return outcome;
         }
+        disk.go();
         let wake = disk.wake();
         let mut poll = [PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
         assert_eq!(
@@ -221,7 +276,8 @@ mod tests {
         let mut base = tempfile::NamedTempFile::new().unwrap();
         base.write_all(&[7; 10_000]).unwrap();
         let base = Arc::new(Base::open(base.path()).unwrap());
-        let mut disk = Disk::new(base, tempfile::tempfile().unwrap()).unwrap();
+        let cow = Cow::Ram(Ram::new(tempfile::tempfile().unwrap()));
+        let mut disk = Disk::new(base, cow).unwrap();
         let mut memory = Memory(vec![1; 8192]);
         let span = |start| Span {
             buffer: Buffer::Request(RequestId(0)),

@@ -1,105 +1,102 @@
 //! Threads that may wait for a medium, so that the queue's thread never does.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
-use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::disk::base::Base;
 use crate::engine::command::CommandId;
+use crate::engine::units::CHUNK_LEN;
 
-/// What a worker is asked.
+/// Something for a worker to do: it says itself how it ended.
+pub(crate) type Job = Box<dyn FnOnce(&dyn Fn(Finished)) + Send>;
+
+/// How a command ended.
 #[derive(Debug)]
-pub(crate) enum Job {
-    /// Read the base.
-    Read {
-        id: CommandId,
-        offset: u64,
-        len: usize,
-    },
-    /// Give a stretch of the cowfile back.
-    Punch {
-        id: CommandId,
-        offset: u64,
-        len: u64,
-    },
+pub(crate) struct Finished {
+    pub(crate) id: CommandId,
+    /// What was being done, for the log.
+    pub(crate) doing: &'static str,
+    /// Where, in bytes.
+    pub(crate) offset: u64,
+    /// What was read; it goes back to `Workers::give_back`.
+    pub(crate) bytes: Option<PageBuffer>,
+    /// The number of bytes done.
+    pub(crate) result: io::Result<usize>,
 }
 
-/// What a worker answers.
-#[derive(Debug)]
-pub(crate) enum Finished {
-    /// What was read; `bytes` goes back to `Workers::give_back`.
-    Read {
-        id: CommandId,
-        offset: u64,
-        bytes: Vec<u8>,
-        result: io::Result<usize>,
-    },
-    /// The stretch is a hole, or not.
-    Punch {
-        id: CommandId,
-        offset: u64,
-        result: io::Result<()>,
-    },
+/// Threads that do one kind of work, so that it does not hold up another kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Read,
+    Write,
+    Sync,
+    Grow,
+    Punch,
 }
 
-/// The pool, as its one customer sees it. The threads end when it is dropped.
+/// The pool, as its one customer sees it. The threads end when it is dropped, which waits for them.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    reads: Sender<(Job, Vec<u8>)>,
-    /// Done by a thread of their own, for hundreds of them must not hold up a read.
-    punches: Sender<(Job, Vec<u8>)>,
+    lanes: Vec<(Lane, Sender<Job>)>,
+    threads: Vec<JoinHandle<()>>,
     finished: Receiver<Finished>,
     wake: Arc<EventFd>,
     /// Memory of reads that are over, for the next ones.
-    spare: Vec<Vec<u8>>,
+    spare: Vec<PageBuffer>,
 }
 
 impl Workers {
-    pub(crate) fn start(readers: usize, base: &Arc<Base>, cowfile: &Arc<File>) -> io::Result<Self> {
+    /// So many threads for each lane.
+    ///
+    /// # Errors
+    /// If the kernel gives no eventfd or threads.
+    pub(crate) fn start(wanted: &[(Lane, usize)]) -> io::Result<Self> {
         let wake = Arc::new(EventFd::from_value_and_flags(
             0,
             EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
         )?);
-        let (report, finished) = channel();
-        let pool = |name: &str, count: usize| {
-            let (jobs, queue) = channel();
-            let queue = Arc::new(Mutex::new(queue));
-            for number in 0..count {
-                let (base, cowfile, wake) =
-                    (Arc::clone(base), Arc::clone(cowfile), Arc::clone(&wake));
-                let (queue, report) = (Arc::clone(&queue), report.clone());
-                let tell = move |result| report.send(result).is_ok() && wake.write(1).is_ok();
-                std::thread::Builder::new()
-                    .name(format!("cowroot-{name}{number}"))
-                    .spawn(move || work(&queue, &base, &cowfile, tell))?;
-            }
-            Ok::<_, io::Error>(jobs)
-        };
-        let (reads, punches) = (pool("read", readers)?, pool("punch", 1)?);
-        Ok(Self {
-            reads,
-            punches,
+        let (report, finished) = channel::<Finished>();
+        let mut workers = Self {
+            lanes: Vec::new(),
+            threads: Vec::new(),
             finished,
             wake,
             spare: Vec::new(),
-        })
+        };
+        for &(lane, count) in wanted {
+            let (jobs, queue) = channel::<Job>();
+            let queue = Arc::new(Mutex::new(queue));
+            workers.lanes.push((lane, jobs));
+            for number in 0..count {
+                let (queue, report) = (Arc::clone(&queue), report.clone());
+                let wake = Arc::clone(&workers.wake);
+                // Whoever asked is gone when nobody hears it.
+                let tell = move |finished| {
+                    let _ = report.send(finished).is_ok() && wake.write(1).is_ok();
+                };
+                let name = format!("cowroot-{lane:?}{number}").to_lowercase();
+                let thread = std::thread::Builder::new().name(name);
+                workers
+                    .threads
+                    .push(thread.spawn(move || work(&queue, tell))?);
+            }
+        }
+        Ok(workers)
     }
 
     pub(crate) fn wake(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 
-    pub(crate) fn send(&mut self, job: Job) {
+    pub(crate) fn send(&self, lane: Lane, job: Job) {
         // The workers hold the other ends as long as this pool lives.
-        let _ = match job {
-            Job::Read { .. } => self.reads.send((job, self.spare.pop().unwrap_or_default())),
-            Job::Punch { .. } => self.punches.send((job, Vec::new())),
-        };
+        if let Some((_, jobs)) = self.lanes.iter().find(|(other, _)| *other == lane) {
+            let _ = jobs.send(job);
+        }
     }
 
     /// The next answer, if there is one. Call it until there is none, or the wake is lost.
@@ -113,50 +110,61 @@ impl Workers {
         self.finished.try_recv().ok()
     }
 
-    pub(crate) fn give_back(&mut self, bytes: Vec<u8>) {
-        self.spare.push(bytes);
+    /// Memory to read `len` bytes into.
+    pub(crate) fn buffer(&mut self, len: usize) -> PageBuffer {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.set_len(len);
+        buffer
+    }
+
+    pub(crate) fn give_back(&mut self, buffer: PageBuffer) {
+        self.spare.push(buffer);
     }
 }
 
-/// A worker's life: take a job, do it, tell.
-fn work(
-    queue: &Mutex<Receiver<(Job, Vec<u8>)>>,
-    base: &Base,
-    cowfile: &File,
-    tell: impl Fn(Finished) -> bool,
-) {
-    loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((job, mut bytes)) = next else { return };
-        let finished = match job {
-            Job::Read { id, offset, len } => {
-                bytes.resize(len, 0);
-                let result = base.read_at(&mut bytes, offset);
-                Finished::Read {
-                    id,
-                    offset,
-                    bytes,
-                    result,
-                }
-            }
-            Job::Punch { id, offset, len } => Finished::Punch {
-                id,
-                offset,
-                result: punch(cowfile, offset, len),
-            },
-        };
-        if !tell(finished) {
-            return;
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.lanes.clear();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }
 
-fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    let invalid = |_| io::Error::from_raw_os_error(libc::EINVAL);
-    let (offset, len) = (
-        i64::try_from(offset).map_err(invalid)?,
-        i64::try_from(len).map_err(invalid)?,
-    );
-    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    super::uninterrupted(|| Ok(fallocate(file, flags, offset, len)?))
+/// A worker's life: take a job and do it.
+fn work(queue: &Mutex<Receiver<Job>>, tell: impl Fn(Finished)) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        job(&tell);
+    }
+}
+
+/// Memory that begins where a page does: reads past the page cache want that.
+#[derive(Debug, Default)]
+pub(crate) struct PageBuffer {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl PageBuffer {
+    /// Let it be `len` bytes long, whatever they are.
+    pub(crate) fn set_len(&mut self, len: usize) {
+        if self.memory.len() < self.start + len {
+            self.memory = vec![0; len + CHUNK_LEN];
+            self.start = self.memory.as_ptr().align_offset(CHUNK_LEN);
+        }
+        self.len = len;
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let end = self.start + self.len;
+        self.memory.get(self.start..end).unwrap_or_default()
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let end = self.start + self.len;
+        self.memory.get_mut(self.start..end).unwrap_or_default()
+    }
 }

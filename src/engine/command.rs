@@ -103,8 +103,9 @@ pub enum Action {
     /// Make durable what was written to the cowfile before this was asked for, with one sync of each
     /// file it is in.
     ///
-    /// The kernel tells a failed write once to each open file, so whoever drives the engine runs syncs,
-    /// those of a growth among them, one at a time, and hands in their outcomes in the order they ran.
+    /// A medium that drops what it cannot keep says so once, to whoever syncs then. So whoever drives the
+    /// engine runs syncs, those within a growth among them, one at a time; and lets no sync succeed after
+    /// one that failed before the engine has heard of that.
     SyncCow,
     /// Let this stretch of the cowfile exist: written with zeros and synced, in as many files as it
     /// takes, each with its header and its folder synced, before this is done.

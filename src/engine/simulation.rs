@@ -15,8 +15,7 @@ use crate::engine::command::{
 use crate::engine::map::Map;
 use crate::engine::plan::Geometry;
 use crate::engine::stack::{Stack, scratch_chunks};
-use crate::engine::units::{CHUNK_BYTES, Extent};
-use crate::engine::volatile::Limits;
+use crate::engine::units::{CHUNK_BYTES, Extent, Limits};
 
 const SECTOR: usize = 512;
 const DEPTH: usize = 6;

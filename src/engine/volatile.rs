@@ -9,34 +9,10 @@ use std::ops::{Deref, Range};
 use std::sync::atomic::AtomicU32;
 
 use crate::engine::map::{Damage, MAX_SLOT, Map, Place};
-use crate::engine::units::{ChunkIndex, Slot};
+use crate::engine::units::{ChunkIndex, Limits, Slot};
 
 /// Slots punched at once: 4 MiB.
 const LONGEST_PUNCH: u32 = 1024;
-
-/// How many slots the cowfile may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Slots in all.
-    pub capacity: u32,
-    /// Slots of these that only a file system's metadata may take, so that a full disk stays mounted.
-    pub reserve: u32,
-}
-
-impl Limits {
-    /// Slots that data may take before it is refused.
-    #[must_use]
-    pub fn for_data(&self) -> u32 {
-        self.capacity - self.reserve.min(self.capacity)
-    }
-
-    /// How full a store with `used_slots` is for data, in percent: at 100 none is taken any more.
-    #[must_use]
-    pub fn percent_for_data(&self, used_slots: u32) -> u64 {
-        let percent = (u64::from(used_slots) * 100).checked_div(self.for_data().into());
-        percent.unwrap_or(100).min(100)
-    }
-}
 
 /// How full a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

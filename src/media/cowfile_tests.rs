@@ -35,7 +35,9 @@ impl Pair {
         };
         let slots = Shape::PRODUCT.first_slot() + 8;
         let mut files = CowFiles::create(&pair.path("a.cow")).unwrap();
-        files.grow(0, slots, ORIGIN).unwrap();
+        files
+            .grow(0, slots, ORIGIN, &mut |file| file.sync_all())
+            .unwrap();
         let plan = Plan {
             origin: ORIGIN,
             shape: Shape::PRODUCT,

@@ -1,7 +1,7 @@
 //! Tells when a cowfile runs full, once for each step, so that somebody can act before writes fail.
 
+use crate::engine::driven::Gauges;
 use crate::engine::units::CHUNK_BYTES;
-use crate::engine::volatile::Usage;
 
 /// Shares of the cowfile, in percent, that are worth a word.
 const STEPS: [u64; 3] = [80, 90, 95];
@@ -33,18 +33,15 @@ impl Fullness {
     }
 
     /// Look at a store, and log what somebody should know.
-    pub(super) fn watch(&mut self, usage: Usage) {
-        let (capacity, used) = (
-            u64::from(usage.limits.for_data()),
-            u64::from(usage.used_slots),
-        );
-        if let Some(step) = self.step(usage.limits.percent_for_data(usage.used_slots)) {
-            let mebibytes = |slots: u64| (slots * CHUNK_BYTES) >> 20;
+    pub(super) fn watch(&mut self, gauges: &Gauges) {
+        let limits = gauges.limits;
+        if let Some(step) = self.step(limits.percent_for_data(gauges.used_slots)) {
+            let mebibytes = |slots: u32| (u64::from(slots) * CHUNK_BYTES) >> 20;
             log::warn!(
                 "the cowfile is {step} % full: {} of {} MiB; delete files (and run fstrim where \
-                 the file system does not discard), or give it more RAM with cowroot.cow=tmpfs:<size>",
-                mebibytes(used),
-                mebibytes(capacity)
+                 the file system does not discard), or use a larger one the next time",
+                mebibytes(gauges.used_slots),
+                mebibytes(limits.for_data())
             );
         }
     }

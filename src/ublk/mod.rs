@@ -13,8 +13,10 @@
 //!   ublk tool that takes the very number in between could still lose its device.)
 //! - STOP_DEV takes a mounted device away: `Device::claim` comes first.
 
+mod clock;
 pub mod devices;
 mod fullness;
+mod memory;
 pub mod queue;
 mod spin;
 
@@ -69,6 +71,9 @@ pub struct Device {
     queue: JoinHandle<anyhow::Result<()>>,
     id: u32,
 }
+
+/// A device's queue, to be served by its thread.
+pub type Queue = UblkDev;
 
 /// libublk's control side; its thread-local ring makes it belong to the thread that created it.
 struct Control(UblkCtrl);
@@ -268,12 +273,13 @@ impl Device {
         PathBuf::from(format!("/dev/ublkb{}", self.id))
     }
 
-    /// Set the queue up for a store in RAM: nothing to schedule, and nothing a flush would have to do.
+    /// Set the queue up: nothing to schedule; and for a store in RAM, nothing a flush would have to do.
     ///
     /// # Errors
     /// If sysfs does not take it; the device works all the same, slower.
-    pub fn tune_for_ram(&self) -> anyhow::Result<()> {
-        for (file, value) in [("scheduler", "none"), ("write_cache", "write through")] {
+    pub fn tune(&self, in_ram: bool) -> anyhow::Result<()> {
+        let through = in_ram.then_some(("write_cache", "write through"));
+        for (file, value) in [("scheduler", "none")].into_iter().chain(through) {
             let path = format!("/sys/block/ublkb{}/queue/{file}", self.id);
             std::fs::write(&path, value)
                 .with_context(|| format!("writing '{value}' to '{path}'"))?;

@@ -7,29 +7,39 @@
 
 use std::cell::RefCell;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use io_uring::{IoUring, opcode, types};
-use libublk::helpers::IoBuf;
 use libublk::io::{BufDesc, BufDescList, UblkDev, UblkIOCtx, UblkQueue};
 use libublk::{UblkError, UblkIORes, sys, ublk_init_task_ring, with_task_io_ring_mut};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::disk::Disk;
-use crate::engine::command::{Buffer, Buffers, Failure, Op, Outbox, Request, RequestId, Span};
-use crate::engine::stack::{Stack, scratch_chunks};
-use crate::engine::units::{CHUNK_LEN, Extent, SECTOR_BYTES};
-use crate::sys::SharedWords;
-use crate::ublk::{DEPTH, fullness::Fullness, spin::Spin};
+use crate::engine::command::{Failure, Op, Outbox, Request, RequestId};
+use crate::engine::driven::Engine;
+use crate::engine::units::{CHUNK_LEN, Extent, Limits, SECTOR_BYTES};
+use crate::sys::SharedBytes;
+use crate::ublk::{clock::Clock, fullness::Fullness, memory::Memory, spin::Spin};
 
 /// What the queue tells whoever asks, updated after each round.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Slots the cowfile may grow to.
+    pub capacity_slots: AtomicU32,
     /// Slots of the cowfile that hold data.
     pub used_slots: AtomicU32,
-    /// Bytes of shared memory the map takes.
+    /// Bytes of memory the map takes.
     pub map_bytes: AtomicU64,
+    /// Chunks acknowledged and not durable.
+    pub staged_chunks: AtomicU32,
+    /// The last durable epoch.
+    pub epoch: AtomicU64,
+    /// When it was seen to be durable, in seconds since 1970; 0 if none was since the start.
+    pub committed_s: AtomicU64,
+    /// No write succeeds any more.
+    pub broken: AtomicBool,
     /// Requests served so far.
     pub requests: AtomicU64,
     /// Requests that ended in an error so far.
@@ -38,72 +48,51 @@ pub struct Counters {
     pub swap_requests: AtomicU64,
 }
 
-/// The tags' buffers, which the kernel copies requests' data to and from, and the engine's scratch.
-struct Memory {
-    tags: Vec<IoBuf<u8>>,
-    scratch: Vec<u8>,
-}
-
-impl Buffers for Memory {
-    fn bytes(&self, span: Span) -> &[u8] {
-        let (memory, start) = match span.buffer {
-            Buffer::Request(id) => (
-                self.tags
-                    .get(usize::from(id.0))
-                    .map_or(&[][..], IoBuf::as_slice),
-                span.start,
-            ),
-            Buffer::Scratch(index) => (&self.scratch[..], index * CHUNK_LEN + span.start),
-            // A volatile store has none.
-            Buffer::Staging => (&[][..], span.start),
-        };
-        memory
-            .get(start..start + span.len)
-            .unwrap_or_else(|| out_of_bounds(span))
-    }
-
-    fn bytes_mut(&mut self, span: Span) -> &mut [u8] {
-        let (memory, start) = match span.buffer {
-            Buffer::Request(id) => (
-                self.tags
-                    .get_mut(usize::from(id.0))
-                    .map_or(&mut [][..], IoBuf::as_mut_slice),
-                span.start,
-            ),
-            Buffer::Scratch(index) => (&mut self.scratch[..], index * CHUNK_LEN + span.start),
-            Buffer::Staging => (&mut [][..], span.start),
-        };
-        memory
-            .get_mut(start..start + span.len)
-            .unwrap_or_else(|| out_of_bounds(span))
+impl Counters {
+    /// What is known before anything was served.
+    pub fn start(&self, limits: Limits) {
+        self.capacity_slots
+            .store(limits.capacity, Ordering::Relaxed);
     }
 }
 
 /// Marks the completion that says a worker has finished; requests carry their tag instead.
 const WAKE: u64 = 1 << 63;
+/// Marks the one that says that it is time to commit.
+const TICK: u64 = 1 << 62;
 
-#[expect(
-    clippy::panic,
-    reason = "the engine asks only for memory it was lent; anything else would corrupt data"
-)]
-fn out_of_bounds(span: Span) -> ! {
-    panic!("a span lies within its buffer: {span:?}")
+/// How long what is acknowledged may stay in memory, where no flush asks for it.
+pub type CommitAfter = Option<Duration>;
+
+/// What a queue serves, and how.
+#[derive(Debug)]
+pub struct Served<E> {
+    /// Base and cowfile as one disk.
+    pub engine: E,
+    /// Scratch chunks that the engine wants to be lent.
+    pub scratch_chunks: usize,
+    /// Where a persistent store keeps what is not durable.
+    pub staging: Option<SharedBytes>,
+    /// Runs its commands.
+    pub disk: Disk,
+    /// When it commits by itself; a volatile store never does.
+    pub commit_after: CommitAfter,
 }
 
-/// Serve the device until it is stopped.
+/// Serve the device until it is stopped; then make durable what is acknowledged.
 ///
 /// # Errors
-/// If the queue cannot be set up, or the ring fails; the device is dead then.
-pub fn serve(
+/// If the queue cannot be set up, or the ring fails, and the device is dead then; or if the cowfile could not
+/// be closed.
+pub fn serve<E: Engine>(
     dev: &UblkDev,
-    stack: Stack<SharedWords>,
-    disk: Disk,
+    served: Served<E>,
     counters: &Counters,
 ) -> anyhow::Result<()> {
-    let depth = usize::from(DEPTH);
     let memory = Memory {
         tags: dev.alloc_queue_io_bufs(),
-        scratch: vec![0; scratch_chunks(depth) * CHUNK_LEN],
+        scratch: vec![0; served.scratch_chunks * CHUNK_LEN],
+        staging: served.staging,
     };
     let setup = |error: UblkError| super::explain(&error).context("setting up the queue");
     make_ring(dev).map_err(setup)?;
@@ -113,18 +102,21 @@ pub fn serve(
         .map_err(setup)?;
     let mut server = Server {
         queue,
-        stack,
-        disk,
+        engine: served.engine,
+        disk: served.disk,
         memory,
         counters,
+        clock: Clock::new(served.commit_after)?,
         fullness: Fullness::default(),
         spin: Spin::on(std::thread::available_parallelism().map_or(1, usize::from)),
         arrived: Vec::new(),
         several: false,
         stopping: false,
     };
-    server.listen_to_workers()?;
-    server.run()
+    server.listen(WAKE)?;
+    let ran = server.run();
+    let closed = server.close();
+    ran.and(closed)
 }
 
 /// Make this thread's ring, which libublk then uses.
@@ -145,12 +137,13 @@ fn make_ring(dev: &UblkDev) -> Result<(), UblkError> {
     })
 }
 
-struct Server<'a> {
+struct Server<'a, E> {
     queue: UblkQueue<'a>,
-    stack: Stack<SharedWords>,
+    engine: E,
     disk: Disk,
-    memory: Memory,
+    memory: Memory<SharedBytes>,
     counters: &'a Counters,
+    clock: Clock,
     fullness: Fullness,
     spin: Spin,
     /// What the ring gave and is not served yet: whose it is, and its result.
@@ -160,7 +153,7 @@ struct Server<'a> {
     stopping: bool,
 }
 
-impl Server<'_> {
+impl<E: Engine> Server<'_, E> {
     fn run(&mut self) -> anyhow::Result<()> {
         while self.next_round()? {
             let mut out = Outbox::default();
@@ -168,19 +161,66 @@ impl Server<'_> {
             self.several = arrived.len() > 1;
             for (mark, result) in arrived.drain(..) {
                 if mark & WAKE != 0 {
-                    self.collect_from_workers(&mut out)?;
+                    self.collect_from_workers(&mut out);
+                    self.listen(WAKE)?;
+                } else if mark & TICK != 0 {
+                    self.clock.rang();
+                    self.engine.commit(&mut self.memory, &mut out);
                 } else if u32::try_from(result) == Ok(sys::UBLK_IO_RES_OK) {
                     self.accept(UblkIOCtx::user_data_to_tag(mark), &mut out)?;
                 } else {
-                    // The device is being stopped. A poll submitted now would be waited for.
+                    // The device is being stopped.
                     self.stopping = true;
                 }
             }
             self.arrived = arrived;
             self.pump(out)?;
             self.publish();
+            if self.clock.is_to_be_set(self.engine.gauges().staged_chunks) {
+                self.clock.set()?;
+                self.listen(TICK)?;
+            }
         }
         Ok(())
+    }
+
+    /// Make durable what is acknowledged, and leave a cowfile that opens fast. No requests come any more.
+    fn close(&mut self) -> anyhow::Result<()> {
+        let mut out = Outbox::default();
+        self.engine.close(&mut self.memory, &mut out);
+        loop {
+            while let Some(command) = out.commands.pop() {
+                if let Some(outcome) = self.disk.run(command, &mut self.memory) {
+                    self.engine
+                        .complete(command.id, outcome, &mut self.memory, &mut out);
+                }
+            }
+            self.disk.go();
+            self.publish();
+            if self.engine.is_closed() {
+                break;
+            }
+            if !self.disk.is_waiting() {
+                bail!(
+                    "closing the cowfile: it waits for nothing and is not closed; this is a bug in cowroot"
+                );
+            }
+            let wake = self.disk.wake();
+            match poll(
+                &mut [PollFd::new(wake, PollFlags::POLLIN)],
+                PollTimeout::NONE,
+            ) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error).context("waiting for the cowfile"),
+            }
+            self.collect_from_workers(&mut out);
+        }
+        match self.engine.gauges().broken {
+            Some(_) => bail!(
+                "closing the cowfile: its medium fails; what was flushed before is in it, what came later is lost"
+            ),
+            None => Ok(()),
+        }
     }
 
     /// Give results back, and wait until there is something to do. False when the device is stopped.
@@ -238,25 +278,28 @@ impl Server<'_> {
         })
     }
 
-    /// Have the ring tell when a worker has finished.
-    fn listen_to_workers(&self) -> anyhow::Result<()> {
-        let wake = types::Fd(self.disk.wake().as_raw_fd());
-        let poll = opcode::PollAdd::new(wake, libc::POLLIN as u32)
+    /// Have the ring tell when a worker has finished, or when it is time to commit.
+    fn listen(&self, mark: u64) -> anyhow::Result<()> {
+        // The device is being stopped: a poll submitted now would be waited for.
+        if self.stopping {
+            return Ok(());
+        }
+        let descriptor = match mark {
+            WAKE => self.disk.wake(),
+            _ => self.clock.descriptor(),
+        };
+        let poll = opcode::PollAdd::new(types::Fd(descriptor.as_raw_fd()), libc::POLLIN as u32)
             .build()
-            .user_data(WAKE);
+            .user_data(mark);
         self.queue
             .ublk_submit_sqe_sync(poll)
             .map_err(|error| super::explain(&error).context("listening to the workers"))
     }
 
-    fn collect_from_workers(&mut self, out: &mut Outbox) -> anyhow::Result<()> {
+    fn collect_from_workers(&mut self, out: &mut Outbox) {
         for (id, outcome) in self.disk.finished(&mut self.memory) {
-            self.stack.complete(id, outcome, &mut self.memory, out);
+            self.engine.complete(id, outcome, &mut self.memory, out);
         }
-        if self.stopping {
-            return Ok(());
-        }
-        self.listen_to_workers()
     }
 
     /// A request has come in under `tag`.
@@ -286,7 +329,7 @@ impl Server<'_> {
             _ => return self.finish(id, -libc::EOPNOTSUPP),
         };
         let metadata = flags & sys::UBLK_IO_F_META != 0;
-        self.stack.submit(
+        self.engine.submit(
             Request {
                 id,
                 op,
@@ -311,10 +354,11 @@ impl Server<'_> {
                 self.finish(id, code)?;
             }
             let Some(command) = out.commands.pop() else {
+                self.disk.go();
                 return Ok(());
             };
             if let Some(outcome) = self.disk.run(command, &mut self.memory) {
-                self.stack
+                self.engine
                     .complete(command.id, outcome, &mut self.memory, &mut out);
             }
         }
@@ -349,13 +393,25 @@ impl Server<'_> {
     }
 
     fn publish(&mut self) {
-        let usage = self.stack.usage();
-        self.fullness.watch(usage);
-        self.counters
-            .used_slots
-            .store(usage.used_slots, Ordering::Relaxed);
-        self.counters
-            .map_bytes
-            .store(usage.map_bytes, Ordering::Relaxed);
+        let gauges = self.engine.gauges();
+        self.fullness.watch(&gauges);
+        let counters = self.counters;
+        let relaxed = Ordering::Relaxed;
+        counters
+            .capacity_slots
+            .store(gauges.limits.capacity, relaxed);
+        counters.used_slots.store(gauges.used_slots, relaxed);
+        counters.map_bytes.store(gauges.map_bytes, relaxed);
+        counters.staged_chunks.store(gauges.staged_chunks, relaxed);
+        if counters.epoch.swap(gauges.epoch, relaxed) != gauges.epoch {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let now_s = now.map_or(0, |since| since.as_secs());
+            counters.committed_s.store(now_s, relaxed);
+        }
+        if gauges.broken.is_some() && !counters.broken.swap(true, relaxed) {
+            log::error!(
+                "the cowfile's medium fails: reads go on, writes do not; save what you need elsewhere"
+            );
+        }
     }
 }

@@ -78,6 +78,12 @@ impl<T: Copy> Delta<T> {
         self.leaves
     }
 
+    /// Bytes of RAM it takes, about: a B-tree's nodes are two thirds full.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.runs.len() * size_of::<(u64, Run<T>)>() * 3 / 2) as u64
+    }
+
     /// What is said of a chunk, if anything.
     #[must_use]
     pub fn get(&self, chunk: u64) -> Option<Change<T>> {

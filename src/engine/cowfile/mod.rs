@@ -69,6 +69,7 @@ use crate::engine::format::superblock::Superblock;
 use crate::engine::format::{Entry, Shape};
 use crate::engine::plan::Geometry;
 use crate::engine::turns::Turns;
+use crate::engine::units::Limits;
 
 pub use settings::{Durability, Settings, Usage, WhenFull};
 
@@ -262,9 +263,14 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     pub fn usage(&self) -> Usage {
         let capacity = self.max_slots;
         let free = self.space.free() + self.space.free_when_grown(capacity);
+        let frozen = self.frozen.as_ref().map_or(0, Delta::bytes);
         Usage {
-            capacity,
+            limits: Limits {
+                capacity,
+                reserve: self.settings.metadata_reserve,
+            },
             used: capacity - free.min(capacity),
+            map_bytes: self.trees.bytes() + self.delta.bytes() + frozen,
             staged: self.staging.used(),
             epoch: self.epoch,
         }
@@ -273,6 +279,11 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// Why no write succeeds any more, if so.
     pub fn broken(&self) -> Option<Failure> {
         self.broken
+    }
+
+    /// Whether it was opened to be read, and is not written whatever happens.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// The number of the epoch that a write acknowledged now belongs to.

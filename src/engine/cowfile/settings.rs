@@ -2,6 +2,7 @@
 
 use crate::engine::format::Shape;
 use crate::engine::format::superblock::Superblock;
+use crate::engine::units::Limits;
 
 /// When an epoch ends, besides when its memory is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +50,15 @@ pub struct Settings {
     pub random: u64,
 }
 
-/// How full a store is, in slots.
+/// How full a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// What it may grow to.
-    pub capacity: u32,
-    /// In use, or not known to be free yet.
+    /// What it may grow to, and what of that is not for data.
+    pub limits: Limits,
+    /// Slots in use, or not known to be free yet.
     pub used: u32,
+    /// Bytes of RAM that say where chunks are: tree pages, and what the journal says.
+    pub map_bytes: u64,
     /// Chunks acknowledged and not durable.
     pub staged: u32,
     /// The last durable epoch.

@@ -102,6 +102,13 @@ impl Trees {
         Ok(entry)
     }
 
+    /// Bytes of RAM that the pages take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let pages = self.young.len() + self.old.len();
+        pages as u64 * self.shape.fanout() * size_of::<Entry>() as u64
+    }
+
     /// The entries of a page, if it is in RAM.
     pub fn page(&mut self, entry: Entry) -> Option<&[Entry]> {
         if let Some(page) = self.old.remove(&entry.slot) {

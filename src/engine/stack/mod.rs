@@ -24,8 +24,8 @@ use crate::engine::command::{
 use crate::engine::command::{Request, RequestId, Span};
 use crate::engine::map::Damage;
 use crate::engine::plan::{Geometry, Source};
-use crate::engine::units::{CHUNK_BYTES, ChunkIndex, Extent, Slot};
-use crate::engine::volatile::{Limits, Usage, Volatile};
+use crate::engine::units::{CHUNK_BYTES, ChunkIndex, Extent, Limits, Slot};
+use crate::engine::volatile::{Usage, Volatile};
 
 /// How much scratch memory, in chunks, a driver with `depth` requests at a time must lend.
 #[must_use]

@@ -200,7 +200,7 @@ impl World {
         }
         self.check_by_reading()?;
         let full = self.store.usage();
-        if full.used * 10 > full.capacity * 9 {
+        if full.used * 10 > full.limits.capacity * 9 {
             self.seen.count("ends full");
         }
         self.call(|store, memory, out| store.close(memory, out), None)?;

@@ -1,0 +1,182 @@
+//! A session in a cowfile: how it is run, and the memory for what is not durable yet.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::protocol::CowReport;
+use super::store::{Serving, Store, memory_bytes, reserve_bytes};
+use crate::disk::base::Base;
+use crate::disk::cowfile::Mode;
+use crate::disk::{Cow, Disk, Medium};
+use crate::engine::cowfile::staging::Staging;
+use crate::engine::cowfile::{self, Cowfile, Settings, WhenFull};
+use crate::engine::format::superblock::Superblock;
+use crate::engine::units::{CHUNK_BYTES, Limits};
+use crate::media::cowfile::Opened;
+use crate::media::open::Durability;
+use crate::media::{self, journal, text};
+use crate::sys::{SharedBytes, SharedWords};
+use crate::ublk::{self, queue::Served};
+
+/// What nobody flushes is durable after so long: as long as ext4 keeps what nobody syncs.
+const UNASKED: Duration = Duration::from_secs(5);
+
+/// Memory for what is acknowledged and not durable, in chunks: 64 MiB, less on small machines.
+const MOST_STAGED: u64 = 16 << 10;
+const LEAST_STAGED: u64 = 1 << 10;
+/// Its share of RAM.
+const STAGED_SHARE: u64 = 16;
+
+/// Slots that a cowfile grows by: 16 MiB, a second or two of a slow stick.
+const GROW_SLOTS: u32 = 4 << 10;
+
+/// Open a cowfile for its base, before the machine's mounts are left.
+///
+/// # Errors
+/// What `media::cowfile::open` says, or that a device of another size was asked for.
+pub(super) fn open(
+    path: &Path,
+    base: &Base,
+    read_only: bool,
+    size_bytes: Option<u64>,
+) -> anyhow::Result<Opened> {
+    let mode = if read_only { Mode::Read } else { Mode::Write };
+    let opened = media::cowfile::open(path, mode, Some(base))?;
+    let made_for = opened.found.superblock.device_bytes;
+    if size_bytes.is_some_and(|asked| asked != made_for) {
+        bail!(
+            "opening cowfile '{}': it was made for a device of {made_for} bytes, another size was asked for; leave \
+             --size out",
+            path.display()
+        );
+    }
+    Ok(opened)
+}
+
+/// Make an opened cowfile ready to be served.
+///
+/// # Errors
+/// What the kernel does not give.
+pub(super) fn store(
+    path: &Path,
+    opened: Opened,
+    base: &Arc<Base>,
+    durability: Durability,
+) -> anyhow::Result<Store> {
+    let Opened { files, found, .. } = opened;
+    let superblock = &found.superblock;
+    let journal_bytes = journal::journal_bytes(base.file()).unwrap_or_default();
+    let settings = settings(superblock, durability, journal_bytes)?;
+    let limits = Limits {
+        capacity: superblock.max_slots,
+        reserve: settings.metadata_reserve,
+    };
+    let device_bytes = superblock.device_bytes;
+    let (words, staging) = staging(&settings, superblock)?;
+    let medium = Medium::new(files, superblock.origin, staging.source())
+        .with_context(|| format!("opening cowfile '{}' for its device", path.display()))?;
+    let disk = Disk::new(Arc::clone(base), Cow::Medium(Box::new(medium)));
+    if found.torn {
+        log::info!(
+            "cowfile '{}': the last commit was cut off, as by a power cut; it is as it was after the one before",
+            path.display()
+        );
+    }
+    Ok(Store {
+        serving: Serving::Medium(Box::new(Served {
+            engine: Cowfile::open(found, words, settings),
+            scratch_chunks: cowfile::scratch_chunks(settings.depth),
+            staging: Some(staging),
+            disk: disk.context("starting the disk's workers")?,
+            commit_after: match durability {
+                Durability::Flush => Some(UNASKED),
+                Durability::Interval(seconds) => Some(Duration::from_secs(seconds.into())),
+                Durability::Shutdown => None,
+            },
+        })),
+        device_bytes,
+        limits,
+        cow: CowReport {
+            store: "cowfile".into(),
+            path: Some(path.display().to_string()),
+            durability: durability.to_string(),
+            reserve_bytes: u64::from(limits.reserve) * CHUNK_BYTES,
+            ..CowReport::default()
+        },
+        warnings: promises(device_bytes, limits).into_iter().collect(),
+    })
+}
+
+fn settings(
+    superblock: &Superblock,
+    durability: Durability,
+    journal_bytes: u64,
+) -> anyhow::Result<Settings> {
+    let capacity_bytes = u64::from(superblock.max_slots) * CHUNK_BYTES;
+    let reserve_bytes = reserve_bytes(capacity_bytes, journal_bytes).min(capacity_bytes / 4);
+    let staged = memory_bytes("MemTotal:")? / CHUNK_BYTES / STAGED_SHARE;
+    let chunks = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    Ok(Settings {
+        depth: usize::from(ublk::DEPTH),
+        staging_chunks: chunks(staged.clamp(LEAST_STAGED, MOST_STAGED)),
+        page_buffers: 64,
+        durability: match durability {
+            Durability::Flush => cowfile::Durability::Flush,
+            Durability::Interval(_) | Durability::Shutdown => cowfile::Durability::Driver,
+        },
+        when_full: WhenFull::Fail,
+        // Twice as many make the longest journal that an open has to follow: 1.5 s of the defined disk.
+        journal_pages: 256,
+        journal_chunks: 32 << 10,
+        cached_pages: 2048,
+        grow_slots: GROW_SLOTS,
+        metadata_reserve: chunks(reserve_bytes / CHUNK_BYTES),
+        random: random()?,
+    })
+}
+
+/// The memory of the staging: its records, and the chunks they speak of.
+fn staging(
+    settings: &Settings,
+    superblock: &Superblock,
+) -> anyhow::Result<(SharedWords, SharedBytes)> {
+    let make = || -> std::io::Result<_> {
+        let memory = File::from(memfd_create(c"cowroot-staging", MFdFlags::MFD_CLOEXEC)?);
+        let words = Staging::<SharedWords>::words_needed(settings.staging_chunks);
+        let words_bytes = (words as u64 * 4).next_multiple_of(CHUNK_BYTES);
+        let bytes = settings.staging_bytes(superblock);
+        memory.set_len(words_bytes + bytes as u64)?;
+        Ok((
+            SharedWords::map(&memory, words)?,
+            SharedBytes::map(&memory, words_bytes, bytes)?,
+        ))
+    };
+    make().context("making memory for what is not durable yet")
+}
+
+/// A number that no other open had.
+fn random() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("reading '/dev/urandom'")?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// A warning if the device promises more than its cowfile can hold.
+fn promises(device_bytes: u64, limits: Limits) -> Option<String> {
+    let holds_bytes = u64::from(limits.for_data()) * CHUNK_BYTES;
+    (holds_bytes < device_bytes).then(|| {
+        format!(
+            "the device has {}, its cowfile holds {} of changes: df promises more than can be written",
+            text::size(device_bytes),
+            text::size(holds_bytes)
+        )
+    })
+}
