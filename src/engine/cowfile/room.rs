@@ -238,7 +238,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         }
         let (grown, most) = (self.space.grown(), self.max_slots);
         self.growing = true;
-        let to = grown.saturating_add(self.grow_slots).min(most);
+        // Whole steps: where a file is never longer than when it was made, one is a file.
+        let to = (grown + 1).checked_next_multiple_of(self.grow_slots);
+        let to = to.map_or(most, |to| to.min(most));
         let action = Action::GrowCow {
             offset: self.shape.offset_bytes(grown),
             len: self.shape.offset_bytes(to) - self.shape.offset_bytes(grown),
@@ -253,9 +255,10 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         match result {
             Ok(()) => self.space.grow(to),
             Err(_) => {
-                // A little may fit where much does not.
-                match self.grow_slots > self.shape.zone_slots {
-                    true => self.grow_slots = self.shape.zone_slots,
+                // Less may fit where much does not.
+                let zone = self.shape.zone_slots;
+                match self.grow_slots > zone {
+                    true => self.grow_slots = (self.grow_slots / 2).next_multiple_of(zone),
                     // Said in RAM only: the next open may find room on the medium.
                     false => self.max_slots = self.space.grown(),
                 }
