@@ -30,6 +30,8 @@ pub enum Command {
     Attach(Attach),
     /// Stop serving a device; what a tmpfs cowfile holds is gone then
     Detach(Detach),
+    /// Make an empty cowfile for a base, to keep what is written
+    Create(Create),
     /// Show the devices this machine serves: space, base, health
     Status(Status),
     /// The initramfs entry point (also when run as /init): find, attach, mount, switch root
@@ -78,6 +80,33 @@ pub struct Detach {
     /// Every device cowroot serves
     #[arg(long, conflicts_with = "device")]
     pub all: bool,
+}
+
+/// Which cowfile to make.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// A file that is not there yet, or a block device with nothing on it
+    #[arg(value_name = "COWFILE")]
+    pub cowfile: PathBuf,
+    /// The base it is for: it is known again, and no other is taken for it
+    #[arg(long, value_name = "PATH")]
+    pub base: PathBuf,
+    /// What people call it; default: its file's name
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    /// How large it may become (bytes, or with K, M, G); default: enough to write the whole device once; of a
+    /// block device all of it
+    #[arg(long, value_name = "SIZE")]
+    pub max_size: Option<String>,
+    /// Take so much of the medium's space now, or `all`; else it grows as it is written
+    #[arg(long, value_name = "SIZE")]
+    pub preallocate: Option<String>,
+    /// Make the device larger than its base (bytes, or with K, M, G); the rest reads as zeros
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
+    /// Continue in COWFILE.1, COWFILE.2, … after so much; default: where the file system wants it
+    #[arg(long, value_name = "SIZE")]
+    pub file_size: Option<String>,
 }
 
 /// How to show the state.

@@ -36,6 +36,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Serve(serve) => return cmd::serve::run(serve),
         Command::Boot(options) => cmd::boot::run(options).map(|never| match never {}),
         Command::Attach(attach) => cmd::attach::run(attach),
+        Command::Create(create) => cmd::create::run(create),
         Command::Detach(detach) => cmd::detach::run(detach),
         Command::Status(status) => cmd::status::run(status),
         Command::Explain(explain) => cmd::explain::run(explain),

@@ -27,6 +27,17 @@ mod ioctls {
     nix::ioctl_none_bad!(loop_ctl_get_free, 0x4C82);
     nix::ioctl_write_ptr_bad!(loop_configure, 0x4C0A, super::LoopConfig);
     nix::ioctl_write_int_bad!(cdrom_drive_status, 0x5326);
+    // _IOR('f', 1, long) and _IOW('f', 2, long), yet the kernel reads and writes an int.
+    nix::ioctl_read_bad!(
+        fs_ioc_getflags,
+        nix::request_code_read!(b'f', 1, size_of::<libc::c_long>()),
+        libc::c_int
+    );
+    nix::ioctl_write_ptr_bad!(
+        fs_ioc_setflags,
+        nix::request_code_write!(b'f', 2, size_of::<libc::c_long>()),
+        libc::c_int
+    );
 }
 
 /// `struct loop_info64` of <linux/loop.h>.
@@ -157,6 +168,32 @@ pub fn loop_free_number(control: &File) -> io::Result<u32> {
     // SAFETY: the descriptor is open; the call takes no argument.
     let number = unsafe { ioctls::loop_ctl_get_free(control.as_raw_fd()) }?;
     u32::try_from(number).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// Have a file system that writes changes elsewhere write those of `file` in place (FS_NOCOW_FL; `chattr +C`). The
+/// file must be empty.
+pub fn set_no_copy_on_write(file: &File) -> io::Result<()> {
+    const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the descriptor is open and the kernel writes one int to a live local.
+    unsafe { ioctls::fs_ioc_getflags(file.as_raw_fd(), &raw mut flags) }?;
+    flags |= FS_NOCOW_FL;
+    // SAFETY: the descriptor is open and the kernel reads one int from a live local.
+    unsafe { ioctls::fs_ioc_setflags(file.as_raw_fd(), &raw const flags) }?;
+    Ok(())
+}
+
+/// Random bytes (getrandom).
+///
+/// # Errors
+/// `ENOSYS` before Linux 3.17.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    // SAFETY: the buffer is ours and as long as is said. Up to 256 bytes are given at once.
+    match unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N.min(256), 0) } {
+        got if usize::try_from(got) == Ok(N) => Ok(bytes),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Mark this process as one that serves a block device (PR_SET_IO_FLUSHER, Linux 5.6).

@@ -8,7 +8,6 @@ use crate::boot::{self, modules::Modules};
 use crate::cli::Attach;
 use crate::daemon::serve::{Starter, serve};
 use crate::daemon::{self, Options};
-use crate::engine::units::parse_size_bytes;
 use crate::media::open::CowStore;
 use crate::ublk;
 
@@ -44,10 +43,7 @@ pub(super) fn options(attach: &Attach) -> anyhow::Result<Options> {
     let cow = cow.context("reading --cow")?;
     let durability = attach.durability.parse().map_err(anyhow::Error::msg);
     let durability = durability.context("reading --durability")?;
-    let size_bytes = attach.size.as_deref().map(parse_size_bytes).transpose();
-    let size_bytes = size_bytes
-        .map_err(anyhow::Error::msg)
-        .context("reading --size")?;
+    let size_bytes = super::size_of("--size", attach.size.as_deref())?;
     Ok(Options {
         base: attach.base.clone(),
         cow,

@@ -2,10 +2,22 @@
 
 pub mod attach;
 pub mod boot;
+pub mod create;
 pub mod detach;
 pub mod explain;
 pub mod serve;
 pub mod status;
+
+use anyhow::Context;
+
+use crate::engine::units::parse_size_bytes;
+
+/// A size that an option gives, in bytes.
+fn size_of(option: &str, text: Option<&str>) -> anyhow::Result<Option<u64>> {
+    let size = text.map(parse_size_bytes).transpose();
+    size.map_err(anyhow::Error::msg)
+        .with_context(|| format!("reading {option}"))
+}
 
 /// Say so at once where root is needed, instead of whatever the kernel would refuse first.
 fn require_root(doing: &str) -> anyhow::Result<()> {

@@ -1,7 +1,6 @@
 //! A session in a cowfile: how it is run, and the memory for what is not durable yet.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use super::protocol::CowReport;
 use super::store::{Serving, Store, memory_bytes, reserve_bytes};
 use crate::disk::base::Base;
 use crate::disk::cowfile::Mode;
+use crate::disk::growth::Growth;
 use crate::disk::{Cow, Disk, Medium};
 use crate::engine::cowfile::staging::Staging;
 use crate::engine::cowfile::{self, Cowfile, Settings, WhenFull};
@@ -21,7 +21,7 @@ use crate::engine::units::{CHUNK_BYTES, Limits};
 use crate::media::cowfile::Opened;
 use crate::media::open::Durability;
 use crate::media::{self, journal, text};
-use crate::sys::{SharedBytes, SharedWords};
+use crate::sys::{self, SharedBytes, SharedWords};
 use crate::ublk::{self, queue::Served};
 
 /// What nobody flushes is durable after so long: as long as ext4 keeps what nobody syncs.
@@ -33,7 +33,7 @@ const LEAST_STAGED: u64 = 1 << 10;
 /// Its share of RAM.
 const STAGED_SHARE: u64 = 16;
 
-/// Slots that a cowfile grows by: 16 MiB, a second or two of a slow stick.
+/// Slots that a cowfile grows by where it need not be a whole file: 16 MiB, a second or two of a slow stick.
 const GROW_SLOTS: u32 = 4 << 10;
 
 /// Open a cowfile for its base, before the machine's mounts are left.
@@ -72,7 +72,14 @@ pub(super) fn store(
     let Opened { files, found, .. } = opened;
     let superblock = &found.superblock;
     let journal_bytes = journal::journal_bytes(base.file()).unwrap_or_default();
-    let settings = settings(superblock, durability, journal_bytes)?;
+    let grow_slots = match files.growth() {
+        Growth::WholeFiles => superblock.file_slots,
+        Growth::InPlace | Growth::Never => GROW_SLOTS,
+    };
+    let settings = Settings {
+        grow_slots,
+        ..settings(superblock, durability, journal_bytes)?
+    };
     let limits = Limits {
         capacity: superblock.max_slots,
         reserve: settings.metadata_reserve,
@@ -137,7 +144,7 @@ fn settings(
         cached_pages: 2048,
         grow_slots: GROW_SLOTS,
         metadata_reserve: chunks(reserve_bytes / CHUNK_BYTES),
-        random: random()?,
+        random: u64::from_le_bytes(sys::random().context("asking the kernel for a random number")?),
     })
 }
 
@@ -158,15 +165,6 @@ fn staging(
         ))
     };
     make().context("making memory for what is not durable yet")
-}
-
-/// A number that no other open had.
-fn random() -> anyhow::Result<u64> {
-    let mut bytes = [0; 8];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .context("reading '/dev/urandom'")?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 /// A warning if the device promises more than its cowfile can hold.

@@ -3,31 +3,29 @@
 //! `NAME` holds the first slots, `NAME.1` the next, and so on: FAT has no files of 4 GiB. All have the same
 //! size but the last. Whoever opens a cowfile locks its first file, and so all of it.
 
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::folder::Folder;
+use super::growth::{Growth, keep_in_place};
 use crate::disk::{failure, uninterrupted};
 use crate::engine::command::Failure;
 use crate::engine::cowfile::create::MediumMut;
 use crate::engine::cowfile::recover::Medium;
 use crate::engine::cowfile::trouble::Trouble;
-use crate::engine::format::page::{self, Kind, Origin};
+use crate::engine::format::page::{self, Kind};
 use crate::engine::format::superblock::Superblock;
 use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};
 use crate::sys;
 
 /// How often, each tenth of a second, a device's lock is tried.
 const UDEV: u32 = 15;
-
-/// Zeros written at a time when a cowfile grows.
-const ZEROS: usize = 1 << 20;
 
 /// What is to be done with a cowfile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +39,6 @@ pub enum Mode {
 /// The files of a cowfile, locked.
 #[derive(Debug)]
 pub struct CowFiles {
-    path: PathBuf,
     mode: Mode,
     /// Holds the lock; the first of `files` is the same once more.
     _lock: Flock<File>,
@@ -49,6 +46,9 @@ pub struct CowFiles {
     /// Slots of each file but the last.
     file_slots: u32,
     is_device: bool,
+    /// Where its siblings are; a device has none.
+    folder: Option<Folder>,
+    growth: Growth,
 }
 
 impl CowFiles {
@@ -81,11 +81,14 @@ impl CowFiles {
         Self::of(path, file, mode)
     }
 
-    /// Make the first file, which must not be there, and lock it.
+    /// Make the first file, which must not be there, and lock it; or open a block device, whatever is on it.
     ///
     /// # Errors
     /// It cannot be made, or is there.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
+        if std::fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device()) {
+            return Self::open(path, Mode::Write);
+        }
         let file = options(Mode::Write).create_new(true).open(path);
         let file = match file {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -93,7 +96,21 @@ impl CowFiles {
             }
             file => file?,
         };
+        keep_in_place(&file).context("having its file system write it in place")?;
         Self::of(path, file, Mode::Write)
+    }
+
+    /// Take back what `create` and `grow` have made, where no cowfile came of it. On a device that is nothing.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn take_back(self) -> io::Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let numbers = 0..u32::try_from(self.files.len()).unwrap_or(0);
+        numbers.rev().try_for_each(|number| folder.remove(number))?;
+        folder.sync()
     }
 
     fn of(path: &Path, file: File, mode: Mode) -> anyhow::Result<Self> {
@@ -103,14 +120,20 @@ impl CowFiles {
             Mode::Write => FlockArg::LockExclusiveNonblock,
         };
         let files = vec![file.try_clone()?];
+        let folder = match is_device {
+            true => None,
+            false => Some(Folder::of(path).context("opening its folder")?),
+        };
+        let growth = Growth::of(&file, is_device);
         let lock = locked(file, lock, is_device)?;
         Ok(Self {
-            path: path.to_owned(),
             mode,
             _lock: lock,
             files,
             file_slots: u32::MAX,
             is_device,
+            folder,
+            growth,
         })
     }
 
@@ -132,73 +155,30 @@ impl CowFiles {
         self.mode
     }
 
-    /// Let slots `from..to` exist: zeros, in as many files as it takes, each sibling with its header, all of it
-    /// durable. A file that is there already and is not known to be this cowfile's is not touched.
-    ///
-    /// # Errors
-    /// The medium's. What exists then is at least what existed before.
-    pub fn grow(
-        &mut self,
-        from: u32,
-        to: u32,
-        origin: Origin,
-        sync: &mut dyn FnMut(&File) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let zeros = vec![0; ZEROS];
-        let mut slot = from;
-        while slot < to {
-            let (number, within) = (slot / self.file_slots, slot % self.file_slots);
-            let end = to.min(slot.saturating_add(self.file_slots - within));
-            if self.files.len() <= number as usize {
-                self.add_sibling(number, origin)?;
-            }
-            let file = self
-                .files
-                .get(number as usize)
-                .ok_or(io::ErrorKind::NotFound)?;
-            let (mut at, end_byte) = (bytes(within), bytes(within + (end - slot)));
-            if within == 0 && number > 0 {
-                // First of all, and durable with its name: so a file that is longer and has no header is not ours.
-                file.write_all_at(&page::sibling(origin, number, slot, CHUNK_LEN), 0)?;
-                sync(file)?;
-                self.sync_folder()?;
-                at = CHUNK_BYTES;
-            }
-            while at < end_byte {
-                let len = usize::try_from(end_byte - at).map_or(ZEROS, |left| left.min(ZEROS));
-                file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
-                at += len as u64;
-            }
-            sync(file)?;
-            slot = end;
-        }
-        self.sync_folder()
+    /// How it grows.
+    #[must_use]
+    pub fn growth(&self) -> Growth {
+        self.growth
     }
 
-    fn add_sibling(&mut self, number: u32, origin: Origin) -> io::Result<()> {
-        let path = sibling(&self.path, number);
-        let file = options(self.mode)
-            .create(true)
-            .truncate(false)
-            .open(&path)?;
-        let mut page = vec![0; CHUNK_LEN];
-        let is_blank = read_some(&file, &mut page)?.iter().all(|byte| *byte == 0);
-        // One that was being grown when the power went has its header, or is no longer than that.
-        let is_begun = is_blank && self.file_len(&file) <= CHUNK_BYTES;
-        if !is_begun && !is_of(&page, origin.store, number) {
-            let what = format!("'{}' is there, and not this cowfile's", path.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
-        }
+    pub(super) fn folder(&self) -> Option<&Folder> {
+        self.folder.as_ref()
+    }
+
+    /// Take a file that was opened anew as this cowfile's; those behind it are no longer.
+    pub(super) fn put_file(&mut self, number: u32, file: File) {
+        self.files.truncate(number as usize);
         self.files.push(file);
-        Ok(())
     }
 
     fn open_sibling(&self, number: u32, store: [u8; 16]) -> Result<File, Failed> {
-        let opened = options(self.mode).open(sibling(&self.path, number));
-        let file = opened.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Failed::Absent,
-            _ => Failed::Unreadable,
-        })?;
+        let folder = self.folder.as_ref().ok_or(Failed::Absent)?;
+        let file = folder
+            .open(number, self.mode)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Failed::Absent,
+                _ => Failed::Unreadable,
+            })?;
         let mut page = vec![0; CHUNK_LEN];
         let read = read_some(&file, &mut page)
             .map_err(|_| Failed::Unreadable)?
@@ -211,12 +191,8 @@ impl CowFiles {
     }
 
     /// A file's name is durable when its folder is.
-    fn sync_folder(&self) -> io::Result<()> {
-        match self.path.parent().filter(|_| !self.is_device) {
-            Some(folder) if folder.as_os_str().is_empty() => File::open(".")?.sync_all(),
-            Some(folder) => File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
+    pub(super) fn sync_folder(&self) -> io::Result<()> {
+        self.folder.as_ref().map_or(Ok(()), Folder::sync)
     }
 
     /// Say in which files the slots are, when one makes a cowfile.
@@ -224,7 +200,13 @@ impl CowFiles {
         self.file_slots = file_slots.max(1);
     }
 
-    fn file_len(&self, file: &File) -> u64 {
+    /// Bytes of the device that it is on; of a file, how long its first file is.
+    #[must_use]
+    pub fn device_bytes(&self) -> u64 {
+        self.files.first().map_or(0, |file| self.file_len(file))
+    }
+
+    pub(super) fn file_len(&self, file: &File) -> u64 {
         match self.is_device {
             true => sys::block_device_size_bytes(file).unwrap_or(0),
             false => file.metadata().map_or(0, |metadata| metadata.len()),
@@ -318,13 +300,13 @@ impl MediumMut for CowFiles {
 }
 
 /// Whether a page is the header of this cowfile's file.
-fn is_of(page: &[u8], store: [u8; 16], number: u32) -> bool {
+pub(super) fn is_of(page: &[u8], store: [u8; 16], number: u32) -> bool {
     page::header(page, Kind::Sibling)
         .is_some_and(|header| header.store == store && header.seq.get() == u64::from(number))
 }
 
 /// The beginning of a file, as far as it goes.
-fn read_some<'a>(file: &File, into: &'a mut [u8]) -> io::Result<&'a [u8]> {
+pub(super) fn read_some<'a>(file: &File, into: &'a mut [u8]) -> io::Result<&'a [u8]> {
     let len = uninterrupted(|| file.read_at(into, 0))?;
     Ok(into.get(..len).unwrap_or_default())
 }
@@ -353,13 +335,6 @@ fn locked(mut file: File, how: FlockArg, is_device: bool) -> anyhow::Result<Floc
             Err((_, error)) => return Err(error).context("locking it"),
         };
     }
-}
-
-/// `NAME.number` beside `NAME`.
-fn sibling(path: &Path, number: u32) -> PathBuf {
-    let mut name = OsString::from(path.as_os_str());
-    name.push(format!(".{number}"));
-    name.into()
 }
 
 fn bytes(slots: u32) -> u64 {

@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::cowfile::create::{Plan, create};
 use crate::engine::cowfile::recover::recover;
 use crate::engine::format::Shape;
+use crate::engine::format::page::Origin;
 
 const ORIGIN: Origin = Origin {
     store: [5; 16],
@@ -18,7 +19,7 @@ fn make(folder: &Path, slots: u32) -> CowFiles {
     let mut files = CowFiles::create(&folder.join("a.cow")).unwrap();
     files.set_file_slots(FILE_SLOTS);
     files
-        .grow(0, slots, ORIGIN, &mut |file| file.sync_all())
+        .grow(0, slots, ORIGIN, &mut |file, _| file.sync_all())
         .unwrap();
     let plan = Plan {
         origin: ORIGIN,
@@ -109,7 +110,7 @@ fn what_a_cut_growth_left_is_grown_anew_and_what_is_not_ours_is_kept() {
         std::fs::write(&next, &left).unwrap();
         let mut files = CowFiles::open(&folder.path().join("a.cow"), Mode::Write).unwrap();
         recover(&mut files, Shape::PRODUCT, None).unwrap();
-        let result = files.grow(2090, 2200, ORIGIN, &mut |file| file.sync_all());
+        let result = files.grow(2090, 2200, ORIGIN, &mut |file, _| file.sync_all());
         assert_eq!(result.is_ok(), fine, "{result:?}");
         if fine {
             assert_eq!(files.slots(), 2200);

@@ -166,7 +166,7 @@ impl Medium {
         let (from, to) = (slot(offset), slot(offset + len));
         Box::new(move |tell| {
             let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
-            let grown = growing.grow(from, to, origin, &mut |file| turn.step(file));
+            let grown = growing.grow(from, to, origin, &mut |file, _| turn.step(file));
             let result = grown.and_then(|()| files.add(&growing)).map(|()| 0);
             tell(Finished {
                 id,

@@ -30,7 +30,7 @@ impl Buffers for Memory {
 fn files(folder: &Path, slots: u32) -> CowFiles {
     let mut files = CowFiles::create(&folder.join("a.cow")).unwrap();
     files.set_file_slots(FILE_SLOTS);
-    let grown = files.grow(0, slots, ORIGIN, &mut |file| file.sync_all());
+    let grown = files.grow(0, slots, ORIGIN, &mut |file, _| file.sync_all());
     grown.unwrap();
     files
 }

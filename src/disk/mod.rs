@@ -6,6 +6,8 @@
 
 pub mod base;
 pub mod cowfile;
+mod folder;
+pub mod growth;
 mod medium;
 mod ram;
 mod workers;

@@ -36,7 +36,7 @@ impl Pair {
         let slots = Shape::PRODUCT.first_slot() + 8;
         let mut files = CowFiles::create(&pair.path("a.cow")).unwrap();
         files
-            .grow(0, slots, ORIGIN, &mut |file| file.sync_all())
+            .grow(0, slots, ORIGIN, &mut |file, _| file.sync_all())
             .unwrap();
         let plan = Plan {
             origin: ORIGIN,

@@ -1,6 +1,7 @@
 //! Media: find the one that was named, see what is on it, mount it unharmed, open what it holds.
 
 pub mod cowfile;
+pub mod create;
 pub mod find;
 pub mod journal;
 pub mod mount;

@@ -1,0 +1,81 @@
+//! The folder that a cowfile's files are in, held open: whoever serves a device has left the mounts that its path
+//! went through.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode as Permissions;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::cowfile::Mode;
+
+/// A cowfile's folder, and the name of its first file.
+#[derive(Debug)]
+pub(super) struct Folder {
+    folder: File,
+    name: OsString,
+}
+
+impl Folder {
+    /// The folder of the file at `path`, whose links are followed: siblings are beside the file itself.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+        Ok(Self {
+            folder: File::open(path.parent().unwrap_or(Path::new("/")))?,
+            name: name.to_owned(),
+        })
+    }
+
+    /// The name of file `number`: `NAME` is the first, then `NAME.1`, `NAME.2`, ….
+    pub(super) fn name(&self, number: u32) -> OsString {
+        let mut name = self.name.clone();
+        if number > 0 {
+            name.push(format!(".{number}"));
+        }
+        name
+    }
+
+    /// Open file `number`, which is there.
+    pub(super) fn open(&self, number: u32, mode: Mode) -> io::Result<File> {
+        self.open_with(number, mode, OFlag::empty())
+    }
+
+    /// Open file `number`, or make it.
+    pub(super) fn open_or_create(&self, number: u32) -> io::Result<File> {
+        self.open_with(number, Mode::Write, OFlag::O_CREAT)
+    }
+
+    fn open_with(&self, number: u32, mode: Mode, more: OFlag) -> io::Result<File> {
+        let access = match mode {
+            Mode::Read => OFlag::O_RDONLY,
+            Mode::Write => OFlag::O_RDWR,
+        };
+        // A pipe of that name would be waited for.
+        let flags = access | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | more;
+        let permissions = Permissions::from_bits_truncate(0o600);
+        let name = self.name(number);
+        Ok(openat(&self.folder, name.as_os_str(), flags, permissions)?.into())
+    }
+
+    /// Remove file `number`.
+    pub(super) fn remove(&self, number: u32) -> io::Result<()> {
+        let name = self.name(number);
+        Ok(unlinkat(
+            &self.folder,
+            name.as_os_str(),
+            UnlinkatFlags::NoRemoveDir,
+        )?)
+    }
+
+    /// Make the files' names durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.folder.sync_all()
+    }
+}
