@@ -149,7 +149,11 @@ impl Machine {
             id: RequestId(0),
             op,
             extent: Extent {
-                offset: chunk * bytes,
+                // A flush is nowhere, as the kernel says it: sector -1.
+                offset: match op {
+                    Op::Flush => u64::MAX,
+                    _ => chunk * bytes,
+                },
                 len: count * bytes,
             },
             metadata: false,

@@ -15,7 +15,11 @@ use crate::engine::units::Extent;
 
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// A request comes in. Its number must not be under way.
-    pub fn submit(&mut self, request: Request, buffers: &mut impl Buffers, out: &mut Outbox) {
+    pub fn submit(&mut self, mut request: Request, buffers: &mut impl Buffers, out: &mut Outbox) {
+        if request.op == Op::Flush {
+            // It is about everything; what the kernel says of where is nonsense (sector -1).
+            request.extent = Extent { offset: 0, len: 0 };
+        }
         let end = request.extent.offset.checked_add(request.extent.len);
         let inside = end.is_some_and(|end| end <= self.geometry.device_bytes);
         let fine = request.op == Op::Flush || (inside && request.extent.len > 0);
