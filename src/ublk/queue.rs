@@ -56,10 +56,12 @@ impl Counters {
     }
 }
 
-/// Marks the completion that says a worker has finished; requests carry their tag instead.
-const WAKE: u64 = 1 << 63;
+/// Marks what is not a request, to libublk too (`UblkUringData::Target`); requests carry their tag instead.
+const OURS: u64 = 1 << 63;
+/// Marks the completion that says a worker has finished.
+const WAKE: u64 = OURS;
 /// Marks the one that says that it is time to commit.
-const TICK: u64 = 1 << 62;
+const TICK: u64 = OURS | 1;
 
 /// How long what is acknowledged may stay in memory, where no flush asks for it.
 pub type CommitAfter = Option<Duration>;
@@ -160,10 +162,10 @@ impl<E: Engine> Server<'_, E> {
             let mut arrived = std::mem::take(&mut self.arrived);
             self.several = arrived.len() > 1;
             for (mark, result) in arrived.drain(..) {
-                if mark & WAKE != 0 {
+                if mark == WAKE {
                     self.collect_from_workers(&mut out);
                     self.listen(WAKE)?;
-                } else if mark & TICK != 0 {
+                } else if mark == TICK {
                     self.clock.rang();
                     self.engine.commit(&mut self.memory, &mut out);
                 } else if u32::try_from(result) == Ok(sys::UBLK_IO_RES_OK) {
