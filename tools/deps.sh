@@ -10,7 +10,7 @@ PATH=$PATH:/usr/sbin:/sbin
 build="gcc:gcc ld:binutils readelf:binutils make:make"
 bed="qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap xorriso:xorriso mke2fs:e2fsprogs
 	debugfs:e2fsprogs kmod:kmod depmod:kmod fakeroot:fakeroot sfdisk:fdisk
-	mksquashfs:squashfs-tools mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.fat:dosfstools
+	mksquashfs:squashfs-tools mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.fat:dosfstools mkfs.exfat:exfatprogs
 	mkfs.f2fs:f2fs-tools mcopy:mtools mkfs.erofs:erofs-utils zstd:zstd unxz:xz-utils shellcheck:shellcheck shfmt:shfmt
 	dpkg-deb:dpkg grub-mkrescue:grub-common"
 # A boot loader and a firmware are files, not commands.

@@ -8,13 +8,14 @@ use crate::kernel::Packing::{Gz, Plain, Zst};
 use crate::kernel::Spoilt;
 use crate::media::Content::{
     DebianBoots, DebianIso, Mini, MiniBoots, MiniBootsWithOffset, MiniDirty, MiniGpt, MiniHybrid,
-    MiniModules, MiniNested, MiniRaw, Random, Root,
+    MiniModules, MiniNested, MiniRaw, Random, Root, Stick, Tools,
 };
 use crate::media::Fs::{Btrfs, Erofs, Ext4, Iso, Squashfs, Vfat, Xfs};
 use crate::qemu::Firmware::{Bios, Uefi};
 use crate::rootfs::RootFs::{
     self, Ext2, Ext4Blocks1k, Ext4Cut, Ext4Damaged, Ext4Large, F2fs, Xfs512,
 };
+use crate::stick::Stick as New;
 
 /// All cases, in the order they run: the thin path first.
 #[rustfmt::skip]
@@ -143,6 +144,14 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini disk full-cow", "full-cow").disk(MiniRaw).console("80 % full").console("90 % full").console("95 % full"),
         Case::mini("mini file discard", "discard"),
         Case::mini("mini file swap", "swap"),
+
+        // Cowfiles that stay, on sticks of each kind.
+        Case::mini("mini stick ext4 cowfile", "cowfile").disk(Tools).disk(Stick(New::Ext4)).words("stick=ext4 roots=ext4,xfs,btrfs").quiet_s(90),
+        Case::mini("mini stick vfat cowfile", "cowfile").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat roots=ext4,xfs,btrfs").quiet_s(90),
+        Case::mini("mini stick exfat cowfile", "cowfile").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat roots=ext4,xfs,btrfs").quiet_s(90),
+        Case::mini("mini stick partition cowfile", "cowfile").disk(Tools).disk(Stick(New::Partition)).words("stick=partition roots=ext4,xfs,btrfs").quiet_s(90),
+        Case::mini("mini stick xfs cowfile", "cowfile").disk(Tools).disk(Stick(New::Xfs)).words("stick=xfs").quiet_s(40),
+        Case::mini("mini stick btrfs cowfile", "cowfile").disk(Tools).disk(Stick(New::Btrfs)).words("stick=btrfs").quiet_s(40),
 
         // The kernel that users of the release before can have.
         Case::bare("bare disk backports-kernel").kernel(BACKPORTS).disk(Mini(Ext4)).words(LABEL).guest("root"),

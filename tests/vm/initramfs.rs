@@ -36,6 +36,7 @@ const MODULES: &[&str] = &[
     "xfs",
     "btrfs",
     "vfat",
+    "exfat",
     "f2fs",
     "squashfs",
     "erofs",

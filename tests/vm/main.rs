@@ -30,6 +30,7 @@ mod qmp;
 mod root;
 mod rootfs;
 mod run;
+mod stick;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ use crate::command::{command, output, run, run_with_input, step};
 use crate::loader::Loader;
 use crate::root;
 use crate::rootfs::RootFs;
+use crate::stick::{self, Stick};
 
 /// The UUID of every medium whose file system takes one.
 pub(crate) const UUID: &str = "6f1b0c5e-8a52-4f0e-9c1d-2b7c3d4e5f60";
@@ -56,6 +57,17 @@ pub(crate) enum Content {
     MiniDirty,
     /// A disk of this many MiB, with random content: a base to attach.
     Random(u64),
+    /// A stick for cowfiles.
+    Stick(Stick),
+    /// The disk with what tries them.
+    Tools,
+}
+
+impl Content {
+    /// Whether the guest is meant to write to it.
+    pub(crate) fn is_written(self) -> bool {
+        matches!(self, Self::Stick(_))
+    }
 }
 
 /// How a medium is attached to the machine.
@@ -99,6 +111,14 @@ impl Maker<'_> {
             let key = Key::new().text(&format!("{mib}"));
             return self.cache.get("random", &key, |part| random(part, mib));
         }
+        match content {
+            Content::Stick(stick) => {
+                let key = Key::new().text(&format!("{stick:?} 1"));
+                return self.cache.get("stick", &key, |part| stick.make(part));
+            }
+            Content::Tools => return stick::tools(self.cache, self.apt),
+            _ => {}
+        }
         let base = match content {
             Content::DebianIso | Content::DebianBoots => {
                 root::debian(self.cache, self.apt, self.binary)?
@@ -136,7 +156,7 @@ impl Maker<'_> {
             Content::MiniNested => nested(&base, part),
             Content::MiniRaw => run("cp", [base.as_path(), part]).map(drop),
             Content::MiniDirty => dirty(&base, part),
-            Content::Random(_) => Ok(()),
+            Content::Random(_) | Content::Stick(_) | Content::Tools => Ok(()),
         })
     }
 

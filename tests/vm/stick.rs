@@ -1,0 +1,91 @@
+//! Sticks that guests write to: an empty file system, or a partition, for cowfiles; and a disk with the tools that
+//! try them: a Debian with mkfs and fsck of each kind, fio and fsx.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::apt::Apt;
+use crate::cache::{Cache, Key};
+use crate::command::{command, output, run, run_with_input, step};
+use crate::root::{bed, debian_tar, write_into};
+
+/// What a stick has when it is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Stick {
+    Ext4,
+    Xfs,
+    Btrfs,
+    Vfat,
+    Exfat,
+    /// One partition with nothing in it.
+    Partition,
+}
+
+/// Its size.
+const MIB: u64 = 768;
+
+/// What the tools' disk has beyond what any Debian has.
+const TOOLS: &[&str] = &[
+    "fio",
+    "e2fsprogs",
+    "xfsprogs",
+    "btrfs-progs",
+    "dosfstools",
+    "exfatprogs",
+];
+
+/// The file system exerciser, from crates.io.
+const FSX: &str = "fsx@0.3.2";
+
+impl Stick {
+    /// Makes a new one.
+    pub(crate) fn make(self, out: &Path) -> Result<()> {
+        File::create(out)?.set_len(MIB << 20)?;
+        let words: &[&str] = match self {
+            Self::Ext4 => &["mke2fs", "-q", "-F", "-t", "ext4"],
+            Self::Xfs => &["mkfs.xfs", "-q"],
+            Self::Btrfs => &["mkfs.btrfs", "-q"],
+            Self::Vfat => &["mkfs.fat", "-F", "32"],
+            Self::Exfat => &["mkfs.exfat"],
+            Self::Partition => {
+                let table = "label: gpt\nstart=2048\n";
+                return run_with_input("sfdisk", ["--quiet".as_ref(), out.as_os_str()], table)
+                    .map(drop);
+            }
+        };
+        let (program, args) = words.split_first().unwrap_or((&"", &[]));
+        output(command(program).args(args).arg(out)).map(drop)
+    }
+}
+
+/// The disk with the tools.
+pub(crate) fn tools(cache: &Cache, apt: &Apt) -> Result<PathBuf> {
+    let tar = debian_tar(cache, apt, TOOLS)?;
+    let fsx = fsx(cache)?;
+    let key = Key::new()
+        .name_of(&tar)
+        .name_of(&fsx)
+        .content(&bed("build"))?;
+    cache.get("tools", &key, |part| {
+        step("making the disk with the tools", || {
+            let args = [&tar, Path::new("512M"), part];
+            output(command("sh").arg(bed("build/tree-image.sh")).args(args))?;
+            write_into(part, &[(&fsx, "/usr/bin/fsx")])
+        })
+    })
+}
+
+fn fsx(cache: &Cache) -> Result<PathBuf> {
+    cache.get("fsx", &Key::new().text(FSX), |part| {
+        step("building fsx", || {
+            let root = tempfile::tempdir_in(cache.state("tmp")?)?;
+            let mut cargo = command("cargo");
+            cargo.args(["install", "--quiet", "--locked", "--debug", "--root"]);
+            cargo.arg(root.path()).arg(FSX);
+            output(cargo.env("CARGO_TARGET_DIR", root.path().join("target")))?;
+            run("cp", [root.path().join("bin/fsx").as_path(), part]).map(drop)
+        })
+    })
+}
