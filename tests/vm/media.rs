@@ -81,6 +81,8 @@ pub(crate) enum Bus {
     Usb,
     /// A USB stick, plugged in this many seconds after the kernel starts /init.
     UsbLate(u64),
+    /// A virtio disk whose writes and flushes are logged beside it, in a file that ends in .log.
+    Logged,
 }
 
 /// A medium of a case.

@@ -103,32 +103,7 @@ impl Machine {
                 .args(["-append", &self.words]),
         };
         for (number, (medium, file)) in self.media.iter().enumerate() {
-            let throttle = medium
-                .throttle
-                .map(|bps| format!(",throttling.bps-total={bps}"));
-            let read_only = if medium.bus == Bus::Cd {
-                ",media=cdrom,readonly=on"
-            } else {
-                ""
-            };
-            // A comma in a file name is written twice.
-            let file = file.to_string_lossy().replace(',', ",,");
-            let throttle = throttle.unwrap_or_default();
-            qemu.arg("-drive").arg(format!(
-                "if=none,id=m{number},format=raw,file={file}{read_only}{throttle}"
-            ));
-            match medium.bus {
-                Bus::Cd => qemu
-                    .arg("-device")
-                    .arg(format!("ide-cd,bus=ide.{number},drive=m{number}")),
-                Bus::Disk => qemu
-                    .arg("-device")
-                    .arg(format!("virtio-blk-pci,drive=m{number}")),
-                Bus::Usb => qemu
-                    .arg("-device")
-                    .arg(format!("usb-storage,bus=usb.0,drive=m{number}")),
-                Bus::UsbLate(_) => &mut qemu,
-            };
+            medium.bus.add(&mut qemu, number, medium.throttle, file);
         }
         qemu
     }
@@ -172,6 +147,44 @@ impl Machine {
         child.wait()?;
         result
     }
+}
+
+impl Bus {
+    /// Adds the medium `number`, which `file` stands for.
+    fn add(self, qemu: &mut Command, number: usize, throttle: Option<u64>, file: &Path) {
+        let throttle = throttle.map(|bps| format!(",throttling.bps-total={bps}"));
+        let throttle = throttle.unwrap_or_default();
+        // A comma in a file name is written twice.
+        let name = file.to_string_lossy().replace(',', ",,");
+        let driver = match self {
+            Self::Cd => format!("format=raw,file={name},media=cdrom,readonly=on"),
+            Self::Logged => logged(&name),
+            _ => format!("format=raw,file={name}"),
+        };
+        qemu.arg("-drive")
+            .arg(format!("if=none,id=m{number},{driver}{throttle}"));
+        let device = match self {
+            Self::Cd => format!("ide-cd,bus=ide.{number},drive=m{number}"),
+            Self::Disk => format!("virtio-blk-pci,drive=m{number}"),
+            // Merged requests are too many parts for the log.
+            Self::Logged => format!("virtio-blk-pci,drive=m{number},request-merging=off"),
+            Self::Usb => format!("usb-storage,bus=usb.0,drive=m{number}"),
+            Self::UsbLate(_) => return,
+        };
+        qemu.arg("-device").arg(device);
+    }
+}
+
+/// QEMU's words for a disk and its log. A flush is logged and goes no further: nobody cuts the host's power.
+fn logged(name: &str) -> String {
+    let child = |kind: &str, name: &str| {
+        format!("{kind}.driver=file,{kind}.filename={name},{kind}.cache.no-flush=on")
+    };
+    format!(
+        "driver=blklogwrites,{},{}",
+        child("file", name),
+        child("log", &format!("{name}.log"))
+    )
 }
 
 /// Lines from the child's standard output (the console) and error (QEMU's own complaints).
