@@ -4,11 +4,12 @@ TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 BINARY := $(abspath $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/dist/cowroot)
 # The test bed; it boots the binary that `build` made.
 BED := COWROOT_BIN=$(BINARY) cargo test --locked --test vm --
+BENCH := COWROOT_BENCH=$(dir $(BINARY))examples/bench $(BED)
 SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:
-.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list bench bench-engine clean
+.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list bench bench-stick bench-program bench-engine clean
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,10 +68,15 @@ vm-list: ## name the VM cases
 	@sh tools/deps.sh check-build
 	@$(BED) list
 
-bench: mirror deps build ## compare with dm-snapshot and overlayfs, in half an hour: docs/performance.md
+bench-program: mirror deps build
 	RUSTFLAGS="-C target-feature=+crt-static" \
 		cargo build --profile dist --locked --target $(TARGET) --example bench
-	COWROOT_BENCH=$(dir $(BINARY))examples/bench $(BED) bench $(ROUNDS)
+
+bench: bench-program ## compare with dm-snapshot and overlayfs, in half an hour: docs/performance.md
+	$(BENCH) bench $(ROUNDS)
+
+bench-stick: bench-program ## cowfiles beside dm-snapshot on a slow stick, in half an hour: docs/performance.md
+	$(BENCH) bench-stick $(ROUNDS)
 
 bench-engine: ## what the persistent store costs, in three minutes: docs/performance.md
 	cargo run --release --locked --example engine-bench $(GIB)

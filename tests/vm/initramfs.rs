@@ -54,7 +54,7 @@ const MODULES: &[&str] = &[
 ];
 
 /// What the bench has besides.
-const BENCH_MODULES: &[&str] = &["dm_snapshot", "overlay"];
+const BENCH_MODULES: &[&str] = &["dm_snapshot", "dm_delay", "overlay"];
 
 /// Which initramfs a case boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,7 +80,11 @@ impl Initramfs {
     pub(crate) fn get(self, cache: &Cache, kernel: &Kernel, binary: &Path) -> Result<PathBuf> {
         let key = Key::new().name_of(&kernel.modules).content(binary)?;
         let key = key
-            .text(&format!("{self:?} {}", MODULES.join(" ")))
+            .text(&format!(
+                "{self:?} {} {}",
+                MODULES.join(" "),
+                BENCH_MODULES.join(" ")
+            ))
             .content(&bed("guest"))?;
         cache.get("initramfs", &key, |part| {
             let tree = tempfile::tempdir()?;

@@ -5,6 +5,7 @@
 //! vm list             the cases' names
 //! vm run [PART]       the cases whose names contain PART, one after the other
 //! vm bench [ROUNDS]   the table of docs/performance.md; COWROOT_BENCH names tests/vm/bench/guest's program
+//! vm bench-stick [ROUNDS]   the same page's tables of cowfiles on a slow stick
 //! vm demo             the live system in this terminal, or its short script without one
 //! ```
 #![allow(
@@ -16,6 +17,7 @@
 mod accel;
 mod apt;
 mod bench;
+mod blklog;
 mod cache;
 mod case;
 mod cases;
@@ -66,8 +68,10 @@ fn command_line() -> Result<bool> {
         ["run", part] => run(part),
         ["bench"] => bench::run(5),
         ["bench", rounds] => bench::run(rounds.parse().context("how many rounds")?),
+        ["bench-stick"] => bench::stick::run(3),
+        ["bench-stick", rounds] => bench::stick::run(rounds.parse().context("how many rounds")?),
         ["demo"] => demo(),
-        _ => bail!("one of: list, run [PART], bench [ROUNDS], demo"),
+        _ => bail!("one of: list, run [PART], bench [ROUNDS], bench-stick [ROUNDS], demo"),
     }
 }
 

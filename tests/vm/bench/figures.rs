@@ -231,7 +231,7 @@ impl Figures {
 }
 
 /// Median, least and greatest.
-fn spread(mut values: Vec<f64>) -> Option<(f64, f64, f64)> {
+pub(super) fn spread(mut values: Vec<f64>) -> Option<(f64, f64, f64)> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;

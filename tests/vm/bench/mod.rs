@@ -1,8 +1,11 @@
 //! `make bench`: one VM, one run, cowroot beside those it wants to replace. What is measured is in
 //! tests/vm/bench/guest, which runs inside; here are the VM, the boots, and the tables.
 
+mod counts;
 mod figures;
 mod root;
+pub(crate) mod stick;
+mod sticktable;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +21,7 @@ use crate::cases;
 use crate::command::run as sh;
 use crate::initramfs::{Initramfs, ensure_static};
 use crate::media::{Bus, Content, Medium};
-use crate::qemu::Machine;
+use crate::qemu::{Machine, Outcome};
 use crate::qmp::Qmp;
 use crate::run::Bed;
 use figures::Figures;
@@ -35,63 +38,96 @@ const BOOTS: usize = 3;
 /// Measures everything `rounds` times and prints the tables; false if something could not be measured.
 pub(crate) fn run(rounds: usize) -> Result<bool> {
     let bed = Bed::open()?;
-    let guest = std::env::var_os("COWROOT_BENCH").map(PathBuf::from);
-    let guest =
-        guest.context("COWROOT_BENCH does not name the bench's program; `make bench` does")?;
-    ensure_static(&guest, "`make bench` makes a static one")?;
-    let kernel = bed.kernel(crate::apt::SUITE)?;
-    let medium = root::medium(&bed.cache, &bed.apt, &bed.binary, &guest)?;
-    let initramfs = Initramfs::Bench.get(&bed.cache, &kernel, &bed.binary)?;
     let dir = bed.runs.join("bench");
     fs::create_dir_all(&dir)?;
-    let machine = Machine {
-        accel: bed.accel,
-        memory_mib: MEMORY_MIB,
-        memory_at_once: true,
-        firmware: None,
-        vmlinuz: kernel.vmlinuz.clone(),
-        initramfs,
-        words: format!("console=ttyS0 panic=1 cowtest=bench bench={rounds}"),
-        // Read-only in the guest, and never written by it.
-        media: vec![(
-            Medium {
-                content: Content::Random(0),
-                bus: Bus::Disk,
-                throttle: None,
-            },
-            medium,
-        )],
-    };
-    let monitor = dir.join("qmp");
-    let _absent = fs::remove_file(&monitor);
-    let pinning = thread::spawn(move || pin(&monitor));
-    let deadline = MOST_PER_ROUND * u32::try_from(rounds + 1)?;
-    let outcome = machine.run(&dir, deadline)?;
-    let pinned = pinning
-        .join()
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("the pinning thread panicked")));
-    let mut figures = Figures::read(&outcome.report)?;
-    figures.note(format!(
-        "binary: {} bytes",
-        fs::metadata(&bed.binary)?.len()
-    ));
-    figures.note(match pinned {
-        Ok(cpus) => format!(
-            "{cpus} virtual CPUs, each pinned to a core; {:?}",
-            bed.accel
-        ),
-        Err(error) => format!("NOT PINNED ({error:#}): figures at depth 1 mean nothing"),
-    });
+    let booted = Boot {
+        part: "run",
+        rounds,
+        media: Vec::new(),
+        deadline: MOST_PER_ROUND * u32::try_from(rounds + 1)?,
+    }
+    .run(&bed, &dir)?;
+    let mut figures = Figures::read(&booted.outcome.report)?;
+    for note in booted.notes {
+        figures.note(note);
+    }
     figures.note(host());
     own_seconds(&bed, &mut figures)?;
     let text = figures.markdown();
     let file = dir.join("table.md");
     fs::write(&file, &text)?;
     println!("{text}\nbench: in '{}' too", file.display());
-    if let Some(stuck) = outcome.stuck {
+    if let Some(stuck) = booted.outcome.stuck {
         println!("bench: {stuck}");
     }
     Ok(figures.whole())
+}
+
+/// The bench's VM, for one of its parts.
+struct Boot {
+    /// The word that tests/vm/bench/guest is started with.
+    part: &'static str,
+    rounds: usize,
+    /// Media besides the one with base and tools.
+    media: Vec<(Medium, PathBuf)>,
+    deadline: Duration,
+}
+
+/// What came of it.
+struct Booted {
+    outcome: Outcome,
+    notes: Vec<String>,
+}
+
+impl Boot {
+    fn run(self, bed: &Bed, dir: &Path) -> Result<Booted> {
+        let guest = std::env::var_os("COWROOT_BENCH").map(PathBuf::from);
+        let guest =
+            guest.context("COWROOT_BENCH does not name the bench's program; `make bench` does")?;
+        ensure_static(&guest, "`make bench` makes a static one")?;
+        let kernel = bed.kernel(crate::apt::SUITE)?;
+        let tools = root::medium(&bed.cache, &bed.apt, &bed.binary, &guest)?;
+        let medium = Medium {
+            content: Content::Random(0),
+            bus: Bus::Disk,
+            throttle: None,
+        };
+        // Read-only in the guest, and never written by it.
+        let mut media = vec![(medium, tools)];
+        media.extend(self.media);
+        let machine = Machine {
+            accel: bed.accel,
+            memory_mib: MEMORY_MIB,
+            memory_at_once: true,
+            firmware: None,
+            vmlinuz: kernel.vmlinuz.clone(),
+            initramfs: Initramfs::Bench.get(&bed.cache, &kernel, &bed.binary)?,
+            words: format!(
+                "console=ttyS0 panic=1 cowtest=bench part={} bench={}",
+                self.part, self.rounds
+            ),
+            media,
+        };
+        let monitor = dir.join("qmp");
+        let _absent = fs::remove_file(&monitor);
+        let pinning = thread::spawn(move || pin(&monitor));
+        let outcome = machine.run(dir, self.deadline)?;
+        let pinned = pinning
+            .join()
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("the pinning thread panicked")));
+        let binary = format!("binary: {} bytes", fs::metadata(&bed.binary)?.len());
+        let pinned = match pinned {
+            Ok(cpus) => format!(
+                "{cpus} virtual CPUs, each pinned to a core; {:?}",
+                bed.accel
+            ),
+            Err(error) => format!("NOT PINNED ({error:#}): figures at depth 1 mean nothing"),
+        };
+        Ok(Booted {
+            outcome,
+            notes: vec![binary, pinned],
+        })
+    }
 }
 
 /// Each virtual CPU on a core of its own: their number. Without that two of them share one while another

@@ -12,7 +12,13 @@ use crate::command::{command, output, run, step};
 use crate::root::{PACKAGES, bed, debian_tar, write_into};
 
 /// What the bench runs, beyond what any Debian of ours has.
-const TOOLS: [&str; 4] = ["fio", "sqlite3", "dmsetup", "systemd-container"];
+const TOOLS: [&str; 5] = [
+    "fio",
+    "sqlite3",
+    "dmsetup",
+    "systemd-container",
+    "dosfstools",
+];
 
 /// What `dpkg -i` installs: small, and in need of libc only.
 const DEBS: [&str; 4] = ["ed", "patch", "time", "tree"];

@@ -7,7 +7,7 @@ mount -t tmpfs tmp /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 printf 'BENCH-MACHINE %s, %s CPUs, clock %s\n' "$(uname -rv)" "$(nproc)" \
 	"$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" >/dev/ttyS1
-check bench /usr/bin/bench run "$1"
+check bench /usr/bin/bench "$1" "$2"
 report finished
 sync
 poweroff -ff

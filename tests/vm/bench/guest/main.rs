@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! bench run ROUNDS    everything, in alternating order
+//! bench stick ROUNDS  cowfiles that stay, on a slow stick and on one without delay
 //! bench null BYTES    libublk's floor: a device that completes every request at once
 //! bench loop FILE     a file through libublk, read and written in the queue's thread
 //! ```
@@ -17,6 +18,7 @@ mod ceiling;
 mod contender;
 mod fio;
 mod shell;
+mod stick;
 mod work;
 
 use std::process::ExitCode;
@@ -34,6 +36,10 @@ fn main() -> ExitCode {
             .parse()
             .context("how many rounds")
             .and_then(|n| run(n, &Report::open()?)),
+        ["stick", rounds] => rounds
+            .parse()
+            .context("how many rounds")
+            .and_then(|n| stick::run(n, &Report::open()?)),
         ["null", bytes] => bytes
             .parse()
             .context("how many bytes")
@@ -51,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn bail_usage() -> Result<()> {
-    bail!("one of: run ROUNDS, null BYTES, loop FILE")
+    bail!("one of: run ROUNDS, stick ROUNDS, null BYTES, loop FILE")
 }
 
 /// All measurements, `rounds` times. A contender that fails is reported and left out, so that the others
@@ -71,7 +77,7 @@ fn run(rounds: usize, report: &Report) -> Result<()> {
 
 /// Who comes when: each round begins with another one, and every second goes backwards, so that nobody
 /// always follows the same neighbour.
-fn order(all: &[Contender], round: usize) -> Vec<Contender> {
+fn order<C: Copy>(all: &[C], round: usize) -> Vec<C> {
     let mut order = all.to_vec();
     order.rotate_left(round / 2 % all.len().max(1));
     if round % 2 == 1 {

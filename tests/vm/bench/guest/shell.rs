@@ -45,7 +45,8 @@ impl Report {
         }
     }
 
-    fn say(&self, line: &str) -> Result<()> {
+    /// A line of its own kind.
+    pub(crate) fn say(&self, line: &str) -> Result<()> {
         let mut file = self
             .0
             .lock()
