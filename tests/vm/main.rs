@@ -5,6 +5,7 @@
 //! vm list             the cases' names
 //! vm run [PART]       the cases whose names contain PART, one after the other
 //! vm bench [ROUNDS]   the table of docs/performance.md; COWROOT_BENCH names tests/vm/bench/guest's program
+//! vm bench-open       how long opens take on a throttled disk; COWROOT_IMAGES names a folder of them
 //! vm demo             the live system in this terminal, or its short script without one
 //! ```
 #![allow(
@@ -25,6 +26,7 @@ mod initramfs;
 mod kernel;
 mod loader;
 mod media;
+mod open;
 mod qemu;
 mod qmp;
 mod root;
@@ -66,8 +68,9 @@ fn command_line() -> Result<bool> {
         ["run", part] => run(part),
         ["bench"] => bench::run(5),
         ["bench", rounds] => bench::run(rounds.parse().context("how many rounds")?),
+        ["bench-open"] => open::run(),
         ["demo"] => demo(),
-        _ => bail!("one of: list, run [PART], bench [ROUNDS], demo"),
+        _ => bail!("one of: list, run [PART], bench [ROUNDS], bench-open, demo"),
     }
 }
 

@@ -105,7 +105,7 @@ impl Machine {
         for (number, (medium, file)) in self.media.iter().enumerate() {
             let throttle = medium
                 .throttle
-                .map(|bps| format!(",throttling.bps-total={bps}"));
+                .map(|bps| format!(",throttling.bps-total={bps},throttling.iops-total=1000"));
             let read_only = if medium.bus == Bus::Cd {
                 ",media=cdrom,readonly=on"
             } else {
