@@ -9,7 +9,7 @@ SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:
-.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list bench bench-stick bench-program bench-engine clean
+.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list bench bench-stick bench-program bench-engine bench-open clean
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -80,6 +80,11 @@ bench-stick: bench-program ## cowfiles beside dm-snapshot on a slow stick, in ha
 
 bench-engine: ## what the persistent store costs, in three minutes: docs/performance.md
 	cargo run --release --locked --example engine-bench $(GIB)
+
+bench-open: deps build ## how long a cowfile with 16 GiB of changes takes to open from a slow disk
+	mkdir -p target/images
+	cargo run --release --locked --example engine-bench 16 images target/images
+	COWROOT_IMAGES=$(abspath target/images) $(BED) bench-open
 
 clean: ## remove what was built; the cache of packages and roots stays
 	cargo clean

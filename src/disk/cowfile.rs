@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::filesystem::advice;
 use super::folder::Folder;
 use super::growth::{Growth, keep_in_place};
 use crate::disk::{failure, uninterrupted};
@@ -73,6 +74,9 @@ impl CowFiles {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => bail!(
                 "in use (mounted, swap, part of another device, or another cowroot has it; `lsblk` says where)"
             ),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EIO)) => {
+                bail!("{}; {}", described(&error), advice(path))
+            }
             opened => opened?,
         };
         if file.metadata()?.file_type() != kind {
@@ -88,6 +92,9 @@ impl CowFiles {
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         if std::fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device()) {
             return Self::open(path, Mode::Write);
+        }
+        if is_meant_as_device(path) {
+            bail!("there is no such device, and a file there would be in RAM");
         }
         let file = options(Mode::Write).create_new(true).open(path);
         let file = match file {
@@ -296,6 +303,22 @@ impl MediumMut for CowFiles {
         let results: Vec<_> = self.files.iter().map(File::sync_data).collect();
         let all: io::Result<()> = results.into_iter().collect();
         all.map_err(|error| failure(&error))
+    }
+}
+
+/// Whether somebody who names this path, where nothing is, means a device.
+fn is_meant_as_device(path: &Path) -> bool {
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    !path.exists()
+        && folder
+            .is_some_and(|folder| folder.starts_with("/dev") && !folder.starts_with("/dev/shm"))
+}
+
+/// What somebody is told of a file system that needs help.
+fn described(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EROFS) => "its file system is mounted read-only".into(),
+        _ => error.to_string(),
     }
 }
 

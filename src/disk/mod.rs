@@ -6,6 +6,7 @@
 
 pub mod base;
 pub mod cowfile;
+pub mod filesystem;
 mod folder;
 pub mod growth;
 mod medium;

@@ -8,7 +8,9 @@ use anyhow::{Context, bail};
 use super::probe::probe;
 use crate::disk::base::Base;
 use crate::disk::cowfile::{CowFiles, Mode};
+use crate::disk::filesystem;
 use crate::engine::cowfile::recover::{Recovered, recover};
+use crate::engine::cowfile::trouble::Trouble;
 use crate::engine::format::Shape;
 use crate::engine::format::check::Access;
 use crate::engine::format::description::{Description, Identity};
@@ -35,7 +37,16 @@ pub struct Opened {
 pub fn open(path: &Path, mode: Mode, base: Option<&Base>) -> anyhow::Result<Opened> {
     let opening = || format!("opening cowfile '{}'", path.display());
     let mut files = CowFiles::open(path, mode).with_context(opening)?;
-    let mut found = recover(&mut files, Shape::PRODUCT, None).with_context(opening)?;
+    let mut found = recover(&mut files, Shape::PRODUCT, None).map_err(|trouble| {
+        // A tail that does not read, or is not there, is what FAT makes of a cut growth, too.
+        let advice = match trouble {
+            Trouble::Unreadable { .. } | Trouble::Truncated { .. } => {
+                format!("; {}", filesystem::advice(path))
+            }
+            _ => String::new(),
+        };
+        anyhow::anyhow!("{}: {trouble}{advice}", opening())
+    })?;
     if mode == Mode::Read && found.access == Access::ReadWrite {
         found.access = Access::ReadOnly(Vec::new());
     }

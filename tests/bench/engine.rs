@@ -2,7 +2,8 @@
 //! on a medium in RAM, so the figures are the engine's own; how long a disk would take is arithmetic.
 //!
 //! ```text
-//! engine-bench [GIB [PART]]    GIB of changes, 16 if not said; part: costs, sequential or scattered
+//! engine-bench [GIB [PART]]          GIB of changes, 16 if not said; part: costs, sequential or scattered
+//! engine-bench GIB images FOLDER     images of disks with such stores
 //! ```
 #![allow(
     clippy::print_stdout,
@@ -15,6 +16,8 @@
 
 #[path = "engine/costs.rs"]
 mod costs;
+#[path = "engine/images.rs"]
+mod images;
 #[path = "engine/machine.rs"]
 mod machine;
 #[path = "engine/medium.rs"]
@@ -79,23 +82,36 @@ impl Load {
         }
     }
 
+    pub(crate) fn device_bytes(&self) -> u64 {
+        (1 << self.bits) * CHUNK as u64
+    }
+
     /// An empty store with room for all of it.
     pub(crate) fn machine(&self) -> Machine {
-        let most = u32::try_from(self.chunks + self.chunks / 8).unwrap() + (300 << 10);
-        let grown = SHAPE.first_slot() + SETTINGS.grow_slots;
+        self.machine_grown_to(SHAPE.first_slot() + SETTINGS.grow_slots)
+    }
+
+    /// Slots that such a store may have.
+    pub(crate) fn max_slots(&self) -> u32 {
+        u32::try_from(self.chunks + self.chunks / 8).unwrap() + (300 << 10)
+    }
+
+    /// The same, with so much of it there from the start.
+    pub(crate) fn machine_grown_to(&self, grown: u32) -> Machine {
+        let most = self.max_slots();
         let mut medium = Ram::new(most, grown);
         let plan = Plan {
             origin: Origin {
-                store: [7; 16],
+                store: images::STORE,
                 incarnation: 1,
             },
             shape: SHAPE,
-            device_bytes: (1 << self.bits) * CHUNK as u64,
-            base_bytes: 0,
+            device_bytes: self.device_bytes(),
+            base_bytes: self.device_bytes(),
             max_slots: most,
             grown_slots: grown,
             file_slots: most,
-            description: vec![9; 2000],
+            description: images::description(self.device_bytes()),
         };
         create::create(&mut medium, plan).unwrap();
         Machine::open(medium, 1)
@@ -172,6 +188,10 @@ fn main() {
             costs::commits();
         }
         "sequential" => opens::opens(part, Load::of_gib(Pattern::Sequential, gib)),
+        "images" => {
+            let folder = args.get(2).unwrap();
+            images::images(folder.as_ref(), &Load::of_gib(Pattern::Scattered, gib));
+        }
         "scattered" => opens::opens(part, Load::of_gib(Pattern::Scattered, gib)),
         _ => panic!("there is no part '{part}'"),
     }

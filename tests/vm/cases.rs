@@ -152,6 +152,8 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini stick partition cowfile", "cowfile").disk(Tools).disk(Stick(New::Partition)).words("stick=partition roots=ext4,xfs,btrfs").quiet_s(90),
         Case::mini("mini stick xfs cowfile", "cowfile").disk(Tools).disk(Stick(New::Xfs)).words("stick=xfs").quiet_s(40),
         Case::mini("mini stick btrfs cowfile", "cowfile").disk(Tools).disk(Stick(New::Btrfs)).words("stick=btrfs").quiet_s(40),
+        Case::mini("mini stick vfat cowfile-refused", "cowfile-refused").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat").quiet_s(30),
+        Case::mini("mini stick exfat cowfile-refused", "cowfile-refused").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(30),
 
         // The kernel that users of the release before can have.
         Case::bare("bare disk backports-kernel").kernel(BACKPORTS).disk(Mini(Ext4)).words(LABEL).guest("root"),

@@ -6,6 +6,7 @@
 //! vm run [PART]       the cases whose names contain PART, one after the other
 //! vm bench [ROUNDS]   the table of docs/performance.md; COWROOT_BENCH names tests/vm/bench/guest's program
 //! vm bench-stick [ROUNDS]   the same page's tables of cowfiles on a slow stick
+//! vm bench-open       how long opens take on a throttled disk; COWROOT_IMAGES names a folder of them
 //! vm demo             the live system in this terminal, or its short script without one
 //! ```
 #![allow(
@@ -27,6 +28,7 @@ mod initramfs;
 mod kernel;
 mod loader;
 mod media;
+mod open;
 mod qemu;
 mod qmp;
 mod root;
@@ -70,8 +72,11 @@ fn command_line() -> Result<bool> {
         ["bench", rounds] => bench::run(rounds.parse().context("how many rounds")?),
         ["bench-stick"] => bench::stick::run(3),
         ["bench-stick", rounds] => bench::stick::run(rounds.parse().context("how many rounds")?),
+        ["bench-open"] => open::run(),
         ["demo"] => demo(),
-        _ => bail!("one of: list, run [PART], bench [ROUNDS], bench-stick [ROUNDS], demo"),
+        _ => bail!(
+            "one of: list, run [PART], bench [ROUNDS], bench-stick [ROUNDS], bench-open, demo"
+        ),
     }
 }
 

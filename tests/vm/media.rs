@@ -90,7 +90,7 @@ pub(crate) enum Bus {
 pub(crate) struct Medium {
     pub(crate) content: Content,
     pub(crate) bus: Bus,
-    /// Bytes per second, for a medium that must be slow.
+    /// Bytes per second, for a medium that must be slow; it takes 1 ms for each request then, too.
     pub(crate) throttle: Option<u64>,
 }
 

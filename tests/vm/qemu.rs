@@ -152,7 +152,11 @@ impl Machine {
 impl Bus {
     /// Adds the medium `number`, which `file` stands for.
     fn add(self, qemu: &mut Command, number: usize, throttle: Option<u64>, file: &Path) {
-        let throttle = throttle.map(|bps| format!(",throttling.bps-total={bps}"));
+        let throttle = throttle.map(|bps| match self {
+            // Its delays are dm-delay's.
+            Self::Logged => format!(",throttling.bps-total={bps}"),
+            _ => format!(",throttling.bps-total={bps},throttling.iops-total=1000"),
+        });
         let throttle = throttle.unwrap_or_default();
         // A comma in a file name is written twice.
         let name = file.to_string_lossy().replace(',', ",,");

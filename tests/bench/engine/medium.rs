@@ -94,6 +94,16 @@ impl Ram {
         })
     }
 
+    /// Call `act` with each page that is kept.
+    pub(crate) fn each_page(&mut self, mut act: impl FnMut(u32, &[u8])) {
+        for slot in 0..self.slots {
+            let mark = self.marks[slot as usize];
+            if mark & PAGE != 0 {
+                act(slot, self.page(mark & !PAGE));
+            }
+        }
+    }
+
     fn write_slot(&mut self, slot: u32, from: &[u8]) {
         let old = self.marks[slot as usize];
         let is_page = from[4..8] == MAGIC || slot < Shape::PRODUCT.first_slot();

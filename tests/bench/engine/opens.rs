@@ -10,7 +10,7 @@ use crate::medium::Counts;
 use crate::{Load, anonymous_bytes, cpu, each, median, mib, ms, row, title};
 
 /// Commit pages that are not yet so many that a checkpoint begins.
-const PAGES: u64 = SETTINGS.journal_pages as u64 - 8;
+pub(crate) const PAGES: u64 = SETTINGS.journal_pages as u64 - 8;
 
 pub(crate) fn opens(name: &str, load: Load) {
     let machine = written(name, &load);
@@ -153,7 +153,11 @@ fn opened(what: &str, machine: Machine, load: &Load) -> Machine {
 /// A store that the power was cut from at the worst moment: the journal as long as it gets before a
 /// checkpoint, and behind it the largest epoch, all of it written and nothing of it known to be. How
 /// many chunks that epoch has.
-fn crashed(machine: Machine, load: &Load, (epochs, chunks): (u64, u64)) -> (Machine, u32) {
+pub(crate) fn crashed(
+    machine: Machine,
+    load: &Load,
+    (epochs, chunks): (u64, u64),
+) -> (Machine, u32) {
     let mut machine = machine.reopen();
     machine.run();
     let mut number = 0;
