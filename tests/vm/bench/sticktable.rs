@@ -17,6 +17,7 @@ struct Figure {
     seconds: f64,
     /// What it wrote, in pages of 4 KiB.
     pages: f64,
+    /// Its flushes. The kernel counts none of a device-mapper device.
     flushes: f64,
 }
 
@@ -163,9 +164,13 @@ impl Table {
                     median(&|f, c| count(value(c)) / (4096.0 * f.pages.max(1.0)))
                         .unwrap_or_default()
                 };
+                let asked = match who {
+                    "snapshot-P" => "–".to_owned(),
+                    _ => format!("{asked:.0}"),
+                };
                 let _ = writeln!(
                     out,
-                    "| {job} | {who} | {pages:.0} | {asked:.0} | {:.3} | {:.3} | {} | {} | {} | {} |",
+                    "| {job} | {who} | {pages:.0} | {asked} | {:.3} | {:.3} | {} | {} | {} | {} |",
                     bytes(&|c| c.bytes),
                     bytes(&|c| c.zero_bytes),
                     per(&|c| c.writes),

@@ -89,11 +89,11 @@ const WORK: [(&str, &str); 3] = [
 const FIO: [(&str, &str); 5] = [
     (
         "random 4k, fsync each",
-        "--rw=randwrite --bs=4k --offset=512M --size=64M --io_size=800k --fsync=1",
+        "--rw=randwrite --bs=4k --offset=512M --size=64M --io_size=800k --fsync=1 --end_fsync=1",
     ),
     (
         "the same again",
-        "--rw=randwrite --bs=4k --offset=512M --size=64M --io_size=800k --fsync=1",
+        "--rw=randwrite --bs=4k --offset=512M --size=64M --io_size=800k --fsync=1 --end_fsync=1",
     ),
     (
         "random 4k, no fsync",
@@ -101,7 +101,7 @@ const FIO: [(&str, &str); 5] = [
     ),
     (
         "128k sequential, fsync each MiB",
-        "--rw=write --bs=128k --offset=900M --size=32M --fsync=8",
+        "--rw=write --bs=128k --offset=900M --size=32M --fsync=8 --end_fsync=1",
     ),
     (
         "128k sequential, no fsync",
