@@ -152,8 +152,13 @@ impl Table {
                 };
                 // For a thousand pages that the guest wrote.
                 let per = |value: &dyn Fn(&Counts) -> u64| {
-                    median(&|f, c| count(value(c)) * 1000.0 / f.pages.max(1.0))
-                        .map_or_else(|| "–".to_owned(), |v| format!("{v:.0}"))
+                    median(&|f, c| count(value(c)) * 1000.0 / f.pages.max(1.0)).map_or_else(
+                        || "–".to_owned(),
+                        |v| match v < 10.0 {
+                            true => format!("{v:.1}"),
+                            false => format!("{v:.0}"),
+                        },
+                    )
                 };
                 let (Some(pages), Some(asked)) =
                     (median(&|f, _| f.pages), median(&|f, _| f.flushes))
