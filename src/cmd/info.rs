@@ -1,7 +1,5 @@
 //! `cowroot info`: what is known of a cowfile without its base, as text or JSON.
 
-use std::fmt::Write;
-
 use anyhow::Context;
 use serde::Serialize;
 
@@ -203,101 +201,103 @@ fn kind(kind: EventKind) -> &'static str {
 
 /// A cowfile for people.
 fn describe(it: &Document) -> String {
-    let mut lines = String::new();
-    let mut line = |name: &str, value: String| {
-        let _ = writeln!(
-            lines,
-            "  {name:<8} {}",
-            value.replace(char::is_control, "?")
-        );
+    let mut lines = vec![it.path.clone()];
+    lines.extend(whose(it));
+    lines.extend(it.layers.iter().map(layer_line));
+    lines.extend(state(it));
+    lines.extend(it.history.iter().map(|event| {
+        let Event { at_s, kind, text } = event;
+        line("history", &format!("{} {kind}: {text}", date(*at_s)))
+    }));
+    lines.join("\n") + "\n"
+}
+
+/// Without what would drive a terminal: names come from the medium.
+fn line(name: &str, value: &str) -> String {
+    format!("  {name:<8} {}", value.replace(char::is_control, "?"))
+}
+
+fn whose(it: &Document) -> [String; 5] {
+    let or_none = |name: &Option<String>| name.clone().unwrap_or_else(|| "none".to_owned());
+    let Base {
+        size_bytes,
+        uuid,
+        label,
+        samples,
+    } = &it.base;
+    let base = format!(
+        "{}, label {}, uuid {}, known by {samples} samples",
+        text::size(*size_bytes),
+        or_none(label),
+        or_none(uuid)
+    );
+    let made = format!("{} by version {}", date(it.made_s), it.made_by);
+    [
+        line("name", &it.name),
+        line("made", &made),
+        line("uuid", &or_none(&it.uuid)),
+        line("base", &base),
+        line("device", &text::size(it.device_bytes)),
+    ]
+}
+
+fn layer_line(layer: &Layer) -> String {
+    let when = |what: &str, at_s: Option<u64>| {
+        at_s.map_or(String::new(), |at| format!(", {what} {}", date(at)))
     };
-    let none = || "none".to_owned();
-    let unknown = || "unknown (a page does not read: see cowroot check)".to_owned();
-    let size = |bytes: Option<u64>| bytes.map_or_else(unknown, text::size);
-    line("name", it.name.clone());
-    line(
-        "made",
-        format!("{} by version {}", date(it.made_s), it.made_by),
+    let parent = layer
+        .parent
+        .map_or("the base".to_owned(), |number| format!("layer {number}"));
+    let value = format!(
+        "{} '{}': {}, on {parent}{}{}",
+        layer.number,
+        layer.name,
+        layer.state,
+        when("made", layer.made_s),
+        when("sealed", layer.sealed_s)
     );
-    line("uuid", it.uuid.clone().unwrap_or_else(none));
-    line(
-        "base",
-        format!(
-            "{}, label {}, uuid {}, known by {} samples",
-            text::size(it.base.size_bytes),
-            it.base.label.clone().unwrap_or_else(none),
-            it.base.uuid.clone().unwrap_or_else(none),
-            it.base.samples
-        ),
-    );
-    line("device", text::size(it.device_bytes));
-    for layer in &it.layers {
-        let parent = layer
-            .parent
-            .map_or("the base".to_owned(), |n| format!("layer {n}"));
-        let sealed = layer
-            .sealed_s
-            .map_or(String::new(), |at| format!(", sealed {}", date(at)));
-        let made = layer
-            .made_s
-            .map_or(String::new(), |at| format!(", made {}", date(at)));
-        let Layer {
-            number,
-            name,
-            state,
-            ..
-        } = layer;
-        line(
-            "layer",
-            format!("{number} '{name}': {state}, on {parent}{made}{sealed}"),
-        );
-    }
+    line("layer", &value)
+}
+
+fn state(it: &Document) -> Vec<String> {
     let state = match (it.clean, it.torn) {
         (true, _) => "clean",
         (false, false) => "in use when it was left",
-        (false, true) => {
-            "in use when it was left; the last commit was cut off, the one before counts"
-        }
+        (false, true) => "in use when it was left; of a commit that was cut off nothing counts",
     };
-    line("state", state.to_owned());
-    let pages = it.journal_pages;
-    line(
-        "epoch",
-        format!(
-            "{}, generation {}, {pages} pages of journal",
-            it.epoch, it.generation
-        ),
-    );
-    line(
-        "space",
-        format!(
-            "at most {}, grown to {}",
-            text::size(it.max_bytes),
-            text::size(it.grown_bytes)
-        ),
-    );
-    line("used", size(it.used_bytes));
-    line("garbage", size(it.garbage_bytes));
-    for file in &it.files {
-        line("file", format!("{}: {}", file.path, text::size(file.bytes)));
-    }
-    let Features {
-        incompat,
-        ro_compat,
-        compat,
-        autoclear,
-    } = it.features;
-    let words = format!(
-        "incompat {incompat:#x}, ro_compat {ro_compat:#x}, compat {compat:#x}, autoclear {autoclear:#x}"
-    );
-    line("features", words);
-    for event in &it.history {
+    let size = |bytes: Option<u64>| {
+        let unknown = || "unknown (a page does not read: see cowroot check)".to_owned();
+        bytes.map_or_else(unknown, text::size)
+    };
+    let (epoch, generation, pages) = (it.epoch, it.generation, it.journal_pages);
+    let counts = format!("{epoch}, generation {generation}, {pages} pages of journal");
+    let (most, grown) = (text::size(it.max_bytes), text::size(it.grown_bytes));
+    let mut lines = vec![
+        line("state", state),
+        line("epoch", &counts),
+        line("space", &format!("at most {most}, grown to {grown}")),
+        line("used", &size(it.used_bytes)),
+        line("garbage", &size(it.garbage_bytes)),
+    ];
+    let files = it.files.iter();
+    lines.extend(files.map(|file| {
         line(
-            "history",
-            format!("{} {}: {}", date(event.at_s), event.kind, event.text),
-        );
+            "file",
+            &format!("{}: {}", file.path, text::size(file.bytes)),
+        )
+    }));
+    let features = &it.features;
+    for (word, bits) in [
+        ("incompat", features.incompat),
+        ("ro_compat", features.ro_compat),
+        ("compat", features.compat),
+        ("autoclear", features.autoclear),
+    ] {
+        if bits != 0 {
+            lines.push(line("feature", &format!("{word} {bits:#x}")));
+        }
     }
-    format!("{}\n{lines}", it.path)
+    lines
 }
 
 /// A day and time of UTC; days to dates as Howard Hinnant has it.

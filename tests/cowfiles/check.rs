@@ -8,6 +8,7 @@ use cowroot::engine::cowfile::create::MediumMut;
 use cowroot::engine::cowfile::recover::Medium;
 use cowroot::engine::cowfile::repair::{NotRepaired, Wishes, plan};
 use cowroot::engine::cowfile::trouble::Trouble;
+use cowroot::engine::format::page;
 use cowroot::engine::format::superblock::{self, HEAD_LEN};
 use cowroot::engine::format::tree::{RawEntry, TreeHead};
 
@@ -15,9 +16,22 @@ use super::golden::stored;
 use super::image::Image;
 use super::opening::{self, Read};
 use super::repair::repair as seal;
-use super::sample::{DESCRIPTION, Map, Sample, not_read, sample};
+use super::sample::{DESCRIPTION, Map, Sample, not_read};
 
 const SEED: u64 = 7;
+
+/// A sample whose siblings have their headers, which a machine's growth leaves out.
+fn sample(seed: u64) -> Sample {
+    let mut sample = super::sample::sample(seed);
+    let superblock = Map::of(&sample.image).found.superblock;
+    let len = sample.image.shape.chunk_len();
+    for number in 1..superblock.grown_slots.div_ceil(superblock.file_slots) {
+        let slot = number * superblock.file_slots;
+        let header = page::sibling(superblock.origin, number, slot, len);
+        sample.image.put(slot, 0, &header);
+    }
+    sample
+}
 
 fn look(image: &mut Image) -> Result<Report, Trouble> {
     let shape = image.shape;
