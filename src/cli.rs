@@ -34,6 +34,10 @@ pub enum Command {
     Create(Create),
     /// Show the devices this machine serves: space, base, health
     Status(Status),
+    /// Show what a cowfile holds, and which base it wants
+    Info(Info),
+    /// Read all of a cowfile and say what is damaged; exit code 3 if anything is
+    Check(Check),
     /// The initramfs entry point (also when run as /init): find, attach, mount, switch root
     Boot(Boot),
     /// Say what a kernel command line would do, without doing it
@@ -115,6 +119,35 @@ pub struct Status {
     /// One JSON document instead of text
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which cowfile to tell of.
+#[derive(Debug, Args)]
+pub struct Info {
+    /// The cowfile: its first file, or a block device
+    #[arg(value_name = "COWFILE")]
+    pub cowfile: PathBuf,
+    /// One JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which cowfile to check.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The cowfile: its first file, or a block device
+    #[arg(value_name = "COWFILE")]
+    pub cowfile: PathBuf,
+    /// Mend what loses nothing; what is replaced is kept in COWFILE.repair-TIME
+    #[arg(long)]
+    pub repair: bool,
+    /// With --repair: let what is below show where something is lost, instead of errors, and go back
+    /// behind commits that are damaged
+    #[arg(long, requires = "repair")]
+    pub drop_damaged: bool,
+    /// With --repair: keep what is replaced here
+    #[arg(long, value_name = "FILE", requires = "repair")]
+    pub save: Option<PathBuf>,
 }
 
 /// How to boot.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cowroot::boot::{self, cmdline::Problems};
+use cowroot::boot;
 use cowroot::cli::{Cli, Command};
 use cowroot::cmd;
 use cowroot::kmsg::{self, Reader};
@@ -39,12 +39,14 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Create(create) => cmd::create::run(create),
         Command::Detach(detach) => cmd::detach::run(detach),
         Command::Status(status) => cmd::status::run(status),
+        Command::Info(info) => cmd::info::run(info),
+        Command::Check(check) => cmd::check::run(check),
         Command::Explain(explain) => cmd::explain::run(explain),
     }?;
     Ok(true)
 }
 
-/// 0 done, 1 failed, 2 wrong usage.
+/// 0 done, 1 failed, 2 wrong usage, 3 check found damage.
 fn ended(result: anyhow::Result<bool>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -52,7 +54,7 @@ fn ended(result: anyhow::Result<bool>) -> ExitCode {
         Err(error) => {
             kmsg::init(Reader::Stderr, false);
             log::error!("{error:#}");
-            ExitCode::from(if error.is::<Problems>() { 2 } else { 1 })
+            ExitCode::from(cmd::exit_code(&error))
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::Context;
 
+use super::progress::Progress;
 use super::size_of;
 use crate::cli::Create;
 use crate::disk::base::Base;
@@ -19,7 +20,14 @@ use crate::media::text;
 pub fn run(options: &Create) -> anyhow::Result<()> {
     let wishes = wishes(options)?;
     let base = Base::open(&options.base)?;
-    let made = create(&options.cowfile, &base, &wishes, &mut |_, _| {})?;
+    let mut progress = None;
+    let made = create(&options.cowfile, &base, &wishes, &mut |done, total| {
+        let shown = progress.get_or_insert_with(|| Progress::new("writing zeros", total));
+        shown.at(done);
+    })?;
+    if let Some(progress) = progress {
+        progress.done();
+    }
     std::io::stdout()
         .write_all(described(options, &made).as_bytes())
         .context("printing what was made")

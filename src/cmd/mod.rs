@@ -2,9 +2,12 @@
 
 pub mod attach;
 pub mod boot;
+pub mod check;
 pub mod create;
 pub mod detach;
 pub mod explain;
+pub mod info;
+pub mod progress;
 pub mod serve;
 pub mod status;
 
@@ -17,6 +20,18 @@ fn size_of(option: &str, text: Option<&str>) -> anyhow::Result<Option<u64>> {
     let size = text.map(parse_size_bytes).transpose();
     size.map_err(anyhow::Error::msg)
         .with_context(|| format!("reading {option}"))
+}
+
+/// What the program ends with: 1 failed, 2 wrong usage, 3 check found damage.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<crate::boot::cmdline::Problems>() {
+        2
+    } else if error.is::<check::Damaged>() {
+        3
+    } else {
+        1
+    }
 }
 
 /// Say so at once where root is needed, instead of whatever the kernel would refuse first.

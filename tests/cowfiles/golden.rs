@@ -226,7 +226,7 @@ fn path_of(name: &str) -> PathBuf {
     folder.join(format!("v1-{name}.cow.gz"))
 }
 
-fn stored(name: &str) -> Image {
+pub(crate) fn stored(name: &str) -> Image {
     let packed = fs::read(path_of(name)).unwrap();
     let mut bytes = Vec::new();
     let mut reader = flate2::read::GzDecoder::new(packed.as_slice());

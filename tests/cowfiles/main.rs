@@ -13,6 +13,7 @@
 )]
 
 mod bitrot;
+mod check;
 mod corpus;
 mod golden;
 mod hostile;

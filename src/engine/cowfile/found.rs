@@ -74,7 +74,7 @@ pub(super) fn find_superblock(
 }
 
 /// The superblock at `slot`; `NoSuperblock` if there was one.
-fn read_superblock(
+pub(super) fn read_superblock(
     medium: &mut impl Medium,
     slot: u32,
     shape: Shape,

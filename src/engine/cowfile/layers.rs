@@ -101,7 +101,7 @@ fn closed(found: &Recovered) -> Result<Superblock, NotDone> {
 
 /// Both copies, the older one first, each durable before the next. What was found is made durable before, for it
 /// may be in no more than a cache, and a copy that is not whole is erased (`Standing::Torn`).
-fn flip(
+pub(super) fn flip(
     medium: &mut impl MediumMut,
     mut superblock: Superblock,
     standing: Standing,

@@ -11,8 +11,10 @@
 //! loads.rs  trees.rs  space.rs       what is where       checkpoint.rs  fold.rs   the trees
 //! staging.rs  delta.rs               what is new         flip.rs                  superblocks
 //! found.rs  recover.rs  offline.rs   what was found      create.rs  layers.rs     closed ones
+//! check.rs  walk.rs                  what is whole       repair.rs                and made so
 //! ```
 
+pub mod check;
 mod checkpoint;
 mod commit;
 pub mod create;
@@ -29,6 +31,7 @@ mod pending;
 mod reading;
 mod reads;
 pub mod recover;
+pub mod repair;
 mod requests;
 mod restart;
 mod room;
@@ -39,6 +42,7 @@ pub mod space;
 pub mod staging;
 pub mod trees;
 pub mod trouble;
+mod walk;
 mod writes;
 
 use std::collections::{HashMap, HashSet, VecDeque};
