@@ -28,5 +28,7 @@ for fs in $(sed -n 's/.*roots=\([^ ]*\).*/\1/p' /proc/cmdline | tr , ' '); do . 
 # FAT's way to grow: in whole files.
 case $stick in *fat) check grew [ "$(stat -c %s "$cow.1")" = 67108864 ] ;; esac
 check detach-at-last cowroot detach --all
+check whole cowroot check "$cow"
+check info-is-clean sh -c "cowroot info --json '$cow' | grep -q '\"clean\": true'"
 if [ "$stick" != partition ]; then check unmount-stick umount /stick; fi
 check stick-is-clean stick_is_clean
