@@ -22,7 +22,7 @@ use crate::engine::units::{CHUNK_BYTES, Limits};
 use crate::media::mount;
 use crate::media::namespace::{self, Left};
 use crate::media::open::CowStore;
-use crate::ublk::queue::Counters;
+use crate::ublk::counters::Counters;
 use crate::ublk::{self, Device, Spec};
 
 /// What a report says of a device's health.

@@ -8,7 +8,8 @@ use crate::engine::stack::Stack;
 use crate::engine::units::Limits;
 use crate::sys::SharedWords;
 use crate::ublk::Queue;
-use crate::ublk::queue::{Counters, Served, serve};
+use crate::ublk::counters::Counters;
+use crate::ublk::queue::{Served, serve};
 
 /// A store, and what is known of it.
 pub(super) struct Store {

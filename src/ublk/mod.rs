@@ -14,6 +14,7 @@
 //! - STOP_DEV takes a mounted device away: `Device::claim` comes first.
 
 mod clock;
+pub mod counters;
 pub mod devices;
 mod fullness;
 mod memory;

@@ -7,8 +7,8 @@
 
 use std::cell::RefCell;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use io_uring::{IoUring, opcode, types};
@@ -19,42 +19,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::disk::Disk;
 use crate::engine::command::{Failure, Op, Outbox, Request, RequestId};
 use crate::engine::driven::Engine;
-use crate::engine::units::{CHUNK_LEN, Extent, Limits, SECTOR_BYTES};
+use crate::engine::units::{CHUNK_LEN, Extent, SECTOR_BYTES};
 use crate::sys::SharedBytes;
+use crate::ublk::counters::Counters;
 use crate::ublk::{clock::Clock, fullness::Fullness, memory::Memory, spin::Spin};
-
-/// What the queue tells whoever asks, updated after each round.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Slots the cowfile may grow to.
-    pub capacity_slots: AtomicU32,
-    /// Slots of the cowfile that hold data.
-    pub used_slots: AtomicU32,
-    /// Bytes of memory the map takes.
-    pub map_bytes: AtomicU64,
-    /// Chunks acknowledged and not durable.
-    pub staged_chunks: AtomicU32,
-    /// The last durable epoch.
-    pub epoch: AtomicU64,
-    /// When it was seen to be durable, in seconds since 1970; 0 if none was since the start.
-    pub committed_s: AtomicU64,
-    /// No write succeeds any more.
-    pub broken: AtomicBool,
-    /// Requests served so far.
-    pub requests: AtomicU64,
-    /// Requests that ended in an error so far.
-    pub failed: AtomicU64,
-    /// Requests of a swap area; there should be none.
-    pub swap_requests: AtomicU64,
-}
-
-impl Counters {
-    /// What is known before anything was served.
-    pub fn start(&self, limits: Limits) {
-        self.capacity_slots
-            .store(limits.capacity, Ordering::Relaxed);
-    }
-}
 
 /// Marks what is not a request, to libublk too (`UblkUringData::Target`); requests carry their tag instead.
 const OURS: u64 = 1 << 63;
@@ -102,6 +70,7 @@ pub fn serve<E: Engine>(
         .map_err(setup)?
         .submit_fetch_commands_unified(BufDescList::Slices(Some(&memory.tags)))
         .map_err(setup)?;
+    counters.begin(&served.engine.gauges());
     let mut server = Server {
         queue,
         engine: served.engine,
@@ -397,23 +366,6 @@ impl<E: Engine> Server<'_, E> {
     fn publish(&mut self) {
         let gauges = self.engine.gauges();
         self.fullness.watch(&gauges);
-        let counters = self.counters;
-        let relaxed = Ordering::Relaxed;
-        counters
-            .capacity_slots
-            .store(gauges.limits.capacity, relaxed);
-        counters.used_slots.store(gauges.used_slots, relaxed);
-        counters.map_bytes.store(gauges.map_bytes, relaxed);
-        counters.staged_chunks.store(gauges.staged_chunks, relaxed);
-        if counters.epoch.swap(gauges.epoch, relaxed) != gauges.epoch {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let now_s = now.map_or(0, |since| since.as_secs());
-            counters.committed_s.store(now_s, relaxed);
-        }
-        if gauges.broken.is_some() && !counters.broken.swap(true, relaxed) {
-            log::error!(
-                "the cowfile's medium fails: reads go on, writes do not; save what you need elsewhere"
-            );
-        }
+        self.counters.publish(&gauges);
     }
 }

@@ -1,0 +1,91 @@
+//! What the queue tells whoever asks, shared with the thread that answers.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use crate::engine::driven::Gauges;
+use crate::engine::units::Limits;
+
+/// What the queue tells whoever asks, updated after each round.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Slots the cowfile may grow to.
+    pub capacity_slots: AtomicU32,
+    /// Slots of the cowfile that hold data.
+    pub used_slots: AtomicU32,
+    /// Bytes of memory the map takes.
+    pub map_bytes: AtomicU64,
+    /// Chunks acknowledged and not durable.
+    pub staged_chunks: AtomicU32,
+    /// The last durable epoch.
+    pub epoch: AtomicU64,
+    /// When it was seen to be durable, in seconds since 1970; 0 if none was since the start.
+    pub committed_s: AtomicU64,
+    /// No write succeeds any more.
+    pub broken: AtomicBool,
+    /// Requests served so far.
+    pub requests: AtomicU64,
+    /// Requests that ended in an error so far.
+    pub failed: AtomicU64,
+    /// Requests of a swap area; there should be none.
+    pub swap_requests: AtomicU64,
+}
+
+impl Counters {
+    /// What is known before anything was served.
+    pub fn start(&self, limits: Limits) {
+        self.capacity_slots
+            .store(limits.capacity, Ordering::Relaxed);
+    }
+
+    /// What was durable before anything was served is no commit of now.
+    pub(super) fn begin(&self, gauges: &Gauges) {
+        self.epoch.store(gauges.epoch, Ordering::Relaxed);
+    }
+
+    /// What a store says of itself after a round.
+    pub(super) fn publish(&self, gauges: &Gauges) {
+        let relaxed = Ordering::Relaxed;
+        self.capacity_slots.store(gauges.limits.capacity, relaxed);
+        self.used_slots.store(gauges.used_slots, relaxed);
+        self.map_bytes.store(gauges.map_bytes, relaxed);
+        self.staged_chunks.store(gauges.staged_chunks, relaxed);
+        if self.epoch.swap(gauges.epoch, relaxed) != gauges.epoch {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let now_s = now.map_or(0, |since| since.as_secs());
+            self.committed_s.store(now_s, relaxed);
+        }
+        if gauges.broken.is_some() && !self.broken.swap(true, relaxed) {
+            log::error!(
+                "the cowfile's medium fails: reads go on, writes do not; save what you need elsewhere"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_epoch_that_becomes_durable_while_it_serves_is_a_commit() {
+        let counters = Counters::default();
+        let mut gauges = Gauges {
+            limits: Limits {
+                capacity: 9,
+                reserve: 0,
+            },
+            used_slots: 1,
+            map_bytes: 0,
+            staged_chunks: 0,
+            epoch: 7,
+            broken: None,
+        };
+        counters.begin(&gauges);
+        counters.publish(&gauges);
+        assert_eq!(counters.committed_s.load(Ordering::Relaxed), 0);
+        gauges.epoch = 8;
+        counters.publish(&gauges);
+        assert!(counters.committed_s.load(Ordering::Relaxed) > 0);
+    }
+}
