@@ -40,6 +40,13 @@ fn cowroot(words: &[&str], path: &Path) -> (i32, String) {
     )
 }
 
+/// The names in a folder.
+fn names_in(folder: &Path) -> String {
+    let names = std::fs::read_dir(folder).unwrap();
+    let names = names.map(|name| name.unwrap().file_name().into_string().unwrap());
+    names.collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn exit_codes_and_messages_are_what_scripts_rely_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -119,6 +126,8 @@ fn a_lost_chunk_stays_an_error_unless_it_may_be_dropped() {
         let (code, text) = cowroot(&words, &path);
         assert!(code == 3 && text.contains(lost), "{code} {text}");
     }
+    // What nothing can be done about is left as it is.
+    assert!(!names_in(folder.path()).contains(".repair-"));
     let save = folder.path().join("save");
     let words = [
         "check",

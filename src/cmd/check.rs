@@ -37,6 +37,10 @@ impl fmt::Display for Damaged {
 
 impl std::error::Error for Damaged {}
 
+/// What a repair that gives nothing up does about what is lost.
+const STAYS_LOST: &str =
+    "what is lost goes on reading as errors; --repair --drop-damaged lets what is below it show";
+
 /// Check a cowfile, and repair it if asked for.
 ///
 /// # Errors
@@ -62,6 +66,9 @@ pub fn run(options: &Check) -> anyhow::Result<()> {
         )
         .into());
     }
+    if !report.is_mendable() && !options.drop_damaged {
+        return Err(still_there(STAYS_LOST).into());
+    }
     let wishes = wishes(&report, options)?;
     let repair = plan(&mut files, &report, wishes).map_err(|why| still_there(words(why)))?;
     save(&mut files, &repair, &place(options)?)?;
@@ -73,10 +80,7 @@ pub fn run(options: &Check) -> anyhow::Result<()> {
     print!("{}", describe(&report));
     match report.is_clean() {
         true => Ok(()),
-        false => Err(still_there(
-            "what is lost goes on reading as errors; --drop-damaged lets what is below it show",
-        )
-        .into()),
+        false => Err(still_there(STAYS_LOST).into()),
     }
 }
 

@@ -83,6 +83,17 @@ impl Report {
             && !self.loses()
     }
 
+    /// Something of it can be mended without giving anything up.
+    #[must_use]
+    pub fn is_mendable(&self) -> bool {
+        self.cut.is_some()
+            || self.superblock.is_some()
+            || !self.headers.is_empty()
+            || self.older
+            || !self.twice.is_empty()
+            || !self.beyond.is_empty()
+    }
+
     /// Something that a reader sees is not as it should be.
     #[must_use]
     pub fn loses(&self) -> bool {
