@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::protocol::{Answer, CowReport, Question, Report};
 use super::store::Store;
 use super::{FAILED, Options, READY, START, persistent, protect, protocol, volatile};
-use crate::disk::base::Base;
+use crate::disk::base::{self, Base};
 use crate::engine::units::{CHUNK_BYTES, Limits};
 use crate::media::mount;
 use crate::media::namespace::{self, Left};
@@ -228,7 +228,7 @@ fn open_all(options: &Options) -> anyhow::Result<(Arc<Base>, Store, Left)> {
         CowStore::Tmpfs(size) => {
             let (base, left) = leave_with_base(Base::open(&options.base)?)?;
             let base = Arc::new(base);
-            let device_bytes = ublk::device_size_bytes(base.size_bytes(), options.size_bytes)?;
+            let device_bytes = base::device_size_bytes(base.size_bytes(), options.size_bytes)?;
             protect::protect(c"cowroot");
             let store = volatile::store(*size, &base, device_bytes)?;
             Ok((base, store, left))

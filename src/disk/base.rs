@@ -12,7 +12,11 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use crate::disk::uninterrupted;
+use crate::engine::units::SECTOR_BYTES;
 use crate::sys;
+
+/// Bytes of the largest device: far below what arithmetic bears.
+const LARGEST_DEVICE: u64 = 1 << 60;
 
 /// What is never written.
 #[derive(Debug)]
@@ -197,9 +201,41 @@ fn writable_mounts_of(number: &str, mounts: &str) -> Vec<bool> {
     mounts.lines().filter_map(mount).collect()
 }
 
+/// Size of the device over a base of `base_bytes`: whole sectors, or as asked.
+///
+/// # Errors
+/// If a size was asked for that would hide the end of the base, or is no whole number of sectors.
+pub fn device_size_bytes(base_bytes: u64, asked: Option<u64>) -> anyhow::Result<u64> {
+    let Some(asked) = asked else {
+        return Ok(base_bytes.next_multiple_of(SECTOR_BYTES));
+    };
+    if asked < base_bytes {
+        bail!(
+            "sizing the device: {asked} bytes are fewer than the base has ({base_bytes}); it would lose its end"
+        );
+    }
+    if asked % SECTOR_BYTES != 0 {
+        bail!("sizing the device: {asked} bytes are no multiple of 512");
+    }
+    if asked > LARGEST_DEVICE {
+        bail!("sizing the device: {asked} bytes are more than any device has");
+    }
+    Ok(asked)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_has_whole_sectors_and_never_hides_the_end_of_its_base() {
+        assert_eq!(device_size_bytes(1, None).unwrap(), 512);
+        assert_eq!(device_size_bytes(1024, None).unwrap(), 1024);
+        assert_eq!(device_size_bytes(1000, Some(1 << 20)).unwrap(), 1 << 20);
+        assert!(device_size_bytes(1000, Some(512)).is_err());
+        assert!(device_size_bytes(1000, Some(1025)).is_err());
+        assert!(device_size_bytes(1000, Some(1 << 63)).is_err());
+    }
 
     #[test]
     fn what_cannot_be_a_base_is_refused_by_name() {

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use super::cowfile::identify;
 use super::journal::journal_bytes;
 use super::{probe, text};
-use crate::disk::base::Base;
+use crate::disk::base::{self, Base};
 use crate::disk::cowfile::CowFiles;
 use crate::disk::growth::Growth;
 use crate::engine::cowfile::create::{self, Plan};
@@ -148,14 +148,7 @@ fn require_blank(files: &CowFiles, path: &Path) -> anyhow::Result<()> {
 }
 
 fn plan(base: &Base, wishes: &Wishes, growth: Growth, path: &Path) -> anyhow::Result<Plan> {
-    let device_bytes = wishes.device_bytes.unwrap_or(base.size_bytes());
-    if device_bytes < base.size_bytes() {
-        bail!(
-            "a device of {} cannot show a base of {}",
-            text::size(device_bytes),
-            text::size(base.size_bytes())
-        );
-    }
+    let device_bytes = base::device_size_bytes(base.size_bytes(), wishes.device_bytes)?;
     let max_slots = slots(
         "--max-size",
         wishes.max_bytes.unwrap_or(room_for_all(base, device_bytes)),

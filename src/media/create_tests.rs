@@ -41,7 +41,7 @@ impl Place {
 fn a_new_cowfile_opens_for_its_base_and_is_as_large_as_was_wished() {
     let mib = |count: u64| count << 20;
     for (wishes, device, max, grown, files) in [
-        (Wishes::default(), 900_000, mib(256), mib(20), vec![mib(20)]),
+        (Wishes::default(), 900_096, mib(256), mib(20), vec![mib(20)]),
         (
             Wishes {
                 name: Some("mine".into()),
@@ -93,7 +93,7 @@ fn where_none_can_be_made_nothing_is_left_and_nothing_is_touched() {
         ),
         (
             with(|wishes| wishes.device_bytes = Some(4096)),
-            "cannot show a base of 878 KiB",
+            "fewer than the base has (900000)",
         ),
         (
             with(|wishes| wishes.name = Some("x".repeat(65))),

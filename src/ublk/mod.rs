@@ -36,7 +36,7 @@ use libublk::{UblkError, UblkFlags, sys};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::engine::units::{CHUNK_BYTES, SECTOR_BYTES};
+use crate::engine::units::CHUNK_BYTES;
 
 /// Requests under way at a time.
 pub const DEPTH: u16 = 64;
@@ -344,37 +344,9 @@ fn explain(error: &UblkError) -> anyhow::Error {
     }
 }
 
-/// Size of the device over a base of `base_bytes`: whole sectors, or as asked.
-///
-/// # Errors
-/// If a size was asked for that would hide the end of the base, or is no whole number of sectors.
-pub fn device_size_bytes(base_bytes: u64, asked: Option<u64>) -> anyhow::Result<u64> {
-    let Some(asked) = asked else {
-        return Ok(base_bytes.next_multiple_of(SECTOR_BYTES));
-    };
-    if asked < base_bytes {
-        bail!(
-            "sizing the device: {asked} bytes are fewer than the base has ({base_bytes}); it would lose its end"
-        );
-    }
-    if asked % SECTOR_BYTES != 0 {
-        bail!("sizing the device: {asked} bytes are no multiple of 512");
-    }
-    Ok(asked)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_device_has_whole_sectors_and_never_hides_the_end_of_its_base() {
-        assert_eq!(device_size_bytes(1, None).unwrap(), 512);
-        assert_eq!(device_size_bytes(1024, None).unwrap(), 1024);
-        assert_eq!(device_size_bytes(1000, Some(1 << 20)).unwrap(), 1 << 20);
-        assert!(device_size_bytes(1000, Some(512)).is_err());
-        assert!(device_size_bytes(1000, Some(1025)).is_err());
-    }
 
     #[test]
     fn a_kernel_says_how_old_it_is() {
