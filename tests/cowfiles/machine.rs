@@ -12,7 +12,6 @@ use cowroot::engine::cowfile::recover::{Medium, Recovered, recover};
 use cowroot::engine::cowfile::staging::Staging;
 use cowroot::engine::cowfile::trouble::Trouble;
 use cowroot::engine::cowfile::{Cowfile, Durability, Settings, WhenFull, scratch_chunks};
-use cowroot::engine::format::superblock;
 use cowroot::engine::units::Extent;
 
 use super::image::Image;
@@ -29,8 +28,8 @@ pub(crate) const BASE: u8 = 0xba;
 pub(crate) struct Machine {
     pub(crate) image: Image,
     pub(crate) store: Cowfile<Words>,
-    /// What was written to superblocks' places, and `None` for each sync.
-    pub(crate) superblocks: Vec<Option<(u32, Vec<u8>)>>,
+    /// What was written where, and `None` for each sync.
+    pub(crate) log: Vec<Option<(u32, Vec<u8>)>>,
     memory: Memory,
 }
 
@@ -104,7 +103,7 @@ impl Machine {
                 staging: vec![0; settings.staging_bytes(&found.superblock)],
             },
             store: Cowfile::open(found, words, settings),
-            superblocks: Vec::new(),
+            log: Vec::new(),
             image,
         }
     }
@@ -195,16 +194,14 @@ impl Machine {
             Action::WriteCow { offset, from } => {
                 let slot = slot(offset);
                 assert!(slot < self.image.slots, "written beyond what was grown");
-                if superblock::slots(self.image.shape).contains(&slot) {
-                    let bytes = self.memory.bytes(from).to_vec();
-                    self.superblocks.push(Some((slot, bytes)));
-                }
+                self.log
+                    .push(Some((slot, self.memory.bytes(from).to_vec())));
                 self.image.put(slot, 0, self.memory.bytes(from));
             }
             Action::GrowCow { offset, len } => {
                 self.image.slots = self.image.slots.max(slot(offset + len));
             }
-            Action::SyncCow => self.superblocks.push(None),
+            Action::SyncCow => self.log.push(None),
             Action::PunchCow { .. } => {}
         }
         Ok(action.transfer_bytes())

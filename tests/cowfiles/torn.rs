@@ -1,7 +1,10 @@
-//! A superblock that was torn is erased before it is written again: else what was to be there and what is
-//! written now, both torn, could add up to the former, which nobody was told of.
+//! What was torn and what is written over it, both torn, could add up to what was to be there, which nobody was told
+//! of. So a superblock that was torn is erased before it is written again; and what a torn epoch names is not written
+//! before the journal that it was in is history.
 
-use cowroot::engine::format::superblock::{ERASED, HEAD_LEN};
+use cowroot::engine::cowfile::delta::Change;
+use cowroot::engine::cowfile::recover::recover;
+use cowroot::engine::format::superblock::{self, ERASED, HEAD_LEN};
 
 use super::image::Image;
 use super::machine::{Machine, settings};
@@ -16,7 +19,10 @@ fn life(image: Image, random: u64) -> Vec<Option<(u32, Vec<u8>)>> {
     let mut machine = Machine::open(image, settings(8, 16, random)).unwrap();
     machine.write(3, &[77]).unwrap();
     machine.flush().unwrap();
-    machine.superblocks
+    let places = superblock::slots(machine.image.shape);
+    let is_superblock =
+        |step: &Option<(u32, Vec<u8>)>| step.as_ref().is_none_or(|(slot, _)| places.contains(slot));
+    machine.log.into_iter().filter(is_superblock).collect()
 }
 
 /// The head at `slot` in all ways in which a write of `bytes` over it can be torn, none and all among them.
@@ -92,4 +98,43 @@ fn adds_up(now: &[u8], bytes: &[u8], lost: &[u8]) -> bool {
     let units = now.chunks(UNIT).zip(bytes.chunks(UNIT));
     let mut units = units.zip(lost.chunks(UNIT));
     units.all(|((now, new), lost)| now == lost || new == lost)
+}
+
+#[test]
+fn what_a_torn_epoch_names_is_not_written_before_it_is_history() {
+    let mut torn_epochs = 0;
+    for seed in 0..12 {
+        let mut machine = Machine::open(sample(seed).image, settings(64, 16, seed)).unwrap();
+        for round in 0..20 {
+            machine.write(round, &[90, 91, 92]).unwrap();
+            machine.flush().unwrap();
+            torn_epochs += usize::from(tear_epoch(machine.image.clone(), round + 1));
+        }
+    }
+    assert!(torn_epochs > 100, "{torn_epochs}");
+}
+
+/// Damage the last epoch's copy of a chunk, and open, write and flush: nothing that the epoch names may be written
+/// until the second superblock of the new journal. Whether the epoch has such a copy.
+fn tear_epoch(mut image: Image, chunk: u64) -> bool {
+    let shape = image.shape;
+    let found = recover(&mut image, shape, None).unwrap();
+    let Some(Change::Put(entry)) = found.delta.get(chunk) else {
+        return false;
+    };
+    image.flip(entry.slot, 7);
+    let torn = recover(&mut image, shape, None).unwrap();
+    assert!(torn.torn && torn.dropped.contains(&entry.slot));
+    let mut next = Machine::open(image, settings(8, 16, 3)).unwrap();
+    next.write(30, &[1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
+    next.flush().unwrap();
+    let places = superblock::slots(shape);
+    let mut superblocks = 0;
+    for (slot, bytes) in next.log.iter().flatten() {
+        superblocks += usize::from(places.contains(slot));
+        let slots = *slot..slot + u32::try_from(bytes.len() / shape.chunk_len()).unwrap();
+        let hit = torn.dropped.iter().find(|slot| slots.contains(slot));
+        assert!(hit.is_none() || superblocks >= 2, "it could be back");
+    }
+    true
 }

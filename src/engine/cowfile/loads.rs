@@ -369,6 +369,7 @@ pub(super) fn space_of(
     superblock: &Superblock,
     delta: &Delta<Entry>,
     pages: &VecDeque<(u64, u32)>,
+    dropped: &[u32],
 ) -> Space {
     let Superblock {
         shape,
@@ -382,7 +383,8 @@ pub(super) fn space_of(
         Change::Put(entry) => Some(entry.slot),
         Change::Fill(_) => None,
     });
-    for slot in pages.iter().map(|(_, slot)| *slot).chain(chunks) {
+    let pages = pages.iter().map(|(_, slot)| *slot);
+    for slot in pages.chain(chunks).chain(dropped.iter().copied()) {
         space.trust(slot);
         space.mark(slot);
     }

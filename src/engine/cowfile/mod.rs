@@ -198,6 +198,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             journal,
             standing,
             access,
+            dropped,
             ..
         } = found;
         let shape = superblock.shape;
@@ -208,7 +209,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         };
         let mut pages: VecDeque<(u64, u32)> = (superblock.journal.seq..).zip(journal).collect();
         pages.push_back((tail.seq, tail.slot));
-        let space = loads::space_of(&superblock, &delta, &pages);
+        let space = loads::space_of(&superblock, &delta, &pages, &dropped);
         let cached_pages = settings.cached_pages(&superblock);
         let resumed = mutant::is(Mutant::OpenWithoutRestart);
         if resumed {
@@ -223,7 +224,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             epoch,
             tail: resumed.then_some(tail),
             journal: pages,
-            held: Vec::new(),
+            held: dropped,
             staging,
             trees: Trees::new(shape, superblock.chunks(), cached_pages),
             page_buffers: (0..settings.page_buffers).collect(),

@@ -51,6 +51,9 @@ pub struct Recovered {
     pub access: Access,
     /// Whether a torn epoch was dropped behind the last one.
     pub torn: bool,
+    /// Slots of that epoch, as far as its pages tell. What is written there before the old journal is history
+    /// could make up for what was torn: the epoch would be back.
+    pub dropped: Vec<u32>,
     /// What must happen before anything is written.
     pub standing: Standing,
 }
@@ -83,6 +86,7 @@ pub fn recover(
         tail,
         pages,
         torn,
+        dropped,
         ..
     } = journal;
     // Its pages were durable before the superblock was written: a torn epoch is not what this is.
@@ -100,6 +104,7 @@ pub fn recover(
         journal: pages,
         access,
         torn,
+        dropped,
         standing,
     })
 }
@@ -125,6 +130,7 @@ struct Journal<'a, M> {
     tail: Link,
     pages: Vec<u32>,
     torn: bool,
+    dropped: Vec<u32>,
 }
 
 impl<'a, M: Medium> Journal<'a, M> {
@@ -139,6 +145,7 @@ impl<'a, M: Medium> Journal<'a, M> {
             tail: superblock.journal,
             pages: Vec::new(),
             torn: false,
+            dropped: Vec::new(),
         }
     }
 
@@ -175,6 +182,7 @@ impl<'a, M: Medium> Journal<'a, M> {
                 self.apply(last)?;
             } else {
                 self.torn = true;
+                self.drop_pages(&last.pages);
             }
         }
         Ok(())
@@ -189,6 +197,7 @@ impl<'a, M: Medium> Journal<'a, M> {
             if self.stop.is_some_and(|stop| place.seq > stop)
                 || slot < superblock.shape.first_slot()
             {
+                self.drop_pages(&pages);
                 return Ok((None, pages.len()));
             }
             // Whoever named this slot had it: it was grown, and synced, before.
@@ -198,6 +207,7 @@ impl<'a, M: Medium> Journal<'a, M> {
             let unreadable = |_| Trouble::Unreadable { slot };
             let bytes = self.ahead.slot(self.medium, superblock.shape, slot);
             let Some((page, crc)) = decode(superblock, bytes.map_err(unreadable)?, place) else {
+                self.drop_pages(&pages);
                 return Ok((None, pages.len()));
             };
             let fits = page.epoch == number
@@ -224,6 +234,20 @@ impl<'a, M: Medium> Journal<'a, M> {
                 };
                 return Ok((Some(epoch), count));
             }
+        }
+    }
+
+    /// These pages do not count, nor what they name. (The first one's slot is the journal's tail, which is never
+    /// written to by another incarnation.)
+    fn drop_pages(&mut self, pages: &[Page]) {
+        let exist = self.medium.slots();
+        for page in pages {
+            let named = page.records.iter().flat_map(|record| match &record.body {
+                Body::Slots(first, crcs) => (*first..).take(crcs.len()),
+                Body::Zero(_) | Body::Unmap(_) => (0..).take(0),
+            });
+            let slots = named.chain([page.next]).filter(|&slot| slot < exist);
+            self.dropped.extend(slots);
         }
     }
 
