@@ -30,7 +30,9 @@ const LONGEST: u32 = 1 << 20;
 /// Nobody may keep a daemon waiting for longer, for others want to ask too.
 const HEARING: Duration = Duration::from_secs(2);
 /// A detach waits for the last commit, on a medium that may be slow.
-const ANSWERING: Duration = Duration::from_secs(600);
+const DETACHING: Duration = Duration::from_secs(600);
+/// Anything else is answered at once, but while it detaches.
+const ANSWERING: Duration = Duration::from_secs(10);
 
 /// What a daemon can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -145,7 +147,11 @@ pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
             context()
         );
     }
-    be_patient(&stream, ANSWERING).with_context(context)?;
+    let patience = match question {
+        Question::Detach => DETACHING,
+        Question::Status => ANSWERING,
+    };
+    be_patient(&stream, patience).with_context(context)?;
     let archive = rkyv::to_bytes::<ArchiveError>(question).with_context(context)?;
     send(&mut stream, &archive).with_context(context)?;
     let archive = receive(&mut stream).with_context(context)?;

@@ -18,7 +18,7 @@ use super::protocol::{Answer, CowReport, Question, Report};
 use super::store::Store;
 use super::{FAILED, Options, READY, START, persistent, protect, protocol, volatile};
 use crate::disk::base::{self, Base};
-use crate::engine::units::{CHUNK_BYTES, Limits};
+use crate::engine::units::CHUNK_BYTES;
 use crate::media::mount;
 use crate::media::namespace::{self, Left};
 use crate::media::open::CowStore;
@@ -348,11 +348,7 @@ impl Daemon {
         let mut report = self.report.clone();
         let counters = &self.counters;
         let bytes = |slots: &AtomicU32| u64::from(slots.load(Ordering::Relaxed)) * CHUNK_BYTES;
-        let limits = Limits {
-            capacity: counters.capacity_slots.load(Ordering::Relaxed),
-            reserve: self.reserve_slots,
-        };
-        let used_percent = limits.percent_for_data(counters.used_slots.load(Ordering::Relaxed));
+        let used_percent = counters.used_percent(self.reserve_slots);
         let committed_s = counters.committed_s.load(Ordering::Relaxed);
         report.cow = CowReport {
             capacity_bytes: bytes(&counters.capacity_slots),

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::filesystem::advice;
+use super::filesystem::{advice, is_meant_as_device};
 use super::folder::Folder;
 use super::growth::{Growth, keep_in_place};
 use crate::disk::{failure, uninterrupted};
@@ -74,6 +74,9 @@ impl CowFiles {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => bail!(
                 "in use (mounted, swap, part of another device, or another cowroot has it; `lsblk` says where)"
             ),
+            Err(error) if error.raw_os_error() == Some(libc::EROFS) && kind.is_block_device() => {
+                bail!("it is write-protected; a stick or card may have a switch for that")
+            }
             Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EIO)) => {
                 bail!("{}; {}", described(&error), advice(path))
             }
@@ -105,6 +108,13 @@ impl CowFiles {
         };
         keep_in_place(&file).context("having its file system write it in place")?;
         Self::of(path, file, Mode::Write)
+    }
+
+    /// Whether there is something already where it would go on after its first file.
+    #[must_use]
+    pub fn has_sibling(&self) -> bool {
+        let folder = self.folder.as_ref();
+        folder.is_some_and(|folder| folder.open(1, Mode::Read).is_ok())
     }
 
     /// Take back what `create` and `grow` have made, where no cowfile came of it. On a device that is nothing.
@@ -160,6 +170,12 @@ impl CowFiles {
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// As on another file system than the tests'.
+    #[cfg(test)]
+    pub(super) fn set_growth(&mut self, growth: Growth) {
+        self.growth = growth;
     }
 
     /// How it grows.
@@ -304,14 +320,6 @@ impl MediumMut for CowFiles {
         let all: io::Result<()> = results.into_iter().collect();
         all.map_err(|error| failure(&error))
     }
-}
-
-/// Whether somebody who names this path, where nothing is, means a device.
-fn is_meant_as_device(path: &Path) -> bool {
-    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-    !path.exists()
-        && folder
-            .is_some_and(|folder| folder.starts_with("/dev") && !folder.starts_with("/dev/shm"))
 }
 
 /// What somebody is told of a file system that needs help.

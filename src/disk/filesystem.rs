@@ -45,6 +45,14 @@ fn mounted(mounts: &str, device: u64) -> Option<(&str, &str, &str)> {
     })
 }
 
+/// Whether somebody who names this path, where nothing is, means a device.
+pub(super) fn is_meant_as_device(path: &Path) -> bool {
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    !path.exists()
+        && folder
+            .is_some_and(|folder| folder.starts_with("/dev") && !folder.starts_with("/dev/shm"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

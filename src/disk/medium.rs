@@ -166,6 +166,7 @@ impl Medium {
         let (from, to) = (slot(offset), slot(offset + len));
         Box::new(move |tell| {
             let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
+            files.forget(from);
             let grown = growing.grow(from, to, origin, &mut |file, _| turn.step(file));
             let result = grown.and_then(|()| files.add(&growing)).map(|()| 0);
             tell(Finished {
@@ -205,6 +206,13 @@ impl Files {
         let file = number.and_then(|number| self.open().get(number).cloned());
         let file = file.ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok((file, offset % self.file_bytes))
+    }
+
+    /// Nothing from this slot on is in use; files that begin there may be made anew, others under the same names.
+    fn forget(&self, from: u32) {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let first = (u64::from(from) * CHUNK_BYTES).div_ceil(self.file_bytes);
+        open.truncate(usize::try_from(first).unwrap_or(usize::MAX));
     }
 
     /// Open what a growth has added.
@@ -320,8 +328,11 @@ fn again(file: &File, mode: Mode) -> io::Result<File> {
     let direct = open(libc::O_DIRECT).and_then(|file| {
         let mut buffer = PageBuffer::default();
         buffer.set_len(CHUNK_LEN);
-        file.read_at(buffer.bytes_mut(), 0)?;
-        Ok(file)
+        match file.read_at(buffer.bytes_mut(), 0) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(error),
+            // What does not read there is no matter of how it is read.
+            _ => Ok(file),
+        }
     });
     match direct {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::disk::base::Base;
+use crate::disk::growth::Growth;
 use crate::disk::{Cow, Disk};
 use crate::engine::command::{Action, Buffer, Buffers, Command, Failure, Outcome};
 use crate::sys::SharedBytes;
@@ -36,10 +37,14 @@ fn files(folder: &Path, slots: u32) -> CowFiles {
 }
 
 fn disk(folder: &Path, slots: u32) -> (Disk, Memory) {
+    disk_over(folder, files(folder, slots))
+}
+
+fn disk_over(folder: &Path, files: CowFiles) -> (Disk, Memory) {
     let memory = tempfile::tempfile().unwrap();
     memory.set_len(1 << 20).unwrap();
     let memory = SharedBytes::map(&memory, 0, 1 << 20).unwrap();
-    let medium = Medium::new(files(folder, slots), ORIGIN, memory.source()).unwrap();
+    let medium = Medium::new(files, ORIGIN, memory.source()).unwrap();
     let base = folder.join("base");
     std::fs::write(&base, [1; 4096]).unwrap();
     let base = Arc::new(Base::open(&base).unwrap());
@@ -156,6 +161,27 @@ fn a_cowfile_grows_into_files_that_are_then_written() {
     assert_eq!(sibling.len(), 8 * CHUNK_LEN);
     assert_eq!(sibling[7 * CHUNK_LEN], 9);
     assert!(folder.path().join("a.cow.2").exists());
+}
+
+/// FAT's way: what a cut growth has left is made anew, and nothing goes to the file that was there before.
+#[test]
+fn what_is_written_after_a_growth_is_in_the_file_of_that_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut left = files(folder.path(), 12);
+    left.set_growth(Growth::WholeFiles);
+    let (mut disk, mut memory) = disk_over(folder.path(), left);
+    memory.bytes_mut(span(0, 1)).fill(9);
+    let grow = Action::GrowCow {
+        offset: 8 * CHUNK_BYTES,
+        len: 8 * CHUNK_BYTES,
+    };
+    assert_eq!(run(&mut disk, &mut memory, &[grow]), [Ok(0)]);
+    let outcomes = run(&mut disk, &mut memory, &[write(10, span(0, 1))]);
+    assert_eq!(outcomes, [Ok(4096)]);
+    assert_eq!(run(&mut disk, &mut memory, &[Action::SyncCow]), [Ok(0)]);
+    let sibling = std::fs::read(folder.path().join("a.cow.1")).unwrap();
+    assert_eq!(sibling.len(), 8 * CHUNK_LEN);
+    assert_eq!(sibling[2 * CHUNK_LEN], 9);
 }
 
 #[test]

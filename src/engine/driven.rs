@@ -15,6 +15,8 @@ pub struct Gauges {
     pub limits: Limits,
     /// Slots that hold something, or are not known to be free yet.
     pub used_slots: u32,
+    /// Whether there are none of the latter.
+    pub used_is_known: bool,
     /// Bytes of RAM its map takes.
     pub map_bytes: u64,
     /// Chunks acknowledged and not durable.
@@ -81,6 +83,7 @@ impl<W: Deref<Target = [AtomicU32]>> Engine for Stack<W> {
         Gauges {
             limits: usage.limits,
             used_slots: usage.used_slots,
+            used_is_known: true,
             map_bytes: usage.map_bytes,
             staged_chunks: 0,
             epoch: 0,
@@ -121,6 +124,7 @@ impl<W: Deref<Target = [AtomicU32]>> Engine for Cowfile<W> {
         Gauges {
             limits: usage.limits,
             used_slots: usage.used,
+            used_is_known: usage.is_known,
             map_bytes: usage.map_bytes,
             staged_chunks: usage.staged,
             epoch: usage.epoch,

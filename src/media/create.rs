@@ -29,8 +29,8 @@ const FIRST_SESSION: &str = "main";
 const LEAST_SLOTS: u32 = 5 * Shape::PRODUCT.zone_slots;
 /// The largest there is: 32 bits of slots.
 const MOST_BYTES: u64 = (u32::MAX as u64 / 1024 * 1024) * CHUNK_BYTES;
-/// A device is blank if so much of its beginning is zeros: there every file system, partition table, volume or
-/// cowfile has something.
+/// A device is blank if so much is zeros in some places: there every file system, partition table, volume or cowfile
+/// has something.
 const BLANK_BYTES: usize = 1 << 20;
 
 /// What a new cowfile is to be; what is `None` is chosen.
@@ -129,20 +129,24 @@ fn require_blank(files: &CowFiles, path: &Path) -> anyhow::Result<()> {
             path.display()
         );
     }
-    let mut beginning = vec![0; BLANK_BYTES];
-    let len = usize::try_from(files.device_bytes()).unwrap_or(BLANK_BYTES);
-    let beginning = beginning
-        .get_mut(..len.min(BLANK_BYTES))
-        .unwrap_or_default();
-    device
-        .read_exact_at(beginning, 0)
-        .context("reading its beginning")?;
-    if let Some(at) = beginning.iter().position(|byte| *byte != 0) {
-        bail!(
-            "it is not blank: there is something at byte {at}, which is left as it is; if nobody needs what is on it: \
-             dd if=/dev/zero of='{}' bs=1M count=1",
-            path.display()
-        );
+    let whole_bytes = files.device_bytes();
+    let zone_bytes = Shape::PRODUCT.offset_bytes(Shape::PRODUCT.zone_slots);
+    let len = (BLANK_BYTES as u64).min(whole_bytes);
+    // Its beginning; where a cowfile's second superblock is; and its end, where tables and arrays have theirs.
+    for start in [0, zone_bytes.min(whole_bytes - len), whole_bytes - len] {
+        let mut bytes = vec![0; usize::try_from(len)?];
+        device
+            .read_exact_at(&mut bytes, start)
+            .with_context(|| format!("reading it at byte {start}"))?;
+        if let Some(at) = bytes.iter().position(|byte| *byte != 0) {
+            let seek = (start + at as u64) >> 20;
+            bail!(
+                "it is not blank: there is something at byte {}, which is left as it is; if nobody needs what is on \
+                 it: dd if=/dev/zero of='{}' bs=1M seek={seek} count=1",
+                start + at as u64,
+                path.display()
+            );
+        }
     }
     Ok(())
 }
@@ -168,7 +172,9 @@ fn plan(base: &Base, wishes: &Wishes, growth: Growth, path: &Path) -> anyhow::Re
         (None, _) => LEAST_SLOTS.min(max_slots),
     };
     let grown_slots = match growth {
-        Growth::WholeFiles => grown_slots.next_multiple_of(file_slots).min(max_slots),
+        Growth::WholeFiles => grown_slots
+            .checked_next_multiple_of(file_slots)
+            .map_or(max_slots, |slots| slots.min(max_slots)),
         _ => grown_slots,
     };
     let mut store: [u8; 16] = sys::random().context("asking the kernel for a random number")?;
@@ -270,6 +276,11 @@ fn write(
     progress: &mut Progress<'_>,
 ) -> anyhow::Result<Superblock> {
     files.set_file_slots(plan.file_slots);
+    if plan.file_slots < plan.max_slots && files.has_sibling() {
+        bail!(
+            "there is something named like it with '.1' behind, where it would go on; move that away"
+        );
+    }
     if files.growth() != Growth::Never {
         let total = Shape::PRODUCT.offset_bytes(plan.grown_slots);
         let grown = files.grow(0, plan.grown_slots, plan.origin, &mut |file, at| {

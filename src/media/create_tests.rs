@@ -120,13 +120,12 @@ fn a_sibling_that_is_somebody_elses_is_kept_and_the_rest_is_taken_back() {
     let place = Place::new();
     std::fs::write(place.path("a.cow.1"), "a diary").unwrap();
     let wishes = Wishes {
-        preallocated_bytes: Some(u64::MAX),
         file_bytes: Some(40 << 20),
         ..Wishes::default()
     };
     let error = place.create(&wishes).unwrap_err();
     assert!(
-        error.contains("'a.cow.1' is there, and not this cowfile's"),
+        error.contains("'.1' behind, where it would go on"),
         "{error}"
     );
     assert_eq!(place.len("a.cow"), None);

@@ -13,6 +13,8 @@ pub struct Counters {
     pub capacity_slots: AtomicU32,
     /// Slots of the cowfile that hold data.
     pub used_slots: AtomicU32,
+    /// Whether none of these is only not known to be free.
+    pub used_is_known: AtomicBool,
     /// Bytes of memory the map takes.
     pub map_bytes: AtomicU64,
     /// Chunks acknowledged and not durable.
@@ -38,6 +40,19 @@ impl Counters {
             .store(limits.capacity, Ordering::Relaxed);
     }
 
+    /// How full it is for data, with so many slots that only metadata may take. What is only not known to be free
+    /// fills nothing.
+    pub fn used_percent(&self, reserve_slots: u32) -> u64 {
+        let limits = Limits {
+            capacity: self.capacity_slots.load(Ordering::Relaxed),
+            reserve: reserve_slots,
+        };
+        match self.used_is_known.load(Ordering::Relaxed) {
+            true => limits.percent_for_data(self.used_slots.load(Ordering::Relaxed)),
+            false => 0,
+        }
+    }
+
     /// What was durable before anything was served is no commit of now.
     pub(super) fn begin(&self, gauges: &Gauges) {
         self.epoch.store(gauges.epoch, Ordering::Relaxed);
@@ -48,6 +63,7 @@ impl Counters {
         let relaxed = Ordering::Relaxed;
         self.capacity_slots.store(gauges.limits.capacity, relaxed);
         self.used_slots.store(gauges.used_slots, relaxed);
+        self.used_is_known.store(gauges.used_is_known, relaxed);
         self.map_bytes.store(gauges.map_bytes, relaxed);
         self.staged_chunks.store(gauges.staged_chunks, relaxed);
         if self.epoch.swap(gauges.epoch, relaxed) != gauges.epoch {
@@ -76,6 +92,7 @@ mod tests {
                 reserve: 0,
             },
             used_slots: 1,
+            used_is_known: true,
             map_bytes: 0,
             staged_chunks: 0,
             epoch: 7,

@@ -35,6 +35,9 @@ impl Fullness {
     /// Look at a store, and log what somebody should know.
     pub(super) fn watch(&mut self, gauges: &Gauges) {
         let limits = gauges.limits;
+        if !gauges.used_is_known {
+            return;
+        }
         if let Some(step) = self.step(limits.percent_for_data(gauges.used_slots)) {
             let mebibytes = |slots: u32| (u64::from(slots) * CHUNK_BYTES) >> 20;
             log::warn!(

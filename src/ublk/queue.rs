@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::disk::Disk;
 use crate::engine::command::{Failure, Op, Outbox, Request, RequestId};
-use crate::engine::driven::Engine;
+use crate::engine::driven::{Engine, Gauges};
 use crate::engine::units::{CHUNK_LEN, Extent, SECTOR_BYTES};
 use crate::sys::SharedBytes;
 use crate::ublk::counters::Counters;
@@ -186,9 +186,15 @@ impl<E: Engine> Server<'_, E> {
             }
             self.collect_from_workers(&mut out);
         }
-        match self.engine.gauges().broken {
-            Some(_) => bail!(
-                "closing the cowfile: its medium fails; what was flushed before is in it, what came later is lost"
+        let Gauges { broken, epoch, .. } = self.engine.gauges();
+        match broken {
+            Some(failure) => bail!(
+                "closing the cowfile: {}; what was committed before (up to epoch {epoch}) is in it, what came later is \
+                 lost; `cowroot check` says more",
+                match failure {
+                    Failure::NoSpace => "it has no room left to commit",
+                    Failure::Io => "its medium fails, or what is on it is damaged",
+                }
             ),
             None => Ok(()),
         }

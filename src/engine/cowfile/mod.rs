@@ -212,9 +212,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let space = loads::space_of(&superblock, &delta, &pages, &dropped);
         let cached_pages = settings.cached_pages(&superblock);
         let resumed = mutant::is(Mutant::OpenWithoutRestart);
-        if resumed {
-            pages.pop_back();
-        }
+        pages.truncate(pages.len() - usize::from(resumed));
         let mut cowfile = Self {
             shape,
             geometry,
@@ -275,6 +273,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                 reserve: self.settings.metadata_reserve,
             },
             used: capacity - free.min(capacity),
+            is_known: self.space.is_known(),
             map_bytes: self.trees.bytes() + self.delta.bytes() + frozen,
             staged: self.staging.used(),
             epoch: self.epoch,

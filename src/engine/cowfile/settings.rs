@@ -57,6 +57,8 @@ pub struct Usage {
     pub limits: Limits,
     /// Slots in use, or not known to be free yet.
     pub used: u32,
+    /// Whether all trees have been read, so that there are none of the latter.
+    pub is_known: bool,
     /// Bytes of RAM that say where chunks are: tree pages, and what the journal says.
     pub map_bytes: u64,
     /// Chunks acknowledged and not durable.
