@@ -15,4 +15,4 @@ sync
 sleep 2
 check ram-is-kept [ "$(number used_bytes)" -gt $((before - 1000000)) ]
 check fstrim fstrim /
-check ram-comes-back uses_less_than $((before - 8000000))
+check ram-comes-back soon uses_less_than $((before - 7000000))
