@@ -9,7 +9,7 @@ SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:
-.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list bench bench-stick bench-program bench-engine bench-open clean
+.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list powercut bench bench-stick bench-program bench-engine bench-open clean
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,6 +67,9 @@ vm: build ## boot the VM cases, or those that CASE= picks
 vm-list: ## name the VM cases
 	@sh tools/deps.sh check-build
 	@$(BED) list
+
+powercut: build ## cut a stick's power 500 times on each medium, in an hour; make vm has a sample
+	$(BED) powercut $(or $(IMAGES),500) $(PART)
 
 bench-program: mirror deps build
 	RUSTFLAGS="-C target-feature=+crt-static" \

@@ -56,6 +56,9 @@ const MODULES: &[&str] = &[
 /// What the bench has besides.
 const BENCH_MODULES: &[&str] = &["dm_snapshot", "dm_delay", "overlay"];
 
+/// What checks and repairs a stick's file system, and that of a root.
+const CHECKERS: [&str; 3] = ["e2fsck", "fsck.fat", "fsck.exfat"];
+
 /// Which initramfs a case boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Initramfs {
@@ -73,6 +76,8 @@ pub(crate) enum Initramfs {
     MiniWithout(&'static str),
     /// The mini one with what the bench compares with.
     Bench,
+    /// The mini one with programs that check and repair file systems.
+    Checkers,
 }
 
 impl Initramfs {
@@ -91,7 +96,7 @@ impl Initramfs {
             let (packing, without) = match self {
                 Self::Bare(packing) => (packing, None),
                 // busybox's modprobe reads plain ones only.
-                Self::Mini | Self::Bench => (Packing::Plain, None),
+                Self::Mini | Self::Bench | Self::Checkers => (Packing::Plain, None),
                 Self::MiniWithout(module) => (Packing::Plain, Some(module)),
                 Self::BareWithout(module) => (Packing::Xz, Some(module)),
                 Self::BareSpoilt(..) => (Packing::Plain, None),
@@ -121,6 +126,12 @@ impl Initramfs {
                     install(&bed("guest/shell.sh"), &tree.path().join("bin/sh"))?;
                 }
                 Self::Mini | Self::MiniWithout(_) | Self::Bench => mini(tree.path(), binary)?,
+                Self::Checkers => {
+                    mini(tree.path(), binary)?;
+                    for program in CHECKERS {
+                        with_libraries(program, tree.path())?;
+                    }
+                }
             }
             cpio::pack(tree.path(), part)
         })
@@ -160,6 +171,26 @@ fn install(from: &Path, to: &Path) -> Result<()> {
             .arg(to),
     )
     .map(drop)
+}
+
+/// Puts this machine's own `program` into /bin, with its loader and libraries where they are here.
+fn with_libraries(program: &str, tree: &Path) -> Result<()> {
+    let path = command("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .output()?
+        .stdout;
+    let path = String::from_utf8_lossy(&path).trim().to_owned();
+    ensure!(
+        !path.is_empty(),
+        "finding '{program}': not there (`make deps` installs it)"
+    );
+    install(Path::new(&path), &tree.join("bin").join(program))?;
+    let needs = run("ldd", [&path])?;
+    let files = needs.split_whitespace().filter(|w| w.starts_with('/'));
+    for file in files {
+        install(Path::new(file), &tree.join(file.trim_start_matches('/')))?;
+    }
+    Ok(())
 }
 
 /// The machine's own busybox, which must need no loader: the guests have none.

@@ -4,6 +4,7 @@
 //! ```text
 //! vm list             the cases' names
 //! vm run [PART]       the cases whose names contain PART, one after the other
+//! vm powercut [IMAGES [PART]]   the power cuts that `run` only samples, on the media whose case contains PART
 //! vm bench [ROUNDS]   the table of docs/performance.md; COWROOT_BENCH names tests/vm/bench/guest's program
 //! vm bench-stick [ROUNDS]   the same page's tables of cowfiles on a slow stick
 //! vm bench-open       how long opens take on a throttled disk; COWROOT_IMAGES names a folder of them
@@ -29,6 +30,7 @@ mod kernel;
 mod loader;
 mod media;
 mod open;
+mod powercut;
 mod qemu;
 mod qmp;
 mod root;
@@ -64,10 +66,14 @@ fn command_line() -> Result<bool> {
             for case in cases::all() {
                 println!("{}", case.name);
             }
+            for (name, _) in powercut::SAMPLES {
+                println!("{name}");
+            }
             Ok(true)
         }
         ["run"] => run(""),
         ["run", part] => run(part),
+        ["powercut", words @ ..] => powercut::command(words),
         ["bench"] => bench::run(5),
         ["bench", rounds] => bench::run(rounds.parse().context("how many rounds")?),
         ["bench-stick"] => bench::stick::run(3),
@@ -75,7 +81,8 @@ fn command_line() -> Result<bool> {
         ["bench-open"] => open::run(),
         ["demo"] => demo(),
         _ => bail!(
-            "one of: list, run [PART], bench [ROUNDS], bench-stick [ROUNDS], bench-open, demo"
+            "one of: list, run [PART], powercut [IMAGES [PART]], bench [ROUNDS], bench-stick [ROUNDS], \
+             bench-open, demo"
         ),
     }
 }
@@ -86,26 +93,36 @@ fn run(part: &str) -> Result<bool> {
         .into_iter()
         .filter(|c| c.name.contains(part))
         .collect();
-    if cases.is_empty() {
+    let samples = powercut::SAMPLES.into_iter();
+    let samples: Vec<_> = samples.filter(|(name, _)| name.contains(part)).collect();
+    if cases.is_empty() && samples.is_empty() {
         bail!("no case's name contains '{part}'; `make vm-list` shows them");
     }
     let bed = Bed::open()?;
-    let mut failed = 0;
+    let mut passed = Vec::new();
     for case in &cases {
-        let start = Instant::now();
-        let result = bed.run(case);
-        let seconds = start.elapsed().as_secs();
-        match &result {
-            Ok(_) => println!("case {} ok {seconds}", case.name),
-            Err(error) => {
-                failed += 1;
-                println!("case {} FAILED {seconds}", case.name);
-                println!("{error:#}");
-            }
-        }
+        passed.push(told(case.name, || bed.run(case).map(drop)));
     }
-    println!("{} passed, {failed} failed", cases.len() - failed);
+    for (name, on) in samples {
+        passed.push(told(name, || {
+            powercut::cut(&bed, on, powercut::Extent::SAMPLE)
+        }));
+    }
+    let failed = passed.iter().filter(|passed| !**passed).count();
+    println!("{} passed, {failed} failed", passed.len() - failed);
     Ok(failed == 0)
+}
+
+/// Runs a case and says how it ended; true if it passed.
+fn told(name: &str, case: impl FnOnce() -> Result<()>) -> bool {
+    let start = Instant::now();
+    let result = case();
+    let seconds = start.elapsed().as_secs();
+    match &result {
+        Ok(()) => println!("case {name} ok {seconds}"),
+        Err(error) => println!("case {name} FAILED {seconds}\n{error:#}"),
+    }
+    result.is_ok()
 }
 
 /// Boots the first case's machine for a person, or has the guest show itself off.

@@ -223,7 +223,7 @@ impl Bed {
 const LARGER: u64 = 64 << 20;
 
 /// What the kernel says when it meets a breakpoint that nobody set.
-const TORN: &str = "Oops: int3";
+pub(crate) const TORN: &str = "Oops: int3";
 
 /// The end of the console, or what led to a panic: the call trace behind it tells nothing.
 fn last_words(console: &[String]) -> &[String] {
