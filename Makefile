@@ -68,7 +68,7 @@ vm-list: ## name the VM cases
 	@sh tools/deps.sh check-build
 	@$(BED) list
 
-powercut: build ## cut a stick's power 500 times on each medium, in an hour; make vm has a sample
+powercut: build ## cut a stick's power 500 times on each medium, in hours; make vm CASE=powercut is a sample
 	$(BED) powercut $(or $(IMAGES),500) $(PART)
 
 bench-program: mirror deps build
