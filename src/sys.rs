@@ -118,6 +118,22 @@ pub fn set_block_device_read_only(device: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// A descriptor of the process `pid` that reads as ready once the process has ended (pidfd_open(2), Linux 5.3).
+///
+/// # Errors
+/// `ESRCH` if there is none, `EINVAL` for 0: a process of another PID namespace.
+pub fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
+    let flags: libc::c_uint = 0;
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: the kernel has just opened it, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Whether a disc that can be read is in the drive `device` (CDROM_DRIVE_STATUS).
 ///
 /// # Errors

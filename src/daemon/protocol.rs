@@ -14,11 +14,13 @@
 //! ```
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rkyv::rancor::Error as ArchiveError;
 use rkyv::util::AlignedVec;
@@ -31,6 +33,8 @@ const LONGEST: u32 = 1 << 20;
 const HEARING: Duration = Duration::from_secs(2);
 /// A detach waits for the last commit, on a medium that may be slow.
 const DETACHING: Duration = Duration::from_secs(600);
+/// Behind its answer a daemon has little to do, but the last user of a file system writes that back.
+const ENDING: Duration = Duration::from_secs(120);
 /// Anything else is answered at once, but while it detaches.
 const ANSWERING: Duration = Duration::from_secs(10);
 
@@ -132,8 +136,11 @@ pub fn listen(id: u32) -> anyhow::Result<UnixListener> {
 
 /// Ask the daemon of device `id`; `None` if there is none.
 ///
+/// A daemon that has detached is waited for until its process is gone: only then are the cowfile's lock and the
+/// daemon's own mount of the cowfile's file system, so that who unmounts that file system next can pull the stick.
+///
 /// # Errors
-/// If it does not answer in time, or in a version this binary does not speak.
+/// If it does not answer in time, or in a version this binary does not speak, or has detached and does not end.
 pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
     let context = || format!("asking the daemon of /dev/ublkb{id}");
     let mut stream = match UnixStream::connect_addr(&address(id).with_context(context)?) {
@@ -152,11 +159,46 @@ pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
         Question::Status => ANSWERING,
     };
     be_patient(&stream, patience).with_context(context)?;
+    let process = match question {
+        Question::Detach => Some(process_of(&stream).with_context(context)?),
+        Question::Status => None,
+    };
     let archive = rkyv::to_bytes::<ArchiveError>(question).with_context(context)?;
     send(&mut stream, &archive).with_context(context)?;
     let archive = receive(&mut stream).with_context(context)?;
     let answer = rkyv::from_bytes::<Answer, ArchiveError>(&archive).with_context(context)?;
+    if let Some(process) = process.filter(|_| answer == Answer::Done) {
+        await_end(&process).with_context(context)?;
+    }
     Ok(Some(answer))
+}
+
+/// The process at the other end: a descriptor that reads as ready once it has ended.
+fn process_of(stream: &UnixStream) -> anyhow::Result<OwnedFd> {
+    let credentials = getsockopt(stream, PeerCredentials)?;
+    crate::sys::pidfd_open(credentials.pid()).context("opening its process")
+}
+
+/// Wait until a daemon that has detached has ended.
+fn await_end(process: &OwnedFd) -> anyhow::Result<()> {
+    let deadline = Instant::now() + ENDING;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(
+            &mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)],
+            timeout,
+        ) {
+            Ok(0) => bail!(
+                "the device is detached and everything is in its cowfile, but the daemon has not ended within {} s; \
+                 leave the cowfile's medium where it is until it has (`ps` shows it as '@cowroot')",
+                ENDING.as_secs()
+            ),
+            Ok(_) => return Ok(()),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error).context("waiting for its end"),
+        }
+    }
 }
 
 /// Read a question from a customer of `listen`.

@@ -21,3 +21,5 @@ check detach-by-number cowroot detach 5
 device=$(cowroot attach --base /tmp/base --cow tmpfs:16M --size 12M)
 check larger [ "$(cat /sys/block/ublkb0/size)" = $((12 * 2048)) ]
 check detach-all cowroot detach --all
+# Only then does it hold nothing of a medium any more.
+check daemon-has-ended sh -c '! grep -qx cowroot /proc/[0-9]*/comm'
