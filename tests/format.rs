@@ -18,7 +18,7 @@ use cowroot::engine::format::commit::{self, Body, CommitHead, Link, Page, RawRec
 use cowroot::engine::format::page::{self, Header, Kind, Origin};
 use cowroot::engine::format::superblock::{
     self, BASE, DESCRIPTION_VERSION, KNOWN_AUTOCLEAR, KNOWN_INCOMPAT, KNOWN_RO_COMPAT, LayerRoot,
-    MAX_LAYERS, RawSuperblock,
+    MAX_LAYERS, RawExtent, RawSuperblock,
 };
 use cowroot::engine::format::tree::{RawEntry, TreeHead};
 use cowroot::engine::format::{Entry, Shape};
@@ -57,8 +57,9 @@ fn layouts() -> Vec<(&'static str, usize, Vec<Field>)> {
             header, incompat, ro_compat, compat, autoclear, device_bytes, base_bytes, max_slots,
             grown_slots, file_slots, high_water, zone_slots, chunk_shift, fanout_shift, active_layer,
             state, journal_start, journal_previous, journal_seq, durable_seq, epoch, description_bytes,
-            description_crc, description_version, reserved, layers, reserved_end,
+            description_crc, description_version, reserved, layers, free, reserved_end,
         }),
+        layout!("Extent", RawExtent { first, slots }),
         layout!("LayerRoot", LayerRoot { root, crc, state, parent, reserved }),
         layout!("CommitHead", CommitHead { header, epoch, next, records }),
         layout!("Record", RawRecord { first_chunk, count, first_slot, kind, layer, reserved }),

@@ -23,4 +23,5 @@ mod machine;
 mod opening;
 mod repair;
 mod sample;
+mod scan;
 mod torn;

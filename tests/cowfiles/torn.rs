@@ -2,17 +2,22 @@
 //! of. So a superblock that was torn is erased before it is written again; and what a torn epoch names is not written
 //! before the journal that it was in is history.
 
+use std::mem::offset_of;
+
 use cowroot::engine::cowfile::delta::Change;
 use cowroot::engine::cowfile::recover::recover;
-use cowroot::engine::format::superblock::{self, ERASED, HEAD_LEN};
+use cowroot::engine::format::superblock::{self, ERASED, HEAD_LEN, RawSuperblock};
 
 use super::image::Image;
 use super::machine::{Machine, settings};
 use super::sample::sample;
 
-/// Bytes that are written or not. A sector has more; but few superblocks differ in two sectors, and how they add
-/// up is the same.
-const UNIT: usize = 32;
+/// What of a head is written or not. Before the extents less than a sector, for few superblocks differ in two sectors
+/// of these, and how they add up is the same.
+fn units(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (before, extents) = head.split_at(offset_of!(RawSuperblock, free));
+    before.chunks(32).chain(extents.chunks(512))
+}
 
 /// Open, write and flush: all that was written to superblocks' places, with the syncs between.
 fn life(image: Image, random: u64) -> Vec<Option<(u32, Vec<u8>)>> {
@@ -28,14 +33,18 @@ fn life(image: Image, random: u64) -> Vec<Option<(u32, Vec<u8>)>> {
 /// The head at `slot` in all ways in which a write of `bytes` over it can be torn, none and all among them.
 fn torn(image: &Image, slot: u32, bytes: &[u8]) -> Vec<Image> {
     let before: [u8; HEAD_LEN] = image.get(slot, 0);
-    let units = before.chunks(UNIT).zip(bytes.chunks(UNIT)).enumerate();
-    let differ: Vec<_> = units.filter(|(_, (old, new))| old != new).collect();
+    let mut at = 0;
+    let units = units(&before).zip(units(bytes)).map(|(old, new)| {
+        at += old.len();
+        (at - old.len(), old, new)
+    });
+    let differ: Vec<_> = units.filter(|(_, old, new)| old != new).collect();
     assert!(differ.len() < 12, "{} units differ", differ.len());
     let tear = |mask: u32| {
         let mut image = image.clone();
-        for (bit, (number, (_, new))) in differ.iter().enumerate() {
+        for (bit, (at, _, new)) in differ.iter().enumerate() {
             if mask >> bit & 1 == 1 {
-                image.put(slot, number * UNIT, new);
+                image.put(slot, *at, new);
             }
         }
         image
@@ -95,8 +104,7 @@ fn tear_again(mut image: Image, slot: u32, lost: &[u8]) -> usize {
 
 /// Whether some of the units of `bytes` written over `now` make `lost`.
 fn adds_up(now: &[u8], bytes: &[u8], lost: &[u8]) -> bool {
-    let units = now.chunks(UNIT).zip(bytes.chunks(UNIT));
-    let mut units = units.zip(lost.chunks(UNIT));
+    let mut units = units(now).zip(units(bytes)).zip(units(lost));
     units.all(|((now, new), lost)| now == lost || new == lost)
 }
 

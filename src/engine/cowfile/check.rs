@@ -1,9 +1,10 @@
 //! A closed cowfile read whole: what of it is damaged, what that costs, and where its slots are. Writes nothing.
 
+use super::bits::Marks;
 use super::found::read_superblock;
 use super::recover::{Medium, Recovered, recover};
 use super::trouble::Trouble;
-use super::walk::{Marks, Seen, Walk};
+use super::walk::{Seen, Walk};
 use crate::engine::command::Failure;
 use crate::engine::format::Shape;
 use crate::engine::format::page::{self, Kind};

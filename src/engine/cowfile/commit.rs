@@ -36,7 +36,10 @@ struct Packed {
 impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// Make durable what is acknowledged.
     pub fn commit(&mut self, buffers: &mut impl Buffers, out: &mut Outbox) {
-        self.wanted = self.open_epoch();
+        // With nothing open, the next write would be committed alone.
+        if self.has_open_changes() {
+            self.wanted = self.open_epoch();
+        }
         self.pump(&mut Io { buffers, out });
     }
 

@@ -86,6 +86,7 @@ pub fn create(medium: &mut impl MediumMut, plan: Plan) -> Result<Superblock, Fai
         epoch: 0,
         active_layer: 0,
         layers,
+        free: Vec::new(),
         description: plan.description,
     };
     for generation in [1, 2] {

@@ -61,6 +61,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if !mutant::is(Mutant::HighWaterNotStored) {
             superblock.high_water = self.space.high_water();
         }
+        if !mutant::is(Mutant::FreeExtentsNotRenewed) || superblock.free.is_empty() {
+            superblock.free = self.space.free_extents();
+        }
         self.flip = Some(Flip {
             reason,
             superblock,

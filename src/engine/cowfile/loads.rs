@@ -8,6 +8,7 @@ use super::Cowfile;
 use super::delta::{Change, Delta};
 use super::mutant::{self, Mutant};
 use super::pending::{Io, Purpose};
+use super::runs::{FOR_READERS, buffers_in_a_row, lowest, next_run, run_slots, sort_for_runs};
 use super::space::Space;
 use super::trees::Missing;
 use crate::engine::command::{Action, Buffers, Failure, Outbox, RequestId};
@@ -15,10 +16,6 @@ use crate::engine::format::Entry;
 use crate::engine::format::superblock::{MAX_LAYERS, Superblock};
 use crate::engine::format::tree::{self, Node};
 
-/// Page buffers that jobs leave to those who read.
-const FOR_READERS: usize = 2;
-/// Slots of the longest read of tree pages: those between that nobody wants cost less than another read.
-const RUN: u32 = 16;
 /// Reads of the scan at a time.
 const SCANNING: usize = 2;
 /// Scans that may fail before the space they would have found is given up.
@@ -56,8 +53,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                 });
             }
         }
+        let mark = self.marking();
         for missing in &todo {
-            self.space.mark(missing.entry.slot);
+            mark(&mut self.space, missing.entry.slot);
         }
         if mutant::is(Mutant::TreesNotScanned) {
             return self.space.learn();
@@ -69,6 +67,15 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             failed: false,
             runs: 0,
         });
+    }
+
+    /// What is done with a slot that a tree names. The trees that were found name none that was handed out since;
+    /// those that are scanned after a failure may.
+    fn marking(&self) -> fn(&mut Space, u32) {
+        match self.failed_scans {
+            0 => Space::mark,
+            _ => Space::mark_in_use,
+        }
     }
 
     /// Mark anew what is in use and in no tree, for another scan.
@@ -260,6 +267,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     }
 
     fn scanned(&mut self, node: Node, entries: Option<Box<[Entry]>>) {
+        let mark = self.marking();
         let Some(scan) = &mut self.scan else {
             return;
         };
@@ -270,7 +278,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         };
         let others = scan.todo.len();
         for (number, entry) in (0..).zip(&entries).filter(|(_, entry)| entry.is_slot()) {
-            self.space.mark(entry.slot);
+            mark(&mut self.space, entry.slot);
             if node.level > 0 {
                 scan.todo.push(Missing {
                     node: node.child(number, self.shape),
@@ -311,59 +319,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     }
 }
 
-/// A buffer for a single page: the low ones, so that the high ones stay in a row.
-fn lowest(buffers: &mut Vec<u32>) -> Option<u32> {
-    let (at, _) = buffers
-        .iter()
-        .enumerate()
-        .min_by_key(|(_, buffer)| **buffer)?;
-    Some(buffers.swap_remove(at))
-}
-
-/// How many buffers, for a run of pages, are free in a row; these are the last ones in the list then. Some
-/// are left to those who read.
-fn buffers_in_a_row(buffers: &mut [u32]) -> u32 {
-    buffers.sort_unstable();
-    let spare = buffers.len().saturating_sub(FOR_READERS);
-    let downward = (0..).zip(buffers.iter().rev()).take(spare);
-    let last = buffers.last().copied().unwrap_or(0);
-    let in_a_row = downward.take_while(|(count, buffer)| *buffer + count == last);
-    in_a_row.fold(0, |count, _| count + 1).min(RUN)
-}
-
-/// The next pages to be read at once: the last ones of the list that are within `most` slots of a file.
-fn next_run(todo: &mut Vec<Missing>, most: u32, file_slots: u32) -> Vec<Missing> {
-    let mut run = Vec::new();
-    let mut reach = 0..u32::MAX;
-    while most > 0
-        && let Some(missing) = todo.pop_if(|missing| reach.contains(&missing.entry.slot))
-    {
-        let slot = missing.entry.slot;
-        if run.is_empty() {
-            let file_end = (slot / file_slots)
-                .saturating_add(1)
-                .saturating_mul(file_slots);
-            reach.end = slot.saturating_add(most).min(file_end);
-        }
-        reach.start = slot + 1;
-        run.push(missing);
-    }
-    run
-}
-
-/// The lowest slots last: runs are taken from the end.
-fn sort_for_runs(pages: &mut [Missing]) {
-    pages.sort_unstable_by_key(|missing| std::cmp::Reverse(missing.entry.slot));
-}
-
-/// Slots from the first to the last page of a run.
-fn run_slots(pages: &[Missing]) -> u32 {
-    match (pages.first(), pages.last()) {
-        (Some(first), Some(last)) => last.entry.slot - first.entry.slot + 1,
-        _ => 0,
-    }
-}
-
 /// The slots that a superblock, and the journal behind it, leave free; the trees are read later.
 pub(super) fn space_of(
     superblock: &Superblock,
@@ -379,6 +334,7 @@ pub(super) fn space_of(
         ..
     } = *superblock;
     let mut space = Space::new(shape, file_slots, grown_slots, high_water);
+    space.know(&superblock.free);
     let chunks = delta.iter().filter_map(|(_, _, change)| match change {
         Change::Put(entry) => Some(entry.slot),
         Change::Fill(_) => None,

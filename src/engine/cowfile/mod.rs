@@ -8,12 +8,14 @@
 //! ```text
 //! requests.rs  reads.rs  writes.rs   what is asked       commit.rs  pages.rs      epochs
 //! room.rs                            what is accepted    restart.rs               a new journal
-//! loads.rs  trees.rs  space.rs       what is where       checkpoint.rs  fold.rs   the trees
+//! loads.rs  runs.rs  trees.rs        what is where       checkpoint.rs  fold.rs   the trees
+//! space.rs  zones.rs  bits.rs        what is free
 //! staging.rs  delta.rs               what is new         flip.rs                  superblocks
 //! found.rs  recover.rs  offline.rs   what was found      create.rs  layers.rs     closed ones
-//! check.rs  walk.rs                  what is whole       repair.rs                and made so
+//! check.rs  walk.rs                  what is whole       repair.rs  spare.rs      and made so
 //! ```
 
+mod bits;
 pub mod check;
 mod checkpoint;
 mod commit;
@@ -35,15 +37,18 @@ pub mod repair;
 mod requests;
 mod restart;
 mod room;
+mod runs;
 mod settings;
 #[cfg(test)]
 mod simulation;
 pub mod space;
+mod spare;
 pub mod staging;
 pub mod trees;
 pub mod trouble;
 mod walk;
 mod writes;
+mod zones;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Deref;

@@ -45,11 +45,13 @@ pub(super) enum Mutant {
     TreesNotScanned,
     /// A superblock does not say how far slots have been in use.
     HighWaterNotStored,
+    /// A superblock says of slots that they are free, because the one before it did.
+    FreeExtentsNotRenewed,
 }
 
 #[cfg(test)]
 impl Mutant {
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::NoSync,
         Self::NextEpochBeforeSync,
         Self::CheckpointBeforeData,
@@ -70,6 +72,7 @@ impl Mutant {
         Self::StandingIgnored,
         Self::TreesNotScanned,
         Self::HighWaterNotStored,
+        Self::FreeExtentsNotRenewed,
     ];
 }
 

@@ -9,9 +9,10 @@ use super::delta::{Change, Delta, Fill};
 use super::layers::{NotDone, flip};
 use super::pages::Packer;
 use super::recover::Medium;
+use super::spare::Spare;
 use super::walk::{entries_of, stretch_of};
 use crate::engine::command::Failure;
-use crate::engine::format::check::{Access, is_usable};
+use crate::engine::format::check::Access;
 use crate::engine::format::commit::{self, Link};
 use crate::engine::format::page::{self, Origin};
 use crate::engine::format::superblock::{self, Superblock};
@@ -79,7 +80,7 @@ pub fn plan(
         shape: found.superblock.shape,
         origin,
         drops: wishes.drop_damaged,
-        free: Free::of(report),
+        free: Spare::of(report),
         writes: Vec::new(),
     };
     let mut superblock = found.superblock.clone();
@@ -96,6 +97,7 @@ pub fn plan(
     superblock.description = wishes.description;
     let end = report.marks.end().max(free.highest + 1);
     superblock.high_water = superblock.high_water.max(end);
+    superblock.free = Vec::new();
     superblock.grown_slots = superblock.grown_slots.max(report.marks.end());
     Ok(Repair {
         writes,
@@ -135,63 +137,13 @@ impl Repair {
     }
 }
 
-/// Slots that nothing leads to.
-struct Free<'a> {
-    report: &'a Report,
-    next: u32,
-    end: u32,
-    /// From the far end: least likely to hold what does not count and somebody may still want.
-    downward: bool,
-    highest: u32,
-}
-
-impl<'a> Free<'a> {
-    fn of(report: &'a Report) -> Self {
-        let superblock = &report.found.superblock;
-        // What cannot be read may name any slot but those that were never in use.
-        let start = match report.is_partial {
-            true => superblock.high_water,
-            false => superblock.shape.first_slot(),
-        };
-        Self {
-            report,
-            next: start,
-            end: superblock.grown_slots.min(report.census.total),
-            downward: report.cut.is_some(),
-            highest: 0,
-        }
-    }
-
-    fn take(&mut self) -> Option<u32> {
-        loop {
-            if self.next >= self.end {
-                return None;
-            }
-            let slot = match self.downward {
-                true => {
-                    self.end -= 1;
-                    self.end
-                }
-                false => {
-                    self.next += 1;
-                    self.next - 1
-                }
-            };
-            if is_usable(&self.report.found.superblock, slot) && !self.report.marks.has(slot) {
-                self.highest = self.highest.max(slot);
-                return Some(slot);
-            }
-        }
-    }
-}
-
 struct Planner<'a, M> {
     medium: &'a mut M,
     report: &'a Report,
     shape: Shape,
     origin: Origin,
     drops: bool,
-    free: Free<'a>,
+    free: Spare<'a>,
     writes: Vec<(u32, Vec<u8>)>,
 }
 

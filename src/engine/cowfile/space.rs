@@ -1,13 +1,19 @@
 //! Which slots are free, and which one is written next.
 //!
-//! Nothing of this is stored: it is derived from what superblocks, trees and journal name. Until all
-//! trees have been read (`learn`), only slots that were never in use are handed out.
+//! It is derived from what superblocks, trees and journal name. Until all trees have been read (`learn`), only slots
+//! that were never in use are handed out, and those of the extents that the superblock says are free.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::bits::{get, masks, set, words};
 use super::mutant::{self, Mutant};
+use super::zones::Zones;
 use crate::engine::format::Shape;
+use crate::engine::format::superblock::{Extent, FREE_EXTENTS};
+
+/// Zones that are looked through for free extents.
+const EXTENT_ZONES: usize = 16;
 
 /// The slots of a cowfile.
 #[derive(Debug)]
@@ -17,18 +23,16 @@ pub struct Space {
     file_slots: u32,
     /// A bit for each grown slot that is not free.
     used: Vec<u64>,
-    /// Slots below are not known to be free yet.
+    /// Slots below are not known to be free yet, but those of `known`.
     unknown_below: u32,
-    /// Bits of slots below `unknown_below` that are known to be in use.
+    /// Bits of slots below `unknown_below` whose bits in `used` are as exact as those above.
+    known: Vec<u64>,
+    /// Bits of slots that are not known to be free, and known to be in use.
     seen: Vec<u64>,
     /// Slots that exist, written and synced.
     grown: u32,
-    /// Free slots of each zone.
-    zones: Vec<u32>,
-    /// Free slots in zones that may be written.
-    free: u32,
-    /// Zones that a write failed in.
-    barred: BTreeSet<u32>,
+    /// How many are free, and where.
+    zones: Zones,
     /// Where the log goes on.
     head: u32,
     /// One past the highest slot that was ever in use.
@@ -51,11 +55,10 @@ impl Space {
             file_slots,
             used: Vec::new(),
             unknown_below,
+            known: vec![0; words(unknown_below)],
             seen: vec![0; words(unknown_below)],
             grown: 0,
-            zones: Vec::new(),
-            free: 0,
-            barred: BTreeSet::new(),
+            zones: Zones::new(shape.zone_slots),
             head: unknown_below,
             high_water: unknown_below,
             pins: BTreeMap::new(),
@@ -69,20 +72,65 @@ impl Space {
     /// More slots exist.
     pub fn grow(&mut self, grown: u32) {
         self.used.resize(words(grown), 0);
-        self.zones
-            .resize(grown.div_ceil(self.shape.zone_slots) as usize, 0);
+        self.zones.reach(grown);
         let known = self.unknown_below.clamp(self.grown, grown.max(self.grown));
         for (word, mask) in masks(self.grown..known) {
             if let Some(used) = self.used.get_mut(word) {
                 *used |= mask;
             }
         }
-        self.add_free(known..grown);
+        self.zones.add(known..grown);
         for header in self.headers(known..grown) {
             set(&mut self.used, header, true);
-            self.count(header, false);
+            self.zones.count(header, false);
         }
         self.grown = self.grown.max(grown);
+    }
+
+    /// The superblock says that these are free; nothing has been marked yet.
+    pub fn know(&mut self, free: &[Extent]) {
+        let found = self.shape.first_slot()..self.unknown_below.min(self.grown);
+        for extent in free {
+            let end = extent.first.saturating_add(extent.slots);
+            for slot in extent.first.max(found.start)..end.min(found.end) {
+                if !self.is_header(slot) && !get(&self.known, slot) {
+                    set(&mut self.known, slot, true);
+                    set(&mut self.used, slot, false);
+                    self.zones.count(slot, true);
+                }
+            }
+        }
+    }
+
+    /// The longest runs of free slots, in the zones with most.
+    #[must_use]
+    pub fn free_extents(&self) -> Vec<Extent> {
+        let zones = self.zones.roomy(EXTENT_ZONES).into_iter();
+        let extents = zones.flat_map(|zone| self.extents_in(self.zones.slots(zone)));
+        let mut extents: Vec<Extent> = extents.collect();
+        extents.sort_unstable_by_key(|extent| std::cmp::Reverse(extent.slots));
+        extents.truncate(FREE_EXTENTS);
+        extents
+    }
+
+    fn extents_in(&self, slots: Range<u32>) -> Vec<Extent> {
+        let mut extents: Vec<Extent> = Vec::new();
+        for slot in slots.start..slots.end.min(self.grown) {
+            match extents.last_mut() {
+                _ if get(&self.used, slot) => {}
+                Some(last) if last.first + last.slots == slot => last.slots += 1,
+                _ => extents.push(Extent {
+                    first: slot,
+                    slots: 1,
+                }),
+            }
+        }
+        extents
+    }
+
+    /// Whether a slot may be in use without being marked.
+    fn is_unknown(&self, slot: u32) -> bool {
+        slot < self.unknown_below && !get(&self.known, slot)
     }
 
     /// A durable page names a slot, so it exists, and all before it, whatever the superblock says.
@@ -107,7 +155,7 @@ impl Space {
     /// Slots that can be handed out now.
     #[must_use]
     pub fn free(&self) -> u32 {
-        self.free
+        self.zones.free()
     }
 
     /// Slots that could be handed out too if the cowfile grew to `most` slots.
@@ -133,21 +181,21 @@ impl Space {
     /// A slot is in use: something found at an open names it.
     pub fn mark(&mut self, slot: u32) {
         self.high_water = self.high_water.max(slot.saturating_add(1));
-        if slot < self.unknown_below {
+        if self.is_unknown(slot) {
             self.named_twice |= get(&self.seen, slot);
             set(&mut self.seen, slot, true);
         } else if slot < self.grown {
             self.named_twice |= get(&self.used, slot);
             if !get(&self.used, slot) {
                 set(&mut self.used, slot, true);
-                self.count(slot, false);
+                self.zones.count(slot, false);
             }
         }
     }
 
     /// The same of a slot that may have been handed out since.
     pub fn mark_in_use(&mut self, slot: u32) {
-        if slot < self.unknown_below {
+        if self.is_unknown(slot) {
             self.mark(slot);
         }
     }
@@ -158,7 +206,8 @@ impl Space {
         self.seen.fill(0);
         self.named_twice = false;
         for slot in &self.doomed {
-            set(&mut self.seen, *slot, *slot < self.unknown_below);
+            let is_unknown = *slot < self.unknown_below && !get(&self.known, *slot);
+            set(&mut self.seen, *slot, is_unknown);
         }
     }
 
@@ -175,30 +224,36 @@ impl Space {
         for header in self.headers(found.clone()) {
             set(&mut self.seen, header, true);
         }
-        let (first, last) = (self.zone(found.start), self.zone(found.end.max(1) - 1));
+        let (first, last) = (
+            self.zones.of(found.start),
+            self.zones.of(found.end.max(1) - 1),
+        );
         for zone in first..=last {
-            let slots = self.zone_slots(zone);
+            let slots = self.zones.slots(zone);
             let slots = slots.start.max(found.start)..slots.end.min(found.end);
             let mut free = 0;
             for (word, mask) in masks(slots) {
-                if let (Some(used), Some(seen)) = (self.used.get_mut(word), self.seen.get(word)) {
-                    *used &= !mask | seen;
-                    free += (mask & !seen).count_ones();
+                let bits = (self.seen.get(word), self.known.get(word));
+                if let (Some(used), (Some(seen), Some(known))) = (self.used.get_mut(word), bits) {
+                    let now_free = mask & !seen & !known;
+                    *used &= !now_free;
+                    free += now_free.count_ones();
                 }
             }
-            self.count_many(zone, free);
+            self.zones.add_in(zone, free);
         }
         self.seen = Vec::new();
+        self.known = Vec::new();
     }
 
     /// Hand out a slot: the next in the log's zone, else one of the zone with most room.
     pub fn take(&mut self) -> Option<u32> {
-        if self.free == 0 {
+        if self.zones.free() == 0 {
             return None;
         }
-        let zone = self.zone(self.head);
+        let zone = self.zones.of(self.head);
         let slot = self.next_in(zone, self.head).or_else(|| {
-            let zone = self.roomiest(zone)?;
+            let zone = self.zones.roomiest(zone)?;
             self.next_in(zone, zone * self.shape.zone_slots)
         })?;
         debug_assert!(
@@ -206,7 +261,7 @@ impl Space {
             "a sibling's header is never handed out"
         );
         set(&mut self.used, slot, true);
-        self.count(slot, false);
+        self.zones.count(slot, false);
         self.head = slot + 1;
         self.high_water = self.high_water.max(slot + 1);
         Some(slot)
@@ -214,13 +269,10 @@ impl Space {
 
     /// The first free slot of `zone`, not before `from`.
     fn next_in(&self, zone: u32, from: u32) -> Option<u32> {
-        if self.barred.contains(&zone) || *self.zones.get(zone as usize)? == 0 {
+        if !self.zones.has_room(zone) {
             return None;
         }
-        // The last zone of 16 TiB ends where the numbers end.
-        let end = (zone + 1)
-            .saturating_mul(self.shape.zone_slots)
-            .min(self.grown);
+        let end = self.zones.slots(zone).end.min(self.grown);
         masks(from..end).find_map(|(word, mask)| {
             let free = !self.used.get(word)? & mask;
             let first = u32::try_from(word).ok()? * 64;
@@ -228,31 +280,29 @@ impl Space {
         })
     }
 
-    /// The zone with most free slots; of equals, the first after the log's, so that it goes upward.
-    fn roomiest(&self, after: u32) -> Option<u32> {
-        let count = u32::try_from(self.zones.len()).ok()?;
-        let order = (1..=count).map(|step| (after + step) % count);
-        order
-            .filter(|zone| !self.barred.contains(zone))
-            .map(|zone| (zone, self.zones.get(zone as usize).copied().unwrap_or(0)))
-            .filter(|(_, free)| *free > 0)
-            .reduce(|best, next| if next.1 > best.1 { next } else { best })
-            .map(|(zone, _)| zone)
-    }
-
     /// Nobody needs a slot any more; but who reads it now may end in peace.
     pub fn release(&mut self, slot: u32) {
         if self.pins.contains_key(&slot) {
             self.doomed.insert(slot);
-        } else if slot < self.unknown_below {
+        } else if self.is_unknown(slot) {
             set(&mut self.seen, slot, false);
         } else if slot < self.grown {
             debug_assert!(get(&self.used, slot), "only what is used is released");
             if get(&self.used, slot) {
                 set(&mut self.used, slot, false);
-                self.count(slot, true);
+                self.zones.count(slot, true);
             }
         }
+    }
+
+    /// A write failed at a slot: nothing is written to its zone any more.
+    pub fn bar(&mut self, slot: u32) {
+        self.zones.bar(slot);
+    }
+
+    /// Zones that a write failed in may be written again. Whether there were any.
+    pub fn unbar(&mut self) -> bool {
+        self.zones.unbar()
     }
 
     /// Somebody begins to read a slot.
@@ -281,113 +331,15 @@ impl Space {
         }
     }
 
-    /// A write failed at a slot: nothing is written to its zone any more.
-    pub fn bar(&mut self, slot: u32) {
-        let zone = self.zone(slot);
-        if self.barred.insert(zone) {
-            self.free -= self.zones.get(zone as usize).copied().unwrap_or(0);
-        }
-    }
-
-    /// Zones that a write failed in may be written again. Whether there were any.
-    pub fn unbar(&mut self) -> bool {
-        let barred = std::mem::take(&mut self.barred);
-        for zone in &barred {
-            self.free += self.zones.get(*zone as usize).copied().unwrap_or(0);
-        }
-        !barred.is_empty()
-    }
-
-    /// A slot became free, or stopped being it.
-    fn count(&mut self, slot: u32, free: bool) {
-        let zone = self.zone(slot);
-        let barred = self.barred.contains(&zone);
-        if let Some(count) = self.zones.get_mut(zone as usize) {
-            let step = |count: &mut u32| match free {
-                true => *count += 1,
-                false => *count -= 1,
-            };
-            step(count);
-            if !barred {
-                step(&mut self.free);
-            }
-        }
-    }
-
-    /// Slots that were not there, or not known, are free.
-    fn add_free(&mut self, slots: Range<u32>) {
-        if slots.is_empty() {
-            return;
-        }
-        for zone in self.zone(slots.start)..=self.zone(slots.end - 1) {
-            let within = self.zone_slots(zone);
-            self.count_many(
-                zone,
-                slots.end.min(within.end) - slots.start.max(within.start),
-            );
-        }
-    }
-
-    /// So many slots of a zone became free.
-    fn count_many(&mut self, zone: u32, free: u32) {
-        if let Some(count) = self.zones.get_mut(zone as usize) {
-            *count += free;
-            if !self.barred.contains(&zone) {
-                self.free += free;
-            }
-        }
-    }
-
-    fn zone_slots(&self, zone: u32) -> Range<u32> {
-        let size = self.shape.zone_slots;
-        zone * size..(zone + 1).saturating_mul(size)
-    }
-
     /// The slots that head a sibling file.
     fn headers(&self, slots: Range<u32>) -> impl Iterator<Item = u32> + use<> {
         let first = slots.start.checked_next_multiple_of(self.file_slots);
         (first.unwrap_or(slots.end)..slots.end).step_by(self.file_slots as usize)
     }
 
-    fn zone(&self, slot: u32) -> u32 {
-        slot / self.shape.zone_slots
-    }
-
     /// Whether it is the first slot of a sibling file.
     fn is_header(&self, slot: u32) -> bool {
         slot.is_multiple_of(self.file_slots)
-    }
-}
-
-fn words(slots: u32) -> usize {
-    slots.div_ceil(64) as usize
-}
-
-/// The words that have bits of these slots, and which.
-fn masks(slots: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
-    let words = match slots.is_empty() {
-        true => 0..0,
-        false => slots.start / 64..slots.end.div_ceil(64),
-    };
-    words.map(move |word| {
-        let from = slots.start.saturating_sub(word * 64);
-        let behind = (word * 64 + 63).saturating_sub(slots.end - 1);
-        (word as usize, u64::MAX << from & u64::MAX >> behind)
-    })
-}
-
-fn get(bits: &[u64], slot: u32) -> bool {
-    bits.get(slot as usize / 64)
-        .is_some_and(|word| word >> (slot % 64) & 1 == 1)
-}
-
-fn set(bits: &mut [u64], slot: u32, used: bool) {
-    if let Some(word) = bits.get_mut(slot as usize / 64) {
-        let mask = 1 << (slot % 64);
-        match used {
-            true => *word |= mask,
-            false => *word &= !mask,
-        }
     }
 }
 
@@ -427,6 +379,44 @@ mod tests {
             .filter(|slot| ![18, 20, 25].contains(slot))
             .collect();
         assert_eq!(taken, free, "20 is a sibling's header");
+    }
+
+    #[test]
+    fn what_the_superblock_says_is_free_is_handed_out_before_all_is_known() {
+        let mut space = Space::new(SHAPE, 1000, 40, 40);
+        assert_eq!(space.take(), None);
+        let extent = |first, slots| Extent { first, slots };
+        space.know(&[extent(20, 4), extent(22, 3), extent(0, 2), extent(39, 9)]);
+        space.mark(21);
+        space.mark(30);
+        let taken: BTreeSet<u32> = (0..3).filter_map(|_| space.take()).collect();
+        assert_eq!((space.free(), taken.len()), (2, 3));
+        let first = taken.first().copied().unwrap();
+        space.release(first);
+        space.learn();
+        let rest: BTreeSet<u32> = std::iter::from_fn(|| space.take()).collect();
+        let free = (16..40).filter(|slot| ![21, 30].contains(slot));
+        let free: BTreeSet<u32> = free
+            .filter(|slot| !taken.contains(slot) || *slot == first)
+            .collect();
+        assert_eq!(rest, free);
+    }
+
+    #[test]
+    fn the_longest_free_extents_are_told() {
+        let mut space = Space::new(SHAPE, 20, 40, 16);
+        for slot in [17, 18, 33] {
+            space.mark(slot);
+        }
+        let extents: BTreeSet<(u32, u32)> = space
+            .free_extents()
+            .iter()
+            .map(|e| (e.first, e.slots))
+            .collect();
+        assert_eq!(
+            extents,
+            BTreeSet::from([(16, 1), (19, 1), (21, 3), (24, 8), (32, 1), (34, 6)])
+        );
     }
 
     #[test]

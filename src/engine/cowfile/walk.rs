@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::bits::Marks;
 use super::delta::Change;
 use super::reading::Ahead;
 use super::recover::{Medium, Recovered};
@@ -51,71 +52,6 @@ impl Stretch {
     }
 }
 
-/// A bit for each slot.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Marks {
-    words: Vec<u64>,
-    count: u32,
-}
-
-impl Marks {
-    /// Whether it was not marked before.
-    pub(super) fn mark(&mut self, slot: u32) -> bool {
-        let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
-        if self.words.len() <= word {
-            self.words.resize(word + 1, 0);
-        }
-        let is_new = self.words.get(word).is_some_and(|word| word & bit == 0);
-        if let Some(word) = self.words.get_mut(word) {
-            *word |= bit;
-        }
-        self.count += u32::from(is_new);
-        is_new
-    }
-
-    /// Whether it is marked.
-    pub(super) fn has(&self, slot: u32) -> bool {
-        let word = self.words.get(slot as usize / 64);
-        word.is_some_and(|word| word >> (slot % 64) & 1 == 1)
-    }
-
-    /// How many are marked.
-    pub(super) fn count(&self) -> u32 {
-        self.count
-    }
-
-    /// How many of them the other has not.
-    pub(super) fn missing_in(&self, other: &Self) -> u32 {
-        let others = other.words.iter().copied().chain(std::iter::repeat(0));
-        let words = self.words.iter().zip(others);
-        words
-            .map(|(word, other)| (word & !other).count_ones())
-            .sum()
-    }
-
-    /// Those of the other, too.
-    pub(super) fn add(&mut self, other: &Self) {
-        self.count += other.missing_in(self);
-        let len = self.words.len().max(other.words.len());
-        self.words.resize(len, 0);
-        for (word, other) in self.words.iter_mut().zip(&other.words) {
-            *word |= other;
-        }
-    }
-
-    /// One past the highest.
-    pub(super) fn end(&self) -> u32 {
-        let last = self.words.iter().rposition(|word| *word != 0);
-        last.map_or(0, |at| {
-            let top = self
-                .words
-                .get(at)
-                .map_or(0, |word| 64 - word.leading_zeros());
-            u32::try_from(at * 64).unwrap_or(u32::MAX) + top
-        })
-    }
-}
-
 /// What a reader sees, by what it is for. In slots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Named {
@@ -154,6 +90,8 @@ pub(super) struct Seen {
 pub(super) struct Walk<'a, M> {
     medium: &'a mut M,
     found: &'a Recovered,
+    /// What the superblock says is free.
+    free: Marks,
     /// Chunks there need not be read again.
     known: Option<&'a Marks>,
     /// Chunks are read, not only the pages that name them.
@@ -174,9 +112,11 @@ impl<'a, M: Medium> Walk<'a, M> {
         watch: &'a mut dyn FnMut(u64),
     ) -> Self {
         let slots = medium.slots();
+        let free = Marks::of(&found.superblock.free, slots);
         Self {
             medium,
             found,
+            free,
             known,
             reads_chunks,
             watch,
@@ -272,7 +212,8 @@ impl<'a, M: Medium> Walk<'a, M> {
         }
         let superblock = &self.found.superblock;
         let end = superblock.high_water.min(superblock.grown_slots);
-        if stretch.source != Source::Journal && stretch.slot >= end {
+        let is_free = stretch.slot >= end || self.free.has(stretch.slot);
+        if stretch.source != Source::Journal && is_free {
             self.seen.beyond.push(stretch.clone());
         }
     }

@@ -211,6 +211,11 @@ fn places(superblock: &Superblock) -> Result<(), String> {
     must(high_water <= max_slots, || {
         format!("slots in use up to {high_water} of at most {max_slots}")
     })?;
+    let free = superblock.free.iter().map(|free| u64::from(free.slots));
+    let free: u64 = free.sum();
+    must(free <= u64::from(max_slots), || {
+        format!("{free} free slots of at most {max_slots}")
+    })?;
     must(is_grown(superblock, journal.slot), || {
         format!("a journal from slot {} on", journal.slot)
     })?;

@@ -5,7 +5,9 @@
 use super::check::{self, Access, Found};
 use super::commit::{self, Body, Link, Page, Record};
 use super::page::{self, Header, Kind, Origin};
-use super::superblock::{Features, HEAD_LEN, Layer, LayerState, MAX_LAYERS, Superblock};
+use super::superblock::{
+    Extent, FREE_EXTENTS, Features, HEAD_LEN, Layer, LayerState, MAX_LAYERS, Superblock,
+};
 use super::tree::{self, Node};
 use super::{Entry, Shape};
 
@@ -130,6 +132,13 @@ fn superblock(random: &mut fastrand::Rng, shape: Shape) -> Superblock {
         epoch: random.u64(..1 << 62),
         active_layer: u8::try_from(active).unwrap(),
         layers,
+        free: (0..random.usize(..=FREE_EXTENTS))
+            .map(|_| Extent {
+                first: random.u32(..),
+                slots: random.u32(1..4),
+            })
+            .filter(|_| max_slots > 4 * 128)
+            .collect(),
         description: (0..random.usize(..300)).map(|_| random.u8(..)).collect(),
     }
 }

@@ -14,6 +14,8 @@ pub const HEAD_LEN: usize = size_of::<RawSuperblock>();
 /// What a head that was torn is filled with before another is written to its place. No sector of a superblock is
 /// full of it, so no part of the erasing makes up for a part of what was to be there (zeros could).
 pub const ERASED: u8 = 0xff;
+/// Extents of free slots that a superblock names at most.
+pub const FREE_EXTENTS: usize = 128;
 /// A layer that stands on the base has this parent.
 pub const BASE: u8 = 255;
 /// The kind of description written here.
@@ -57,7 +59,8 @@ pub struct RawSuperblock {
     pub description_version: U16,
     pub reserved: [u8; 846],
     pub layers: [LayerRoot; MAX_LAYERS],
-    pub reserved_end: [u8; 2048],
+    pub free: [RawExtent; FREE_EXTENTS],
+    pub reserved_end: [u8; 1024],
 }
 
 /// `LayerRoot` of docs/format.md.
@@ -70,6 +73,24 @@ pub struct LayerRoot {
     pub state: u8,
     pub parent: u8,
     pub reserved: [u8; 6],
+}
+
+/// `Extent` of docs/format.md.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+#[allow(missing_docs, reason = "docs/format.md has each field's meaning")]
+pub struct RawExtent {
+    pub first: U32,
+    pub slots: U32,
+}
+
+/// Consecutive slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The lowest of them.
+    pub first: u32,
+    /// How many.
+    pub slots: u32,
 }
 
 /// Whether a layer takes writes.
@@ -137,6 +158,9 @@ pub struct Superblock {
     pub active_layer: u8,
     /// By number.
     pub layers: [Option<Layer>; MAX_LAYERS],
+    /// Some of the slots that were free when it was made, at most `FREE_EXTENTS`: so that an open need not read all
+    /// trees before it can write.
+    pub free: Vec<Extent>,
     /// An archive; `description.rs` knows what is in it.
     pub description: Vec<u8>,
 }
@@ -213,6 +237,10 @@ impl Superblock {
                 *place = layer.encode();
             }
         }
+        for (place, extent) in raw.free.iter_mut().zip(&self.free) {
+            place.first = extent.first.into();
+            place.slots = extent.slots.into();
+        }
         page::seal(raw.as_mut_bytes());
         if let Some(place) = bytes.get_mut(..HEAD_LEN) {
             place.copy_from_slice(raw.as_bytes());
@@ -237,6 +265,11 @@ impl Superblock {
         for (place, raw) in layers.iter_mut().zip(&raw.layers) {
             *place = raw.decode()?;
         }
+        let extent = |raw: &RawExtent| Extent {
+            first: raw.first.get(),
+            slots: raw.slots.get(),
+        };
+        let extents = raw.free.iter().map(extent);
         let fine = header.slot.get() == slot
             && header.length.get() as usize == HEAD_LEN
             && raw.description_version.get() == DESCRIPTION_VERSION
@@ -271,6 +304,7 @@ impl Superblock {
             epoch: raw.epoch.get(),
             active_layer: raw.active_layer,
             layers,
+            free: extents.filter(|extent| extent.slots > 0).collect(),
             description: description.to_vec(),
         });
         // At the other copy's place: the next one would overwrite the newest.
