@@ -85,8 +85,10 @@ pub fn serve<E: Engine>(
         stopping: false,
     };
     server.listen(WAKE)?;
-    let ran = server.run();
-    let closed = server.close();
+    // What stops the one is no reason for the other to forget what is under way.
+    let mut out = Outbox::default();
+    let ran = server.run(&mut out);
+    let closed = server.close(out);
     ran.and(closed)
 }
 
@@ -125,20 +127,19 @@ struct Server<'a, E> {
 }
 
 impl<E: Engine> Server<'_, E> {
-    fn run(&mut self) -> anyhow::Result<()> {
+    fn run(&mut self, out: &mut Outbox) -> anyhow::Result<()> {
         while self.next_round()? {
-            let mut out = Outbox::default();
             let mut arrived = std::mem::take(&mut self.arrived);
             self.several = arrived.len() > 1;
             for (mark, result) in arrived.drain(..) {
                 if mark == WAKE {
-                    self.collect_from_workers(&mut out);
+                    self.collect_from_workers(out);
                     self.listen(WAKE)?;
                 } else if mark == TICK {
                     self.clock.rang();
-                    self.engine.commit(&mut self.memory, &mut out);
+                    self.engine.commit(&mut self.memory, out);
                 } else if u32::try_from(result) == Ok(sys::UBLK_IO_RES_OK) {
-                    self.accept(UblkIOCtx::user_data_to_tag(mark), &mut out)?;
+                    self.accept(UblkIOCtx::user_data_to_tag(mark), out)?;
                 } else {
                     // The device is being stopped.
                     self.stopping = true;
@@ -156,8 +157,7 @@ impl<E: Engine> Server<'_, E> {
     }
 
     /// Make durable what is acknowledged, and leave a cowfile that opens fast. No requests come any more.
-    fn close(&mut self) -> anyhow::Result<()> {
-        let mut out = Outbox::default();
+    fn close(&mut self, mut out: Outbox) -> anyhow::Result<()> {
         self.engine.close(&mut self.memory, &mut out);
         loop {
             while let Some(command) = out.commands.pop() {
@@ -320,7 +320,7 @@ impl<E: Engine> Server<'_, E> {
     }
 
     /// Run commands until only workers have any left, and complete what is done.
-    fn pump(&mut self, mut out: Outbox) -> anyhow::Result<()> {
+    fn pump(&mut self, out: &mut Outbox) -> anyhow::Result<()> {
         loop {
             for (id, result) in std::mem::take(&mut out.done) {
                 let code = match result {
@@ -336,7 +336,7 @@ impl<E: Engine> Server<'_, E> {
             };
             if let Some(outcome) = self.disk.run(command, &mut self.memory) {
                 self.engine
-                    .complete(command.id, outcome, &mut self.memory, &mut out);
+                    .complete(command.id, outcome, &mut self.memory, out);
             }
         }
     }
