@@ -16,6 +16,7 @@ pub use memory::{SharedBytes, SharedSource, SharedWords};
 
 mod ioctls {
     //! Request numbers of <linux/fs.h>, <linux/loop.h> and <linux/cdrom.h>.
+    nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
     nix::ioctl_write_ptr_bad!(blkroset, nix::request_code_none!(0x12, 93), libc::c_int);
     // _IOR(0x12, 114, size_t), yet the kernel writes 64 bits whatever size_t is.
     nix::ioctl_read_bad!(
@@ -132,6 +133,14 @@ pub fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
     // SAFETY: the kernel has just opened it, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether the kernel refuses every write to the block device behind `device` (BLKROGET).
+pub fn is_block_device_read_only(device: &File) -> io::Result<bool> {
+    let mut is_read_only: libc::c_int = 0;
+    // SAFETY: the descriptor is open and the kernel writes one int to a live local.
+    unsafe { ioctls::blkroget(device.as_raw_fd(), &raw mut is_read_only) }?;
+    Ok(is_read_only != 0)
 }
 
 /// Whether a disc that can be read is in the drive `device` (CDROM_DRIVE_STATUS).

@@ -146,3 +146,45 @@ fn a_lost_chunk_stays_an_error_unless_it_may_be_dropped() {
         "{code} {text}"
     );
 }
+
+#[test]
+fn a_sibling_whose_header_is_damaged_is_told_and_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, path) = (folder.path().join("base"), folder.path().join("a.cow"));
+    std::fs::write(&base, vec![7; 1 << 20]).unwrap();
+    let size = [
+        "--max-size",
+        "64M",
+        "--file-size",
+        "20M",
+        "--preallocate",
+        "all",
+    ];
+    let words = [&["create", "--base", base.to_str().unwrap()], &size[..]].concat();
+    let (code, text) = cowroot(&words, &path);
+    assert_eq!(code, 0, "{text}");
+    let sibling = folder.path().join("a.cow.2");
+    flip(&sibling, 20);
+    let (code, text) = cowroot(&["info"], &path);
+    assert!(
+        code == 1 && text.contains("check --repair"),
+        "{code} {text}"
+    );
+    let (code, text) = cowroot(&["check"], &path);
+    assert!(
+        code == 3 && text.contains("the header at slot"),
+        "{code} {text}"
+    );
+    let (code, text) = cowroot(&["check", "--repair"], &path);
+    assert!(code == 0 && text.contains("no damage"), "{code} {text}");
+    assert_eq!(cowroot(&["info"], &path).0, 0);
+    // Another cowfile's is nothing to write a header to.
+    let (other, words) = (folder.path().join("b.cow"), words.as_slice());
+    assert_eq!(cowroot(words, &other).0, 0);
+    std::fs::copy(folder.path().join("b.cow.2"), &sibling).unwrap();
+    let (code, text) = cowroot(&["check", "--repair"], &path);
+    assert!(
+        code != 0 && text.contains("file number 2 is not one of this cowfile"),
+        "{code} {text}"
+    );
+}

@@ -54,6 +54,7 @@ pub fn run(options: &Check) -> anyhow::Result<()> {
         Mode::Read
     };
     let mut files = CowFiles::open(path, mode).with_context(checking)?;
+    files.take_any_header();
     let report = read(&mut files).with_context(checking)?;
     print!("{}", describe(&report));
     if report.is_clean() {

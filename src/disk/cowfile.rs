@@ -5,28 +5,26 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::mem::offset_of;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::filesystem::{advice, is_meant_as_device};
 use super::folder::Folder;
 use super::growth::{Growth, keep_in_place};
+use super::lock::locked;
 use crate::disk::{failure, uninterrupted};
 use crate::engine::command::Failure;
 use crate::engine::cowfile::create::MediumMut;
 use crate::engine::cowfile::recover::Medium;
 use crate::engine::cowfile::trouble::Trouble;
-use crate::engine::format::page::{self, Kind};
+use crate::engine::format::page::{self, Header, Kind};
 use crate::engine::format::superblock::Superblock;
 use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};
 use crate::sys;
-
-/// How often, each tenth of a second, a device's lock is tried.
-const UDEV: u32 = 15;
 
 /// What is to be done with a cowfile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +48,7 @@ pub struct CowFiles {
     /// Where its siblings are; a device has none.
     folder: Option<Folder>,
     growth: Growth,
+    any_header: bool,
 }
 
 impl CowFiles {
@@ -85,6 +84,12 @@ impl CowFiles {
         if file.metadata()?.file_type() != kind {
             bail!("replaced while it was opened; try again");
         }
+        // The kernel opens such a device for writing all the same, and its first commit would fail.
+        if mode == Mode::Write && kind.is_block_device() && sys::is_block_device_read_only(&file)? {
+            bail!(
+                "it is read-only; a switch at the medium, or `blockdev --setrw`, may change that"
+            );
+        }
         Self::of(path, file, mode)
     }
 
@@ -106,8 +111,12 @@ impl CowFiles {
             }
             file => file?,
         };
-        keep_in_place(&file).context("having its file system write it in place")?;
-        Self::of(path, file, Mode::Write)
+        let made = keep_in_place(&file).context("having its file system write it in place");
+        made.and_then(|()| Self::of(path, file, Mode::Write))
+            .inspect_err(|_| {
+                // Nothing is in it; where this fails too, the next try says that it is there.
+                let _ = std::fs::remove_file(path);
+            })
     }
 
     /// Whether there is something already where it would go on after its first file.
@@ -115,19 +124,6 @@ impl CowFiles {
     pub fn has_sibling(&self) -> bool {
         let folder = self.folder.as_ref();
         folder.is_some_and(|folder| folder.open(1, Mode::Read).is_ok())
-    }
-
-    /// Take back what `create` and `grow` have made, where no cowfile came of it. On a device that is nothing.
-    ///
-    /// # Errors
-    /// A file cannot be removed.
-    pub fn take_back(self) -> io::Result<()> {
-        let Some(folder) = &self.folder else {
-            return Ok(());
-        };
-        let numbers = 0..u32::try_from(self.files.len()).unwrap_or(0);
-        numbers.rev().try_for_each(|number| folder.remove(number))?;
-        folder.sync()
     }
 
     fn of(path: &Path, file: File, mode: Mode) -> anyhow::Result<Self> {
@@ -151,6 +147,7 @@ impl CowFiles {
             is_device,
             folder,
             growth,
+            any_header: false,
         })
     }
 
@@ -209,13 +206,20 @@ impl CowFiles {
         match is_of(&page, store, number) {
             true => Ok(file),
             false if read < CHUNK_LEN => Err(Failed::Absent),
-            false => Err(Failed::Foreign),
+            false if !may_have_been_of(&page, store) => Err(Failed::Foreign),
+            false if self.any_header => Ok(file),
+            false => Err(Failed::Damaged),
         }
     }
 
     /// A file's name is durable when its folder is.
     pub(super) fn sync_folder(&self) -> io::Result<()> {
         self.folder.as_ref().map_or(Ok(()), Folder::sync)
+    }
+
+    /// Take siblings whose headers are not whole for what they should be: to see whether what is in them is.
+    pub fn take_any_header(&mut self) {
+        self.any_header = true;
     }
 
     /// Say in which files the slots are, when one makes a cowfile.
@@ -293,6 +297,7 @@ impl Medium for CowFiles {
                 Err(Failed::Absent) => break,
                 Err(Failed::Unreadable) => return Err(Trouble::Unreadable { slot: first }),
                 Err(Failed::Foreign) => return Err(Trouble::ForeignSibling { number }),
+                Err(Failed::Damaged) => return Err(Trouble::DamagedSibling { number }),
             }
         }
         Ok(())
@@ -305,6 +310,8 @@ enum Failed {
     Absent,
     Unreadable,
     Foreign,
+    /// It has no header.
+    Damaged,
 }
 
 impl MediumMut for CowFiles {
@@ -336,6 +343,18 @@ pub(super) fn is_of(page: &[u8], store: [u8; 16], number: u32) -> bool {
         .is_some_and(|header| header.store == store && header.seq.get() == u64::from(number))
 }
 
+/// Whether a page that is no header of this cowfile's may be what is left of one: there is a part of one, or nothing.
+fn may_have_been_of(page: &[u8], store: [u8; 16]) -> bool {
+    let is_whole = page::header(page, Kind::Sibling).is_some();
+    let is_blank = [0, 0xff]
+        .iter()
+        .any(|blank| page.iter().all(|byte| byte == blank));
+    let has = |at: usize, bytes: &[u8]| page.get(at..at + bytes.len()) == Some(bytes);
+    let has_part =
+        has(offset_of!(Header, store), &store) || has(offset_of!(Header, magic), &page::MAGIC);
+    !is_whole && (is_blank || has_part)
+}
+
 /// The beginning of a file, as far as it goes.
 pub(super) fn read_some<'a>(file: &File, into: &'a mut [u8]) -> io::Result<&'a [u8]> {
     let len = uninterrupted(|| file.read_at(into, 0))?;
@@ -348,47 +367,8 @@ fn options(mode: Mode) -> OpenOptions {
     options
 }
 
-/// Lock a file. udev looks at a device, and locks it for that, whenever somebody has written to it.
-fn locked(mut file: File, how: FlockArg, is_device: bool) -> anyhow::Result<Flock<File>> {
-    let mut tries = if is_device { UDEV } else { 1 };
-    loop {
-        tries -= 1;
-        file = match Flock::lock(file, how) {
-            Ok(lock) => return Ok(lock),
-            Err((file, Errno::EWOULDBLOCK)) if tries > 0 => {
-                std::thread::sleep(std::time::Duration::from_millis(100));
-                file
-            }
-            Err((file, Errno::EWOULDBLOCK)) => bail!(
-                "in use by {}; detach the device that it serves, or wait",
-                holder(&file).unwrap_or_else(|| "another process".into())
-            ),
-            Err((_, error)) => return Err(error).context("locking it"),
-        };
-    }
-}
-
 fn bytes(slots: u32) -> u64 {
     u64::from(slots) * CHUNK_BYTES
-}
-
-/// Who holds a lock on a file, as the kernel tells (proc_locks(5)).
-fn holder(file: &File) -> Option<String> {
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    let metadata = file.metadata().ok()?;
-    let (device, inode) = (metadata.dev(), metadata.ino());
-    let number = format!(
-        "{:02x}:{:02x}:{inode}",
-        nix::sys::stat::major(device),
-        nix::sys::stat::minor(device)
-    );
-    let line = locks
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .find(|words| words.get(5) == Some(&number.as_str()) && words.get(1) == Some(&"FLOCK"))?;
-    let pid: u32 = line.get(4)?.parse().ok()?;
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(format!("process {pid} ({})", name.trim_end()))
 }
 
 #[cfg(test)]

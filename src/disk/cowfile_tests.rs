@@ -76,6 +76,7 @@ fn a_file_that_is_missing_short_or_of_another_cowfile_is_told() {
         ("missing", truncated.clone()),
         ("short", truncated.clone()),
         ("foreign", Err(Trouble::ForeignSibling { number: 1 })),
+        ("blank", Err(Trouble::DamagedSibling { number: 1 })),
         ("swapped", Err(Trouble::ForeignSibling { number: 1 })),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -88,6 +89,7 @@ fn a_file_that_is_missing_short_or_of_another_cowfile_is_told() {
                 file.set_len(bytes(299)).unwrap();
             }
             "foreign" => std::fs::write(path("a.cow.1"), vec![7; 9_000_000]).unwrap(),
+            "blank" => std::fs::write(path("a.cow.1"), vec![0xff; 9_000_000]).unwrap(),
             "swapped" => drop(std::fs::copy(path("a.cow.2"), path("a.cow.1")).unwrap()),
             _ => {}
         }

@@ -57,8 +57,8 @@ impl Folder {
             Mode::Read => OFlag::O_RDONLY,
             Mode::Write => OFlag::O_RDWR,
         };
-        // A pipe of that name would be waited for.
-        let flags = access | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | more;
+        // A pipe of that name would be waited for, and a link might lead anywhere.
+        let flags = access | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | more;
         let permissions = Permissions::from_bits_truncate(0o600);
         let name = self.name(number);
         Ok(openat(&self.folder, name.as_os_str(), flags, permissions)?.into())

@@ -118,6 +118,19 @@ impl CowFiles {
         self.sync_folder()
     }
 
+    /// Take back what `create` and `grow` have made, where no cowfile came of it. On a device that is nothing.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn take_back(self) -> io::Result<()> {
+        let Some(folder) = self.folder() else {
+            return Ok(());
+        };
+        let numbers = 0..u32::try_from(self.files().len()).unwrap_or(0);
+        numbers.rev().try_for_each(|number| folder.remove(number))?;
+        folder.sync()
+    }
+
     fn file(&self, number: u32) -> io::Result<&File> {
         let file = self.files().get(number as usize);
         file.ok_or_else(|| io::ErrorKind::NotFound.into())

@@ -9,6 +9,7 @@ pub mod cowfile;
 pub mod filesystem;
 mod folder;
 pub mod growth;
+mod lock;
 mod medium;
 mod ram;
 mod workers;

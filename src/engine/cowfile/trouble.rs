@@ -31,6 +31,11 @@ pub enum Trouble {
         /// Which.
         number: u32,
     },
+    /// The header of one of its sibling files is not whole.
+    DamagedSibling {
+        /// Which.
+        number: u32,
+    },
     /// A page with a right checksum says what cannot be.
     Damaged {
         /// Where.
@@ -66,6 +71,11 @@ impl fmt::Display for Trouble {
             Self::ForeignSibling { number } => write!(
                 to,
                 "its file number {number} is not one of this cowfile; put the right one beside it"
+            ),
+            Self::DamagedSibling { number } => write!(
+                to,
+                "the header of its file number {number} is not whole; if it is the file that belongs there, `cowroot \
+                 check --repair` mends that"
             ),
             Self::Damaged { slot } => write!(
                 to,
