@@ -94,25 +94,30 @@ fn run(part: &str) -> Result<bool> {
         .filter(|c| c.name.contains(part))
         .collect();
     let samples = powercut::SAMPLES.into_iter();
-    // Only where they are asked for: each is another cut, and takes a minute or two.
-    let is_wanted = |name: &str| !part.is_empty() && name.contains(part);
-    let samples: Vec<_> = samples.filter(|(name, _)| is_wanted(name)).collect();
+    let samples: Vec<_> = samples.filter(|(name, _)| name.contains(part)).collect();
     if cases.is_empty() && samples.is_empty() {
         bail!("no case's name contains '{part}'; `make vm-list` shows them");
     }
     let bed = Bed::open()?;
-    let mut passed = Vec::new();
+    let mut results = Vec::new();
     for case in &cases {
-        passed.push(told(case.name, || bed.run(case).map(drop)));
+        let passed = told(case.name, || bed.run(case).map(drop));
+        results.push((case.name, passed));
     }
     for (name, on) in samples {
-        passed.push(told(name, || {
-            powercut::cut(&bed, on, powercut::Extent::SAMPLE)
-        }));
+        let sample = || powercut::cut(&bed, on, powercut::Extent::SAMPLE);
+        results.push((name, told(name, sample)));
     }
-    let failed = passed.iter().filter(|passed| !**passed).count();
-    println!("{} passed, {failed} failed", passed.len() - failed);
-    Ok(failed == 0)
+    let failed = results.iter().filter(|(_, passed)| !passed);
+    let failed: Vec<&str> = failed.map(|(name, _)| *name).collect();
+    println!(
+        "{} passed, {} failed",
+        results.len() - failed.len(),
+        failed.len()
+    );
+    // Once more, where the end of a long output is all that one sees.
+    failed.iter().for_each(|name| println!("failed: {name}"));
+    Ok(failed.is_empty())
 }
 
 /// Runs a case and says how it ended; true if it passed.

@@ -13,7 +13,6 @@ fio_verifies() {
 		--ioengine=libaio --fsync=32 --minimal "$@" --name=even --bs=4k --size=12M \
 		--name=odd --bs=1536 --size=3M --offset=64M
 }
-# What nobody flushed is durable soon.
 is_committed() { for _ in 1 2 3 4 5 6 7 8 9 10; do [ "$(number uncommitted_bytes)" = 0 ] && return || sleep 1; done && false; }
 check attach attach
 refused second-user "in use" cowroot attach --base /tmp/base --cow "$cow"
@@ -31,5 +30,11 @@ case $stick in *fat) check grows grows ;; esac
 check detach-at-last cowroot detach --all
 check whole cowroot check "$cow"
 check info-is-clean sh -c "cowroot info --json '$cow' | grep -q '\"clean\": true'"
-if [ "$stick" != partition ]; then check unmount-stick umount /stick; fi
+if [ "$stick" != partition ]; then
+	check unmount-stick umount /stick
+else
+	blockdev --setro "$cow"
+	refused read-only-medium "it is read-only" cowroot attach --base /tmp/base --cow "$cow"
+	check read-only-all-the-same sh -c "cowroot attach --base /tmp/base --cow '$cow' --read-only && cowroot detach --all"
+fi
 check stick-is-clean stick_is_clean

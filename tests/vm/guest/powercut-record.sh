@@ -15,24 +15,23 @@ check create cowroot create $cow --base /dev/vdb $files
 mark 0
 check attach begin
 dd if=/dev/urandom of=/tmp/random bs=1M count=2 2>/dev/null
+# What one round must do.
+write() {
+	yes $k | head -c 30000 | dd of=/u/w/$((k % 4)) bs=32k iflag=fullblock conv=fsync &&
+		{ dd if=/tmp/random of=/u/load$((k % 19)) bs=64k skip=$((k % 7)) count=$((k % 20 + 1)) || true; } &&
+		printf '%015d\n' $k | dd of=/u/witness conv=notrunc,fsync
+}
 rounds=$(word rounds)
 k=0
 while [ $k -lt "$rounds" ]; do
 	k=$((k + 1))
 	rm -f /u/w/$((k % 4)) /u/load$((k * 7 % 19))
-	yes $k | head -c 30000 | dd of=/u/w/$((k % 4)) bs=32k iflag=fullblock conv=fsync 2>/dev/null || break
-	dd if=/tmp/random of=/u/load$((k % 19)) bs=64k skip=$((k % 7)) count=$((k % 20 + 1)) 2>/dev/null
-	printf '%015d\n' $k | dd of=/u/witness conv=notrunc,fsync 2>/dev/null || break
+	write >/tmp/said 2>&1 || { report "round-$k" FAILED "$( (cat /tmp/said && df -k && cowroot status) | tr '\n' ' ')" && break; }
 	mark $k
 	case $((k % 12)) in
 	5) check detach end && check attach-again begin ;;
 	# A daemon that dies, with what was not synced.
-	10)
-		kill -9 "$(number pid)"
-		umount -f /u 2>/dev/null || umount -l /u
-		sleep 1
-		check attach-after-death begin
-		;;
+	10) kill -9 "$(number pid)" && { umount -f /u 2>/dev/null || umount -l /u; } && sleep 1 && check attach-after-death begin ;;
 	esac
 done
 check all-rounds [ $k = "$rounds" ]

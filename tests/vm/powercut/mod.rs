@@ -161,6 +161,8 @@ fn judge(
         return Ok(verdict);
     }
     tally.need(why);
+    // Enough of one to see why.
+    fs::copy(verifier.log(), verifier.log().with_file_name("needed.log"))?;
     verifier.verify(image, Before::Fsck)
 }
 

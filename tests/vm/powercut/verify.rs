@@ -67,7 +67,7 @@ impl<'a> Verifier<'a> {
     /// Shows an image to the guest, and waits for what it says.
     pub(super) fn verify(&mut self, image: &[u8], before: Before) -> Result<Verdict> {
         let verdict = self.show(image, before)?;
-        let serial = fs::read(self.dir.join("serial.log")).unwrap_or_default();
+        let serial = fs::read(self.log()).unwrap_or_default();
         let torn = String::from_utf8_lossy(&serial).contains(TORN);
         // The emulator's fault, as in `Bed::run`.
         match verdict {
@@ -98,6 +98,11 @@ impl<'a> Verifier<'a> {
         self.end(running)?;
         let why = said.map_or("the VM ended, or stood still", |(_, why)| why);
         Ok(Verdict::Failed(why.to_owned()))
+    }
+
+    /// What the last VM said, or says.
+    pub(super) fn log(&self) -> PathBuf {
+        self.dir.join("serial.log")
     }
 
     /// Lets the guest end.
@@ -141,10 +146,7 @@ impl<'a> Verifier<'a> {
             text: String::new(),
         };
         if report.wait(" READY", &vm)?.is_none() {
-            bail!(
-                "the verifier's VM did not start: {}",
-                self.dir.join("serial.log").display()
-            );
+            bail!("the verifier's VM did not start: {}", self.log().display());
         }
         Ok(Running {
             vm,
