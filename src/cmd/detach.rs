@@ -45,7 +45,7 @@ fn detach_one(id: u32) -> anyhow::Result<bool> {
     match ask(id, &Question::Detach)? {
         None => Ok(false),
         Some(Answer::Done) => Ok(true),
-        Some(Answer::Refused(reason)) => bail!("{reason}"),
+        Some(Answer::Refused(reason) | Answer::Failed(reason)) => bail!("{reason}"),
         Some(Answer::Status(_)) => {
             bail!("detaching /dev/ublkb{id}: its daemon answered something else")
         }

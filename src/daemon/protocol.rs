@@ -27,7 +27,7 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 const MAGIC: [u8; 4] = *b"COWC";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const LONGEST: u32 = 1 << 20;
 /// Nobody may keep a daemon waiting for longer, for others want to ask too.
 const HEARING: Duration = Duration::from_secs(2);
@@ -56,6 +56,8 @@ pub enum Answer {
     Done,
     /// It was not done, and why.
     Refused(String),
+    /// The device is gone and its daemon ends, but something failed on the way.
+    Failed(String),
 }
 
 /// The state of a device.
@@ -160,14 +162,17 @@ pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
     };
     be_patient(&stream, patience).with_context(context)?;
     let process = match question {
-        Question::Detach => Some(process_of(&stream).with_context(context)?),
+        Question::Detach => process_of(&stream)
+            .inspect_err(|error| log::warn!("{}: nobody waits for its end: {error:#}", context()))
+            .ok(),
         Question::Status => None,
     };
     let archive = rkyv::to_bytes::<ArchiveError>(question).with_context(context)?;
     send(&mut stream, &archive).with_context(context)?;
     let archive = receive(&mut stream).with_context(context)?;
     let answer = rkyv::from_bytes::<Answer, ArchiveError>(&archive).with_context(context)?;
-    if let Some(process) = process.filter(|_| answer == Answer::Done) {
+    let ends = matches!(answer, Answer::Done | Answer::Failed(_));
+    if let Some(process) = process.filter(|_| ends) {
         await_end(&process).with_context(context)?;
     }
     Ok(Some(answer))
@@ -190,8 +195,8 @@ fn await_end(process: &OwnedFd) -> anyhow::Result<()> {
             timeout,
         ) {
             Ok(0) => bail!(
-                "the device is detached and everything is in its cowfile, but the daemon has not ended within {} s; \
-                 leave the cowfile's medium where it is until it has (`ps` shows it as '@cowroot')",
+                "the device is gone, but its daemon has not ended within {} s; leave the cowfile's medium where it is \
+                 until it has (`ps` shows it as '@cowroot')",
                 ENDING.as_secs()
             ),
             Ok(_) => return Ok(()),

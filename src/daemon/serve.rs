@@ -338,7 +338,7 @@ impl Daemon {
         let result = self.device.stop();
         let answer = match &result {
             Ok(()) => Answer::Done,
-            Err(error) => Answer::Refused(format!("{error:#}")),
+            Err(error) => Answer::Failed(format!("{error:#}")),
         };
         let _ = protocol::reply(stream, &answer);
         result

@@ -123,7 +123,8 @@ impl CowFiles {
     #[must_use]
     pub fn has_sibling(&self) -> bool {
         let folder = self.folder.as_ref();
-        folder.is_some_and(|folder| folder.open(1, Mode::Read).is_ok())
+        let is_absent = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+        folder.is_some_and(|folder| !folder.open(1, Mode::Read).is_err_and(is_absent))
     }
 
     fn of(path: &Path, file: File, mode: Mode) -> anyhow::Result<Self> {

@@ -21,6 +21,8 @@ pub struct Gauges {
     pub map_bytes: u64,
     /// Chunks acknowledged and not durable.
     pub staged_chunks: u32,
+    /// Whether anything is, be it only that chunks are zeros now.
+    pub is_dirty: bool,
     /// The last epoch that is durable; 0 where nothing ever is.
     pub epoch: u64,
     /// Why no write succeeds any more; not where none was to succeed from the start.
@@ -86,6 +88,7 @@ impl<W: Deref<Target = [AtomicU32]>> Engine for Stack<W> {
             used_is_known: true,
             map_bytes: usage.map_bytes,
             staged_chunks: 0,
+            is_dirty: false,
             epoch: 0,
             broken: None,
         }
@@ -127,6 +130,7 @@ impl<W: Deref<Target = [AtomicU32]>> Engine for Cowfile<W> {
             used_is_known: usage.is_known,
             map_bytes: usage.map_bytes,
             staged_chunks: usage.staged,
+            is_dirty: usage.staged > 0 || self.has_open_changes(),
             epoch: usage.epoch,
             broken: self.broken().filter(|_| !self.is_read_only()),
         }

@@ -34,8 +34,8 @@ impl Clock {
     }
 
     /// Whether there is something to commit that it does not yet wait for.
-    pub(super) fn is_to_be_set(&self, staged_chunks: u32) -> bool {
-        staged_chunks > 0 && !self.is_set && self.after.is_some()
+    pub(super) fn is_to_be_set(&self, is_dirty: bool) -> bool {
+        is_dirty && !self.is_set && self.after.is_some()
     }
 
     /// Begin to wait.

@@ -95,6 +95,7 @@ mod tests {
             used_is_known: true,
             map_bytes: 0,
             staged_chunks: 0,
+            is_dirty: false,
             epoch: 7,
             broken: None,
         };

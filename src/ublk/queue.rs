@@ -148,7 +148,7 @@ impl<E: Engine> Server<'_, E> {
             self.arrived = arrived;
             self.pump(out)?;
             self.publish();
-            if self.clock.is_to_be_set(self.engine.gauges().staged_chunks) {
+            if self.clock.is_to_be_set(self.engine.gauges().is_dirty) {
                 self.clock.set()?;
                 self.listen(TICK)?;
             }

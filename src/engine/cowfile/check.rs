@@ -172,7 +172,7 @@ pub fn check(
     } = Walk::new(medium, &found, None, all, watch).run();
     let mut report = Report {
         superblock: None,
-        headers: broken_headers(medium, &found.superblock),
+        headers: broken_headers(medium, &found.superblock, marks.end()),
         older: false,
         is_partial: cut.is_some() || lost.iter().any(|lost| lost.source == Source::Page),
         census: Census {
@@ -244,10 +244,10 @@ impl Report {
     }
 }
 
-/// Headers of siblings that are grown, and not what they should be.
-fn broken_headers(medium: &mut impl Medium, superblock: &Superblock) -> Vec<u32> {
+/// Headers of siblings that are grown, or named before a superblock said that they are, and not what they should be.
+fn broken_headers(medium: &mut impl Medium, superblock: &Superblock, named: u32) -> Vec<u32> {
     let file_slots = superblock.file_slots.max(1);
-    let end = superblock.grown_slots.min(medium.slots());
+    let end = superblock.grown_slots.max(named).min(medium.slots());
     let mut bytes = vec![0; superblock.shape.chunk_len()];
     let mut broken = Vec::new();
     for number in 1..end.div_ceil(file_slots) {

@@ -4,8 +4,9 @@
 //! crash leaves opens as before, or repaired. Headers of sibling files alone are written in their places.
 
 use super::check::{Report, Source, Stretch};
-use super::create::MediumMut;
+use super::create::{MediumMut, erase_superblock};
 use super::delta::{Change, Delta, Fill};
+use super::found::Standing;
 use super::layers::{NotDone, flip};
 use super::pages::Packer;
 use super::recover::Medium;
@@ -51,7 +52,7 @@ pub enum NotRepaired {
 pub struct Repair {
     writes: Vec<(u32, Vec<u8>)>,
     superblock: Superblock,
-    standing: super::found::Standing,
+    standing: Standing,
 }
 
 /// Work out what it takes. Nothing is written yet.
@@ -126,6 +127,17 @@ impl Repair {
     /// # Errors
     /// The medium's.
     pub fn run(self, medium: &mut impl MediumMut) -> Result<(), NotRepaired> {
+        // A copy that did not read may read again, and lead to slots that are taken for free here.
+        if self.standing == Standing::Torn {
+            let other = Superblock {
+                generation: self.superblock.generation + 1,
+                ..self.superblock.clone()
+            };
+            let erased = medium
+                .sync()
+                .and_then(|()| erase_superblock(medium, &other));
+            erased.map_err(NotRepaired::Failed)?;
+        }
         for (slot, bytes) in &self.writes {
             medium.write(*slot, bytes).map_err(NotRepaired::Failed)?;
         }

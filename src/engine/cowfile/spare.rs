@@ -24,9 +24,14 @@ impl<'a> Spare<'a> {
     pub(super) fn of(report: &'a Report) -> Self {
         let superblock = &report.found.superblock;
         let end = superblock.grown_slots.min(report.census.total);
+        // That is so as far as the journal does not name it, and only if it is not wrong already.
+        let said = match report.cut.is_some() || !report.beyond.is_empty() {
+            true => &[],
+            false => superblock.free.as_slice(),
+        };
         Self {
             report,
-            said: Marks::of(&superblock.free, end),
+            said: Marks::of(said, end),
             // What cannot be read may name any slot but those that were never in use.
             unknown_below: if report.is_partial {
                 superblock.high_water
