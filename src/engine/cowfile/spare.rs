@@ -1,21 +1,14 @@
 //! Slots that nothing leads to, for what a repair writes.
 
-use super::bits::Marks;
+use std::fmt;
+
 use super::check::Report;
 use crate::engine::format::check::is_usable;
 
 /// Those of a cowfile.
-#[derive(Debug)]
 pub(super) struct Spare<'a> {
     report: &'a Report,
-    /// What the superblock says is free.
-    said: Marks,
-    /// The others below are not known to be.
-    unknown_below: u32,
-    next: u32,
-    end: u32,
-    /// From the far end: least likely to hold what does not count and somebody may still want.
-    downward: bool,
+    candidates: Box<dyn Iterator<Item = u32> + 'a>,
     /// The highest that was taken.
     pub(super) highest: u32,
 }
@@ -24,49 +17,45 @@ impl<'a> Spare<'a> {
     pub(super) fn of(report: &'a Report) -> Self {
         let superblock = &report.found.superblock;
         let end = superblock.grown_slots.min(report.census.total);
-        // That is so as far as the journal does not name it, and only if it is not wrong already.
-        let said = match report.cut.is_some() || !report.beyond.is_empty() {
-            true => &[],
-            false => superblock.free.as_slice(),
+        // What cannot be read may name any slot but those that were never in use.
+        let known_from = match report.is_partial {
+            true => superblock.high_water,
+            false => superblock.shape.first_slot(),
         };
+        let known = known_from..end;
+        // After a cut from the far end: least likely to hold what does not count and somebody may still want.
+        let known: Box<dyn Iterator<Item = u32>> = match report.cut.is_some() {
+            true => Box::new(known.rev()),
+            false => Box::new(known),
+        };
+        // Then what the superblock says is free, which a journal that was cut may have named; unless that is wrong.
+        let said = superblock.free.iter().filter(|_| report.beyond.is_empty());
+        let said = said.flat_map(move |extent| {
+            let said_end = extent.first.saturating_add(extent.slots);
+            extent.first..said_end.min(known_from).min(end)
+        });
         Self {
             report,
-            said: Marks::of(said, end),
-            // What cannot be read may name any slot but those that were never in use.
-            unknown_below: if report.is_partial {
-                superblock.high_water
-            } else {
-                0
-            },
-            next: superblock.shape.first_slot(),
-            end,
-            downward: report.cut.is_some(),
+            candidates: Box::new(known.chain(said)),
             highest: 0,
         }
     }
 
     /// The next one, if any is left.
     pub(super) fn take(&mut self) -> Option<u32> {
-        loop {
-            if self.next >= self.end {
-                return None;
-            }
-            let slot = match self.downward {
-                true => {
-                    self.end -= 1;
-                    self.end
-                }
-                false => {
-                    self.next += 1;
-                    self.next - 1
-                }
-            };
-            let is_known = slot >= self.unknown_below || self.said.has(slot);
-            let is_named = self.report.marks.has(slot);
-            if is_known && !is_named && is_usable(&self.report.found.superblock, slot) {
-                self.highest = self.highest.max(slot);
-                return Some(slot);
-            }
-        }
+        let report = self.report;
+        let is_spare =
+            |slot: &u32| is_usable(&report.found.superblock, *slot) && !report.marks.has(*slot);
+        let slot = self.candidates.find(is_spare)?;
+        self.highest = self.highest.max(slot);
+        Some(slot)
+    }
+}
+
+impl fmt::Debug for Spare<'_> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("Spare")
+            .field("highest", &self.highest)
+            .finish_non_exhaustive()
     }
 }
