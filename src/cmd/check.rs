@@ -57,7 +57,8 @@ pub fn run(options: &Check) -> anyhow::Result<()> {
     files.take_any_header();
     let report = read(&mut files).with_context(checking)?;
     print!("{}", describe(&report));
-    if report.is_clean() {
+    let is_to_be_mended = options.repair && report.is_mendable();
+    if report.is_clean() && !is_to_be_mended {
         return Ok(());
     }
     let still_there = |why: &str| Damaged(format!("{}: damaged; {why}", checking()));
@@ -104,7 +105,11 @@ fn describe(report: &Report) -> String {
     let mut lines = Vec::new();
     if let Some(slot) = report.superblock {
         lines.push(format!(
-            "the superblock at slot {slot} is not whole; the other one counts, nothing is lost"
+            "the superblock at slot {slot} {}; the other one counts, nothing is lost",
+            match report.superblock_fails {
+                true => "does not read",
+                false => "is not whole, as a power cut leaves it; the next write after an attach writes it again",
+            }
         ));
     }
     if let Some(cut) = &report.cut {

@@ -54,8 +54,11 @@ pub struct Report {
     pub found: Recovered,
     /// What keeps it from being opened.
     pub cut: Option<Cut>,
-    /// A superblock that is not whole, by its slot.
+    /// A superblock that is not whole, by its slot. A power cut leaves one like that: it is written again at the next
+    /// write after an open.
     pub superblock: Option<u32>,
+    /// It is nothing that a power cut leaves: it does not read, or is another cowfile's.
+    pub superblock_fails: bool,
     /// Headers of sibling files that are not whole, by their slots.
     pub headers: Vec<u32>,
     /// Something that only the older superblock leads to is not whole.
@@ -74,11 +77,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// Nothing is wrong with it.
+    /// Nothing is wrong with it, but what a power cut leaves.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.cut.is_none()
-            && self.superblock.is_none()
+            && !self.superblock_fails
             && self.headers.is_empty()
             && !self.older
             && !self.loses()
@@ -172,6 +175,7 @@ pub fn check(
     } = Walk::new(medium, &found, None, all, watch).run();
     let mut report = Report {
         superblock: None,
+        superblock_fails: false,
         headers: broken_headers(medium, &found.superblock, marks.end()),
         older: false,
         is_partial: cut.is_some() || lost.iter().any(|lost| lost.source == Source::Page),
@@ -209,7 +213,11 @@ impl Report {
         };
         let other = match read_superblock(medium, there, shape) {
             Ok(Some(other)) if other.origin.store == newest.origin.store => other,
-            _ => return self.superblock = Some(there),
+            other => {
+                self.superblock = Some(there);
+                self.superblock_fails = !matches!(other, Ok(None) | Err(Trouble::NoSuperblock));
+                return;
+            }
         };
         let says = |superblock: &Superblock| (superblock.journal, superblock.layers);
         if says(&other) == says(newest) && other.origin == newest.origin {
