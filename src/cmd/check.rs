@@ -107,7 +107,7 @@ fn describe(report: &Report) -> String {
         lines.push(format!(
             "the superblock at slot {slot} {}; the other one counts, nothing is lost",
             match report.superblock_fails {
-                true => "does not read",
+                true => "does not read, or is not this cowfile's",
                 false => "is not whole, as a power cut leaves it; the next write after an attach writes it again",
             }
         ));

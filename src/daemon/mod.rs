@@ -6,6 +6,7 @@ pub mod protocol;
 pub mod serve;
 mod store;
 mod volatile;
+mod wait;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use self::wait::is_ready_before;
 use crate::media::open::{CowStore, Durability};
 use crate::ublk;
 
@@ -139,19 +140,12 @@ fn hear_ready(mut reader: PipeReader) -> anyhow::Result<u32> {
     let deadline = Instant::now() + START_HEARD;
     let mut heard = Vec::new();
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(
-            &mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)],
-            timeout,
-        ) {
-            Ok(0) => bail!(
+        let heard_in_time = is_ready_before(reader.as_fd(), deadline);
+        if !heard_in_time.context("waiting for the daemon")? {
+            bail!(
                 "starting the daemon: no word from it within {} s; the kernel's log may say why",
                 START_HEARD.as_secs()
-            ),
-            Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => continue,
-            Err(error) => return Err(error).context("waiting for the daemon"),
+            );
         }
         let mut piece = [0; 512];
         let count = reader.read(&mut piece).context("listening to the daemon")?;

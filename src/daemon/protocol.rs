@@ -20,11 +20,12 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rkyv::rancor::Error as ArchiveError;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
+
+use super::wait::is_ready_before;
 
 const MAGIC: [u8; 4] = *b"COWC";
 const VERSION: u16 = 3;
@@ -186,24 +187,15 @@ fn process_of(stream: &UnixStream) -> anyhow::Result<OwnedFd> {
 
 /// Wait until a daemon that has detached has ended.
 fn await_end(process: &OwnedFd) -> anyhow::Result<()> {
-    let deadline = Instant::now() + ENDING;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(
-            &mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)],
-            timeout,
-        ) {
-            Ok(0) => bail!(
-                "the device is gone, but its daemon has not ended within {} s; leave the cowfile's medium where it is \
-                 until it has (`ps` shows it as '@cowroot')",
-                ENDING.as_secs()
-            ),
-            Ok(_) => return Ok(()),
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error).context("waiting for its end"),
-        }
+    let has_ended = is_ready_before(process.as_fd(), Instant::now() + ENDING);
+    if !has_ended.context("waiting for its end")? {
+        bail!(
+            "the device is gone, but its daemon has not ended within {} s; leave the cowfile's medium where it is \
+             until it has (`ps` shows it as '@cowroot')",
+            ENDING.as_secs()
+        );
     }
+    Ok(())
 }
 
 /// Read a question from a customer of `listen`.
