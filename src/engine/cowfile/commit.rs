@@ -43,8 +43,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         self.pump(&mut Io { buffers, out });
     }
 
-    /// No more requests will come: commit everything, and leave a cowfile that opens without its
-    /// journal. Done when `is_closed`.
+    /// No more requests will come: commit what is acknowledged, and leave a cowfile that opens without its
+    /// journal. Changes that are still under way fail. Done when `is_closed`.
     pub fn close(&mut self, buffers: &mut impl Buffers, out: &mut Outbox) {
         self.closing_down = true;
         self.commit(buffers, out);

@@ -250,7 +250,10 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             Piece::Flush => !self.read_only,
             _ => true,
         };
-        if let Some(failure) = self.broken.filter(|_| changes) {
+        // At a close nobody is left who could be told that more was written. What waits may go.
+        let closing = self.closing_down && !matches!(piece, Piece::Flush);
+        let refused = self.broken.or(closing.then_some(Failure::Io));
+        if let Some(failure) = refused.filter(|_| changes) {
             return Progress::Failed(failure);
         }
         match piece {

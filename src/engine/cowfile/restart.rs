@@ -38,8 +38,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             || self.wants_commit()
             || self.staging.closing().is_some()
             || (!self.starved.is_empty() && self.has_garbage());
-        let closing_down = self.closing_down && !self.staging.open_epoch().is_empty();
-        self.tail.is_none() && (waited_for || closing_down || self.attempts > 0)
+        self.tail.is_none() && (waited_for || self.attempts > 0)
     }
 
     pub(super) fn step_restart(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {

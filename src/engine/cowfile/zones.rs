@@ -65,10 +65,11 @@ impl Zones {
             .map(|(zone, _)| zone)
     }
 
-    /// The `most` zones with most free slots, in any order.
+    /// The `most` zones with most free slots, in any order; an open would go on there, so without those
+    /// that a write failed in.
     pub(super) fn roomy(&self, most: usize) -> Vec<u32> {
         let mut zones: Vec<(u32, u32)> = (0..).zip(self.room.iter().copied()).collect();
-        zones.retain(|(_, room)| *room > 0);
+        zones.retain(|(zone, _)| self.has_room(*zone));
         if zones.len() > most {
             zones.select_nth_unstable_by_key(most, |(_, room)| Reverse(*room));
             zones.truncate(most);

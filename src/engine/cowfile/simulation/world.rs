@@ -364,7 +364,9 @@ impl World {
             .ok_or("done, but not under way")?;
         let sectors = affected(&self.geometry, &over.request);
         // A command failed while it was under way, or no write succeeds any more.
-        let excused = self.faulty && self.fault_at >= over.since || self.store.broken().is_some();
+        let excused = self.faulty && self.fault_at >= over.since
+            || self.store.broken().is_some()
+            || self.store.closing_down;
         let is_full = result == Err(Failure::NoSpace) && over.request.op != Op::Read;
         if result.is_err() && !excused && !(is_full && (self.faulty || !self.roomy)) {
             return Err(format!("{:?} for no reason: {result:?}", over.request));
