@@ -6,6 +6,7 @@ use clap::Parser;
 use cowroot::boot;
 use cowroot::cli::{Cli, Command};
 use cowroot::cmd;
+use cowroot::disk;
 use cowroot::kmsg::{self, Reader};
 
 fn main() -> ExitCode {
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         return ended(boot::run(None).map(|never| match never {}));
     }
     let cli = Cli::parse();
+    disk::allow_many_files();
     let reader = match &cli.command {
         Command::Serve(serve) if serve.kmsg => Some(Reader::Kernel),
         // Chooses for itself, when there is a /dev.

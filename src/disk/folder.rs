@@ -7,10 +7,26 @@ use std::io;
 use std::path::Path;
 
 use nix::fcntl::{OFlag, openat};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode as Permissions;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::cowfile::Mode;
+
+/// Descriptors for the largest cowfile, of 16 TiB in files of 4 GiB, each opened twice.
+const MOST_DESCRIPTORS: u64 = 2 * 4096 + 1024;
+
+/// Let this process have all files of the largest cowfile open, or as many as it may.
+pub fn allow_many_files() {
+    let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    let wanted = most.max(MOST_DESCRIPTORS);
+    if setrlimit(Resource::RLIMIT_NOFILE, MOST_DESCRIPTORS, wanted).is_err() {
+        // Not root: no more than was given.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most.min(MOST_DESCRIPTORS), most);
+    }
+}
 
 /// A cowfile's folder, and the name of its first file.
 #[derive(Debug)]
@@ -77,5 +93,23 @@ impl Folder {
     /// Make the files' names durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.folder.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_files_of_the_largest_cowfile_may_be_open() {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 256, most).unwrap();
+        allow_many_files();
+        let (now, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let expected = match nix::unistd::geteuid().is_root() {
+            true => MOST_DESCRIPTORS,
+            false => most.min(MOST_DESCRIPTORS),
+        };
+        assert_eq!(now, expected);
     }
 }

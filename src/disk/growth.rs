@@ -6,6 +6,7 @@
 //! written and synced before a commit may name a slot: blocks that were written before are written in place, with
 //! no metadata of the file system in the commit.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -156,7 +157,8 @@ impl CowFiles {
     /// Open a sibling that is to be grown from its beginning, or make it. What is in it is not used.
     fn add_sibling(&mut self, number: u32, slots: u32, origin: Origin) -> io::Result<()> {
         let folder = self.folder().ok_or(io::ErrorKind::Unsupported)?;
-        let mut file = folder.open_or_create(number)?;
+        let opened = folder.open_or_create(number);
+        let mut file = opened.map_err(|error| unopened(&folder.name(number), error))?;
         let mut page = vec![0; CHUNK_LEN];
         let is_blank = read_some(&file, &mut page)?.iter().all(|byte| *byte == 0);
         // One that was being grown when the power went has its header, or is no longer than that.
@@ -180,6 +182,17 @@ impl CowFiles {
         keep_in_place(&file)?;
         self.put_file(number, file);
         Ok(())
+    }
+}
+
+/// A sibling that is not opened. exFAT gives an error for one that was being grown when the power went.
+fn unopened(name: &OsStr, error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EIO) => io::Error::other(format!(
+            "opening '{}': {error}; unmount its file system and have it checked (fsck) so that the cowfile can grow",
+            name.display()
+        )),
+        _ => error,
     }
 }
 

@@ -23,6 +23,7 @@ use crate::engine::command::{Action, Buffers, Command, CommandId, Failure, Outco
 use base::{AtOnce, Base};
 use workers::{Finished, Lane, Workers};
 
+pub use folder::allow_many_files;
 pub use medium::Medium;
 pub use ram::Ram;
 
