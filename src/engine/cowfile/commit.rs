@@ -60,7 +60,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let nothing_staged = !self.has_open_changes()
             && self.staging.closing().is_none()
             && self.staging.used() == 0;
-        let nothing_new = self.superblock.clean || self.tail.is_none();
+        let nothing_new = (self.superblock.clean || self.tail.is_none()) && !self.is_in_doubt();
         self.broken.is_some() || (idle && nothing_staged && nothing_new)
     }
 

@@ -96,7 +96,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     /// Before anything is written to a slot that only another superblock names.
     pub(super) fn step_standing(&mut self) -> bool {
         let idle = self.flip.is_none() && !self.trouble && self.broken.is_none();
-        if !idle || !(self.wants_restart() || self.wants_growth()) {
+        let wanted = self.wants_restart() || self.wants_growth();
+        if !idle || !(wanted || self.closing_down && self.is_in_doubt()) {
             return false;
         }
         match self.standing {
@@ -108,6 +109,12 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             }
         }
         true
+    }
+
+    /// Whether the process before died while it wrote superblocks: a sync of them may have failed, which nobody hears
+    /// of any more. Only who has its memory knows that, so it does not go before they are written again.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.standing != Standing::Durable && self.staging.durable().is_some()
     }
 
     pub(super) fn step_flip(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {
