@@ -45,6 +45,11 @@ pub enum Command {
     /// The daemon itself; started by attach and boot
     #[command(hide = true)]
     Serve(Serve),
+    /// Hand running devices to this binary: nothing that uses them notices more than a pause
+    Upgrade(Upgrade),
+    /// Go on with a device that another binary served; `upgrade` starts it
+    #[command(hide = true)]
+    TakeOver(TakeOver),
 }
 
 /// Which device to make.
@@ -81,7 +86,7 @@ pub struct Detach {
     /// The device, as /dev/ublkb0, ublkb0 or 0
     #[arg(value_name = "DEV", required_unless_present = "all")]
     pub device: Option<String>,
-    /// Every device cowroot serves
+    /// Every device cowroot serves, and those whose daemon and supervisor were killed
     #[arg(long, conflicts_with = "device")]
     pub all: bool,
 }
@@ -178,4 +183,26 @@ pub struct Serve {
     /// Log to the kernel's log instead of standard error
     #[arg(long)]
     pub kmsg: bool,
+}
+
+/// Which devices this binary is to serve from now on.
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// The device, as /dev/ublkb0, ublkb0 or 0; default: all that cowroot serves
+    #[arg(value_name = "DEV")]
+    pub device: Option<String>,
+}
+
+/// What another binary hands over.
+#[derive(Debug, Args)]
+pub struct TakeOver {
+    /// The state, and the descriptors of the device
+    #[arg(value_name = "FD", value_delimiter = ',', required = true)]
+    pub fds: Vec<i32>,
+    /// Whom to answer when the device is served again
+    #[arg(long, value_name = "FD")]
+    pub answer: Option<i32>,
+    /// Only say whether this binary would go on
+    #[arg(long = "try")]
+    pub is_trial: bool,
 }

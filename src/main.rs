@@ -3,11 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cowroot::boot;
 use cowroot::cli::{Cli, Command};
-use cowroot::cmd;
-use cowroot::disk;
 use cowroot::kmsg::{self, Reader};
+use cowroot::{boot, cmd, disk};
 
 fn main() -> ExitCode {
     // Panics abort, and a daemon's standard error leads nowhere: the log is where somebody looks.
@@ -20,13 +18,7 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     disk::allow_many_files();
-    let reader = match &cli.command {
-        Command::Serve(serve) if serve.kmsg => Some(Reader::Kernel),
-        // Chooses for itself, when there is a /dev.
-        Command::Boot(_) => None,
-        _ => Some(Reader::Stderr),
-    };
-    if let Some(reader) = reader {
+    if let Some(reader) = cmd::reader_of_log(&cli.command) {
         kmsg::init(reader, cli.verbose);
     }
     ended(run(&cli.command))
@@ -36,10 +28,12 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> anyhow::Result<bool> {
     match command {
         Command::Serve(serve) => return cmd::serve::run(serve),
+        Command::TakeOver(from) => return cmd::upgrade::take_over(from),
         Command::Boot(options) => cmd::boot::run(options).map(|never| match never {}),
         Command::Attach(attach) => cmd::attach::run(attach),
         Command::Create(create) => cmd::create::run(create),
         Command::Detach(detach) => cmd::detach::run(detach),
+        Command::Upgrade(upgrade) => cmd::upgrade::run(upgrade),
         Command::Status(status) => cmd::status::run(status),
         Command::Info(info) => cmd::info::run(info),
         Command::Check(check) => cmd::check::run(check),

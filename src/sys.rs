@@ -11,8 +11,10 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 mod memory;
+mod process;
 
 pub use memory::{SharedBytes, SharedSource, SharedWords};
+pub use process::{Forked, fork, receive_with_fds, send_with_fds, shared};
 
 mod ioctls {
     //! Request numbers of <linux/fs.h>, <linux/loop.h> and <linux/cdrom.h>.

@@ -64,8 +64,13 @@ const PLACES: [(&str, &[&str], &str); 11] = [
     ),
     (
         "rkyv::",
-        &["daemon/protocol.rs", "engine/format/description.rs"],
-        "archives need an envelope: a message's is in protocol.rs, the superblock is a description's",
+        &[
+            "daemon/protocol.rs",
+            "daemon/handover.rs",
+            "engine/format/description.rs",
+        ],
+        "archives need an envelope: a message's is in protocol.rs, the superblock is a description's; a handover stays \
+         within one binary",
     ),
     (
         "zerocopy::",

@@ -6,7 +6,8 @@ use anyhow::Context;
 
 use crate::boot::{self, modules::Modules};
 use crate::cli::Attach;
-use crate::daemon::serve::{Starter, serve};
+use crate::daemon::starter::Starter;
+use crate::daemon::supervisor::serve;
 use crate::daemon::{self, Options};
 use crate::media::open::CowStore;
 use crate::ublk;

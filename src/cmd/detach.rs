@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 
 use crate::cli::Detach;
 use crate::daemon::protocol::{Answer, Question, ask};
-use crate::ublk::devices::{delete_dead, device_ids};
+use crate::ublk::devices::{delete_dead, device_ids, give_up};
 
 /// Detach one device, or all of cowroot's.
 ///
@@ -16,8 +16,8 @@ pub fn run(detach: &Detach) -> anyhow::Result<()> {
         return detach_all();
     };
     let id = device_id(name)?;
-    // A device whose daemon was killed is dead already; its number is what is left to free.
-    if !detach_one(id)? && !delete_dead(id) {
+    // Of a device whose start was cut off its number is what is left to free.
+    if !detach_one(id)? && !give_up_left(id) && !delete_dead(id) {
         bail!(
             "detaching '{name}': cowroot serves no such device; `cowroot status` lists those it does"
         );
@@ -25,11 +25,13 @@ pub fn run(detach: &Detach) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Also what waits for a daemon that will not come.
 fn detach_all() -> anyhow::Result<()> {
     let mut refused = Vec::new();
     for id in device_ids() {
         match detach_one(id) {
-            Ok(_) => {}
+            Ok(true) => {}
+            Ok(false) => _ = give_up_left(id),
             Err(error) => refused.push(format!("{error:#}")),
         }
     }
@@ -52,8 +54,21 @@ fn detach_one(id: u32) -> anyhow::Result<bool> {
     }
 }
 
+/// Whether the device waited for somebody to serve it, who will not come. Whoever uses it gets errors now, and can end.
+fn give_up_left(id: u32) -> bool {
+    let is_given_up = give_up(id);
+    if is_given_up {
+        log::warn!(
+            "nobody served /dev/ublkb{id} any more, for its daemon and its supervisor were killed: what was not committed \
+             is lost"
+        );
+        delete_dead(id);
+    }
+    is_given_up
+}
+
 /// The number of a device, from its node, name or number.
-fn device_id(name: &str) -> anyhow::Result<u32> {
+pub(super) fn device_id(name: &str) -> anyhow::Result<u32> {
     let number = name.strip_prefix("/dev/").unwrap_or(name);
     let number = number.strip_prefix("ublkb").unwrap_or(number);
     number

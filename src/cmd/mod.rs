@@ -10,16 +10,30 @@ pub mod info;
 pub mod progress;
 pub mod serve;
 pub mod status;
+pub mod upgrade;
 
 use anyhow::Context;
 
+use crate::cli::Command;
 use crate::engine::units::parse_size_bytes;
+use crate::kmsg::Reader;
 
 /// A size that an option gives, in bytes.
 fn size_of(option: &str, text: Option<&str>) -> anyhow::Result<Option<u64>> {
     let size = text.map(parse_size_bytes).transpose();
     size.map_err(anyhow::Error::msg)
         .with_context(|| format!("reading {option}"))
+}
+
+/// Where a command's log goes; `boot` decides for itself, when there is a /dev.
+#[must_use]
+pub fn reader_of_log(command: &Command) -> Option<Reader> {
+    match command {
+        Command::Serve(serve) if serve.kmsg => Some(Reader::Kernel),
+        Command::TakeOver(from) if !from.is_trial => Some(Reader::Kernel),
+        Command::Boot(_) => None,
+        _ => Some(Reader::Stderr),
+    }
 }
 
 /// What the program ends with: 1 failed, 2 wrong usage, 3 check found damage.

@@ -1,8 +1,8 @@
 //! `cowroot serve`: the daemon itself, started by `daemon::launch`.
 
 use crate::cli::Serve;
-use crate::daemon;
-use crate::daemon::serve::Starter;
+use crate::daemon::starter::Starter;
+use crate::daemon::supervisor;
 
 /// Serve until detached. Whether all went well; if not, the starter has been told.
 ///
@@ -10,12 +10,12 @@ use crate::daemon::serve::Starter;
 /// What ended the device.
 pub fn run(serve: &Serve) -> anyhow::Result<bool> {
     let starter = match serve.ready_fd {
-        Some(fd) => Starter::Pipe(daemon::starter(fd)?),
+        Some(fd) => Starter::inherited(fd)?,
         None => Starter::Terminal,
     };
     // A session of its own: no terminal's hang-up or job control reaches it.
     if let Err(error) = nix::unistd::setsid() {
         log::debug!("starting a session: {error}");
     }
-    daemon::serve::serve(&super::attach::options(&serve.attach)?, starter)
+    supervisor::serve(&super::attach::options(&serve.attach)?, starter)
 }

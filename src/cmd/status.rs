@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use anyhow::{Context, bail};
 
 use crate::cli::Status;
-use crate::daemon::protocol::{Answer, CowReport, Question, Report, ask};
+use crate::daemon::protocol::{Answer, CowReport, Question, Recovery, Report, ask};
 use crate::media::text;
 use crate::ublk::devices::device_ids;
 
@@ -96,14 +96,42 @@ fn describe(report: &Report) -> String {
     line(
         "daemon",
         format!(
-            "pid {}, version {}, {} requests",
-            report.pid, report.version, report.requests
+            "pid {}, version {}, {} requests, {} of {} under way, {} locked in RAM",
+            report.pid,
+            report.version,
+            report.requests,
+            report.in_flight,
+            report.depth,
+            text::size(report.locked_bytes)
         ),
     );
+    line("recovery", recovery(&report.recovery));
     for warning in &report.warnings {
         line("warning", warning.clone());
     }
     format!("{}\n{lines}", report.device)
+}
+
+/// What happens when the daemon dies, and how often that was.
+fn recovery(recovery: &Recovery) -> String {
+    let now = match (recovery.possible, recovery.supervisor) {
+        (true, Some(pid)) => format!("by pid {pid}"),
+        _ => "not possible".to_owned(),
+    };
+    match (recovery.count, recovery.last_s) {
+        (0, _) | (_, None) => format!("{now}; none yet"),
+        (count, Some(last_s)) => format!(
+            "{now}; {count} so far, the last {} s ago, after {} ms",
+            ago_s(last_s),
+            recovery.last_pause_ms
+        ),
+    }
+}
+
+/// Seconds since a time in seconds since 1970.
+fn ago_s(then_s: u64) -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs().saturating_sub(then_s))
 }
 
 /// How durable what was written is.
@@ -116,10 +144,9 @@ fn commits(cow: &CowReport) -> String {
             None => other.to_owned(),
         },
     };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let last = cow.last_commit_s.map_or("none yet".to_owned(), |last_s| {
-        let ago_s = now.map_or(0, |now| now.as_secs().saturating_sub(last_s));
-        format!("{ago_s} s ago")
+    let last = cow.last_commit_s;
+    let last = last.map_or("none yet".to_owned(), |last_s| {
+        format!("{} s ago", ago_s(last_s))
     });
     format!(
         "{when}; last {last}; {} not durable yet",

@@ -1,33 +1,37 @@
-//! The daemon: the process that serves a device. Started here, lives in `serve`, stopped from here.
+//! The daemon: the processes that serve a device. Started here; `supervisor` lives as long as the device, and makes
+//! the `worker` that serves it, and the next one when that one dies.
 
+mod confine;
+mod given_up;
+mod handover;
+mod opening;
+mod patience;
 mod persistent;
 mod protect;
 pub mod protocol;
-pub mod serve;
+mod report;
+pub mod starter;
 mod store;
+pub mod supervisor;
+pub mod upgrade;
 mod volatile;
 mod wait;
+mod worker;
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{PipeReader, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use self::wait::is_ready_before;
 use crate::media::open::{CowStore, Durability};
-use crate::ublk;
 
 /// Within this time the kernel makes a device, or the daemon says that it did not.
 const START: Duration = Duration::from_secs(10);
-/// Its starter waits for longer: a cowfile on a slow medium, or a large one, takes its time to open.
-const START_HEARD: Duration = Duration::from_secs(180);
 
 /// What to serve.
 #[derive(Debug, Clone)]
@@ -51,7 +55,7 @@ pub struct Options {
 pub struct Attached {
     /// The N of /dev/ublkbN.
     pub id: u32,
-    /// The daemon's process.
+    /// The supervisor's process.
     pub pid: u32,
 }
 
@@ -77,11 +81,10 @@ pub fn launch(options: &Options) -> anyhow::Result<Attached> {
         .context("starting the daemon")?;
     drop(writer);
     let pid = child.id();
-    match hear_ready(reader) {
+    match starter::hear_ready(reader) {
         Ok(id) => Ok(Attached { id, pid }),
         Err(error) => {
             end(&mut child);
-            ublk::devices::delete_leftovers(pid);
             Err(error)
         }
     }
@@ -131,54 +134,9 @@ fn cow_word(cow: &CowStore) -> anyhow::Result<OsString> {
     }
 }
 
-/// What a daemon tells its starter, as one line.
-const READY: &str = "ready ";
-const FAILED: &str = "failed ";
-
-/// Wait for the daemon's line.
-fn hear_ready(mut reader: PipeReader) -> anyhow::Result<u32> {
-    let deadline = Instant::now() + START_HEARD;
-    let mut heard = Vec::new();
-    loop {
-        let heard_in_time = is_ready_before(reader.as_fd(), deadline);
-        if !heard_in_time.context("waiting for the daemon")? {
-            bail!(
-                "starting the daemon: no word from it within {} s; the kernel's log may say why",
-                START_HEARD.as_secs()
-            );
-        }
-        let mut piece = [0; 512];
-        let count = reader.read(&mut piece).context("listening to the daemon")?;
-        heard.extend_from_slice(piece.get(..count).unwrap_or_default());
-        if count == 0 || heard.ends_with(b"\n") {
-            break;
-        }
-    }
-    let line = String::from_utf8_lossy(&heard);
-    if let Some(reason) = line.strip_prefix(FAILED) {
-        bail!("{}", reason.trim_end());
-    }
-    let id = line
-        .strip_prefix(READY)
-        .and_then(|id| id.trim_end().parse().ok());
-    id.context("starting the daemon: it ended without a word; the kernel's log may say why")
-}
-
 /// End a daemon that did not become one.
 fn end(child: &mut Child) {
     // It has ended already, or it hangs and nothing is lost with it.
     let _ = child.kill();
     let _ = child.wait();
-}
-
-/// A descriptor to tell one's starter on, inherited under a number that was on the command line.
-///
-/// # Errors
-/// If nothing is open there.
-pub fn starter(fd: i32) -> anyhow::Result<File> {
-    let fd =
-        crate::sys::inherited_fd(fd).with_context(|| format!("taking over descriptor {fd}"))?;
-    // Whatever this process starts must not hold the starter's pipe open.
-    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).context("keeping the starter's pipe")?;
-    Ok(File::from(fd))
 }

@@ -8,14 +8,19 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use super::handover::{KeptStore, StoreState};
 use super::protocol::CowReport;
 use super::store::{Serving, Store, memory_bytes, reserve_bytes};
 use crate::disk::base::Base;
-use crate::disk::cowfile::Mode;
+use crate::disk::cowfile::{CowFiles, Mode};
 use crate::disk::growth::Growth;
 use crate::disk::{Cow, Disk, Medium};
+use crate::engine::command::Outbox;
+use crate::engine::cowfile::recover::recover;
 use crate::engine::cowfile::staging::Staging;
 use crate::engine::cowfile::{self, Cowfile, Settings, WhenFull};
+use crate::engine::format::Shape;
+use crate::engine::format::check::Access;
 use crate::engine::format::superblock::Superblock;
 use crate::engine::units::{CHUNK_BYTES, Limits};
 use crate::media::cowfile::Opened;
@@ -71,42 +76,38 @@ pub(super) fn store(
 ) -> anyhow::Result<Store> {
     let Opened { files, found, .. } = opened;
     let superblock = &found.superblock;
-    let journal_bytes = journal::journal_bytes(base.file()).unwrap_or_default();
-    let grow_slots = match files.growth() {
-        Growth::WholeFiles => superblock.file_slots,
-        Growth::InPlace | Growth::Never => GROW_SLOTS,
-    };
-    let settings = Settings {
-        grow_slots,
-        ..settings(superblock, durability, journal_bytes)?
-    };
+    let settings = settings(superblock, durability, base, files.growth())?;
     let limits = Limits {
         capacity: superblock.max_slots,
         reserve: settings.metadata_reserve,
     };
     let device_bytes = superblock.device_bytes;
-    let (words, staging) = staging(&settings, superblock)?;
-    let medium = Medium::new(files, superblock.origin, staging.source())
-        .with_context(|| format!("opening cowfile '{}' for its device", path.display()))?;
-    let disk = Disk::new(Arc::clone(base), Cow::Medium(Box::new(medium)));
+    let memory = staging(&settings, superblock)?;
+    let (words, staging) = mapped(&memory, &settings, superblock)?;
+    let mut kept = vec![memory];
+    kept.extend(files.again().context("keeping the cowfile's files")?);
+    let kept = KeptStore {
+        state: StoreState::Medium {
+            name: files.name(),
+            store: superblock.origin.store,
+            chunks: superblock.chunks(),
+            fanout_shift: superblock.shape.fanout_shift,
+            staging_chunks: settings.staging_chunks,
+        },
+        files: kept,
+    };
     if found.torn {
         log::info!(
             "cowfile '{}': the last commit was cut off, as by a power cut; it is as it was after the one before",
             path.display()
         );
     }
+    let medium = Medium::new(files, superblock.origin, staging.source())
+        .with_context(|| format!("opening cowfile '{}' for its device", path.display()))?;
+    let disk = Disk::new(Arc::clone(base), Cow::Medium(Box::new(medium)));
+    let engine = Cowfile::open(found, words, settings);
     Ok(Store {
-        serving: Serving::Medium(Box::new(Served {
-            engine: Cowfile::open(found, words, settings),
-            scratch_chunks: cowfile::scratch_chunks(settings.depth),
-            staging: Some(staging),
-            disk: disk.context("starting the disk's workers")?,
-            commit_after: match durability {
-                Durability::Flush => Some(UNASKED),
-                Durability::Interval(seconds) => Some(Duration::from_secs(seconds.into())),
-                Durability::Shutdown => None,
-            },
-        })),
+        serving: serving(engine, settings, staging, disk, durability)?,
         device_bytes,
         limits,
         cow: CowReport {
@@ -117,14 +118,84 @@ pub(super) fn store(
             ..CowReport::default()
         },
         warnings: promises(device_bytes, limits).into_iter().collect(),
+        kept,
     })
+}
+
+/// What another process left of a store: its files, and which staging is theirs.
+pub(super) struct Left {
+    pub(super) memory: File,
+    pub(super) files: CowFiles,
+    pub(super) store: [u8; 16],
+    pub(super) chunks: u64,
+    pub(super) fanout_shift: u8,
+    pub(super) staging_chunks: u32,
+}
+
+/// Go on with what another process left: what it had acknowledged is in the staging, if not in the cowfile.
+///
+/// # Errors
+/// The cowfile does not open, the staging is not its own, or the kernel does not give what it takes.
+pub(super) fn resume(
+    left: Left,
+    base: &Arc<Base>,
+    durability: Durability,
+) -> anyhow::Result<Serving> {
+    let context = "going on with the cowfile";
+    let mut files = left.files;
+    let pool = left.staging_chunks;
+    let words = Staging::<SharedWords>::words_needed(pool);
+    let words = SharedWords::map(&left.memory, words).context(context)?;
+    let damaged =
+        |damage| anyhow::anyhow!("{context}: what was not durable is damaged ({damage:?})");
+    let durable = Staging::open(words, left.store, pool, left.fanout_shift, left.chunks)
+        .map_err(damaged)?
+        .durable();
+    let mut found = recover(&mut files, Shape::PRODUCT, durable)
+        .map_err(|trouble| anyhow::anyhow!("{context}: {trouble}"))?;
+    if files.mode() == Mode::Read && found.access == Access::ReadWrite {
+        found.access = Access::ReadOnly(Vec::new());
+    }
+    let superblock = &found.superblock;
+    let settings = Settings {
+        staging_chunks: pool,
+        ..settings(superblock, durability, base, files.growth())?
+    };
+    let (words, staging) = mapped(&left.memory, &settings, superblock)?;
+    let medium = Medium::new(files, superblock.origin, staging.source()).context(context)?;
+    let disk = Disk::new(Arc::clone(base), Cow::Medium(Box::new(medium)));
+    let engine = Cowfile::resume(found, words, settings).map_err(damaged)?;
+    serving(engine, settings, staging, disk, durability)
+}
+
+fn serving(
+    engine: Cowfile<SharedWords>,
+    settings: Settings,
+    staging: SharedBytes,
+    disk: std::io::Result<Disk>,
+    durability: Durability,
+) -> anyhow::Result<Serving> {
+    Ok(Serving::Medium(Box::new(Served {
+        engine,
+        first: Outbox::default(),
+        scratch_chunks: cowfile::scratch_chunks(settings.depth),
+        staging: Some(staging),
+        disk: disk.context("starting the disk's workers")?,
+        commit_after: match durability {
+            Durability::Flush => Some(UNASKED),
+            Durability::Interval(seconds) => Some(Duration::from_secs(seconds.into())),
+            Durability::Shutdown => None,
+        },
+    })))
 }
 
 fn settings(
     superblock: &Superblock,
     durability: Durability,
-    journal_bytes: u64,
+    base: &Base,
+    growth: Growth,
 ) -> anyhow::Result<Settings> {
+    let journal_bytes = journal::journal_bytes(base.file()).unwrap_or_default();
     let capacity_bytes = u64::from(superblock.max_slots) * CHUNK_BYTES;
     let reserve_bytes = reserve_bytes(capacity_bytes, journal_bytes).min(capacity_bytes / 4);
     let staged = memory_bytes("MemTotal:")? / CHUNK_BYTES / STAGED_SHARE;
@@ -142,29 +213,48 @@ fn settings(
         journal_pages: 256,
         journal_chunks: 32 << 10,
         cached_pages: 2048,
-        grow_slots: GROW_SLOTS,
+        grow_slots: match growth {
+            Growth::WholeFiles => superblock.file_slots,
+            Growth::InPlace | Growth::Never => GROW_SLOTS,
+        },
         metadata_reserve: chunks(reserve_bytes / CHUNK_BYTES),
         random: u64::from_le_bytes(sys::random().context("asking the kernel for a random number")?),
     })
 }
 
-/// The memory of the staging: its records, and the chunks they speak of.
-fn staging(
+/// Memory for the staging: its records, and the chunks they speak of.
+fn staging(settings: &Settings, superblock: &Superblock) -> anyhow::Result<File> {
+    let make = || -> std::io::Result<_> {
+        let memory = File::from(memfd_create(c"cowroot-staging", MFdFlags::MFD_CLOEXEC)?);
+        let bytes = settings.staging_bytes(superblock) as u64;
+        memory.set_len(words_bytes(settings) + bytes)?;
+        Ok(memory)
+    };
+    make().context("making memory for what is not durable yet")
+}
+
+/// The records, and the chunks, of such memory.
+fn mapped(
+    memory: &File,
     settings: &Settings,
     superblock: &Superblock,
 ) -> anyhow::Result<(SharedWords, SharedBytes)> {
-    let make = || -> std::io::Result<_> {
-        let memory = File::from(memfd_create(c"cowroot-staging", MFdFlags::MFD_CLOEXEC)?);
-        let words = Staging::<SharedWords>::words_needed(settings.staging_chunks);
-        let words_bytes = (words as u64 * 4).next_multiple_of(CHUNK_BYTES);
-        let bytes = settings.staging_bytes(superblock);
-        memory.set_len(words_bytes + bytes as u64)?;
+    let words = Staging::<SharedWords>::words_needed(settings.staging_chunks);
+    let bytes = settings.staging_bytes(superblock);
+    let map = || -> std::io::Result<_> {
+        let words = SharedWords::map(memory, words)?;
         Ok((
-            SharedWords::map(&memory, words)?,
-            SharedBytes::map(&memory, words_bytes, bytes)?,
+            words,
+            SharedBytes::map(memory, words_bytes(settings), bytes)?,
         ))
     };
-    make().context("making memory for what is not durable yet")
+    map().context("mapping the memory for what is not durable yet")
+}
+
+/// Bytes of the records, before the chunks begin.
+fn words_bytes(settings: &Settings) -> u64 {
+    let words = Staging::<SharedWords>::words_needed(settings.staging_chunks) as u64;
+    (words * 4).next_multiple_of(CHUNK_BYTES)
 }
 
 /// A warning if the device promises more than its cowfile can hold.

@@ -14,28 +14,35 @@
 //! ```
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{Backlog, getsockopt, sockopt::PeerCredentials};
 use rkyv::rancor::Error as ArchiveError;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::wait::is_ready_before;
+use crate::sys;
 
 const MAGIC: [u8; 4] = *b"COWC";
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 const LONGEST: u32 = 1 << 20;
 /// Nobody may keep a daemon waiting for longer, for others want to ask too.
 const HEARING: Duration = Duration::from_secs(2);
+/// Customers that may wait for an answer at a time.
+const BACKLOG: i32 = 128;
 /// A detach waits for the last commit, on a medium that may be slow.
 const DETACHING: Duration = Duration::from_secs(600);
 /// Behind its answer a daemon has little to do, but the last user of a file system writes that back.
 const ENDING: Duration = Duration::from_secs(120);
+/// The other binary has to open the cowfile; where it cannot, that is tried again for a minute.
+const UPGRADING: Duration = Duration::from_secs(120);
+/// What a descriptor comes with.
+const FD_FOLLOWS: &[u8] = b"+";
 /// Anything else is answered at once, but while it detaches.
 const ANSWERING: Duration = Duration::from_secs(10);
 
@@ -46,6 +53,8 @@ pub enum Question {
     Status,
     /// Take the device away and end.
     Detach,
+    /// Hand the device to another binary; its descriptor follows.
+    Upgrade,
 }
 
 /// What it answers.
@@ -86,10 +95,35 @@ pub struct Report {
     pub requests: u64,
     /// Requests that ended in an error since the start.
     pub failed_requests: u64,
-    /// `ok`, or `attention` where there are warnings.
+    /// Requests under way, of at most `depth`.
+    pub in_flight: u32,
+    /// Requests that may be under way at a time.
+    pub depth: u32,
+    /// Bytes of RAM that its processes keep for themselves whatever happens.
+    pub locked_bytes: u64,
+    /// What happens, and has happened, when the daemon dies.
+    pub recovery: Recovery,
+    /// `ok`, `attention` where there are warnings, or `failed` where nobody serves it any more.
     pub health: String,
     /// What somebody should do something about.
     pub warnings: Vec<String>,
+}
+
+/// Whether a device outlives its daemon.
+#[derive(
+    Debug, Clone, Default, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize,
+)]
+pub struct Recovery {
+    /// Another daemon goes on if this one dies.
+    pub possible: bool,
+    /// The process that sees to that.
+    pub supervisor: Option<u32>,
+    /// How often that has happened.
+    pub count: u32,
+    /// When it was the last time, in seconds since 1970.
+    pub last_s: Option<u64>,
+    /// Milliseconds for which nobody served the device then.
+    pub last_pause_ms: u64,
 }
 
 /// The state of a cowfile.
@@ -137,6 +171,16 @@ pub fn listen(id: u32) -> anyhow::Result<UnixListener> {
     })
 }
 
+/// Be the one whom customers see at the other end, of a socket that another process made (unix_listen in the kernel
+/// takes down who called it last).
+///
+/// # Errors
+/// The kernel's.
+pub fn answer_for(listener: &UnixListener) -> anyhow::Result<()> {
+    let backlog = Backlog::new(BACKLOG).context("listening for commands")?;
+    nix::sys::socket::listen(listener, backlog).context("listening for commands")
+}
+
 /// Ask the daemon of device `id`; `None` if there is none.
 ///
 /// A daemon that has detached is waited for until its process is gone: only then are the cowfile's lock and the
@@ -145,6 +189,18 @@ pub fn listen(id: u32) -> anyhow::Result<UnixListener> {
 /// # Errors
 /// If it does not answer in time, or in a version this binary does not speak, or has detached and does not end.
 pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
+    ask_with(id, question, None)
+}
+
+/// The same, with a descriptor if the question has one.
+///
+/// # Errors
+/// As `ask`.
+pub fn ask_with(
+    id: u32,
+    question: &Question,
+    fd: Option<BorrowedFd<'_>>,
+) -> anyhow::Result<Option<Answer>> {
     let context = || format!("asking the daemon of /dev/ublkb{id}");
     let mut stream = match UnixStream::connect_addr(&address(id).with_context(context)?) {
         Ok(stream) => stream,
@@ -159,6 +215,7 @@ pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
     }
     let patience = match question {
         Question::Detach => DETACHING,
+        Question::Upgrade => UPGRADING,
         Question::Status => ANSWERING,
     };
     be_patient(&stream, patience).with_context(context)?;
@@ -166,14 +223,18 @@ pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
         Question::Detach => process_of(&stream)
             .inspect_err(|error| log::warn!("{}: nobody waits for its end: {error:#}", context()))
             .ok(),
-        Question::Status => None,
+        Question::Status | Question::Upgrade => None,
     };
     let archive = rkyv::to_bytes::<ArchiveError>(question).with_context(context)?;
     send(&mut stream, &archive).with_context(context)?;
+    if let Some(fd) = fd {
+        sys::send_with_fds(stream.as_fd(), FD_FOLLOWS, &[fd]).with_context(context)?;
+    }
     let archive = receive(&mut stream).with_context(context)?;
     let answer = rkyv::from_bytes::<Answer, ArchiveError>(&archive).with_context(context)?;
-    let ends = matches!(answer, Answer::Done | Answer::Failed(_));
-    if let Some(process) = process.filter(|_| ends) {
+    if let Some(process) = process
+        && matches!(answer, Answer::Done | Answer::Failed(_))
+    {
         await_end(&process).with_context(context)?;
     }
     Ok(Some(answer))
@@ -182,7 +243,7 @@ pub fn ask(id: u32, question: &Question) -> anyhow::Result<Option<Answer>> {
 /// The process at the other end: a descriptor that reads as ready once it has ended.
 fn process_of(stream: &UnixStream) -> anyhow::Result<OwnedFd> {
     let credentials = getsockopt(stream, PeerCredentials)?;
-    crate::sys::pidfd_open(credentials.pid()).context("opening its process")
+    sys::pidfd_open(credentials.pid()).context("opening its process")
 }
 
 /// Wait until a daemon that has detached has ended.
@@ -209,6 +270,17 @@ pub fn hear(stream: &mut UnixStream) -> anyhow::Result<Question> {
     be_patient(stream, HEARING)?;
     let archive = receive(stream)?;
     rkyv::from_bytes::<Question, ArchiveError>(&archive).context("reading a question")
+}
+
+/// The descriptor that comes with a question, which has been heard.
+///
+/// # Errors
+/// There is none.
+pub fn hear_fd(stream: &UnixStream) -> anyhow::Result<OwnedFd> {
+    let context = "hearing a question";
+    let (_, fds) = sys::receive_with_fds(stream.as_fd(), FD_FOLLOWS.len()).context(context)?;
+    let fd = fds.into_iter().next();
+    fd.with_context(|| format!("{context}: its descriptor is missing"))
 }
 
 /// Answer it.

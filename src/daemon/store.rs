@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 
+use super::handover::KeptStore;
 use super::protocol::CowReport;
 use crate::engine::cowfile::Cowfile;
 use crate::engine::stack::Stack;
@@ -22,6 +23,8 @@ pub(super) struct Store {
     pub(super) cow: CowReport,
     /// What somebody should do something about.
     pub(super) warnings: Vec<String>,
+    /// For the process that goes on after this one.
+    pub(super) kept: KeptStore,
 }
 
 /// What the queue's thread is given.

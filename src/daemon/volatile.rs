@@ -7,10 +7,12 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use super::handover::{KeptStore, StoreState};
 use super::protocol::CowReport;
 use super::store::{Serving, Store, memory_bytes, reserve_bytes};
 use crate::disk::base::Base;
 use crate::disk::{Cow, Disk, Ram};
+use crate::engine::command::Outbox;
 use crate::engine::map::{MAX_SLOT, Map};
 use crate::engine::plan::Geometry;
 use crate::engine::stack::{self, Stack};
@@ -34,14 +36,9 @@ pub(super) fn store(size: TmpfsSize, base: &Arc<Base>, device_bytes: u64) -> any
     let (cowfile, swap) = tmpfs_cowfile(capacity_bytes)?;
     let journal_bytes = journal::journal_bytes(base.file()).unwrap_or_default();
     let limits = limits(capacity_bytes, journal_bytes);
-    let geometry = Geometry {
-        device_bytes,
-        base_bytes: base.size_bytes(),
-        chunk_bytes: CHUNK_BYTES,
-    };
-    let map = map_memory(geometry.chunks())?;
+    let geometry = geometry(base, device_bytes);
+    let (map, words) = map_memory(geometry.chunks())?;
     let depth = usize::from(ublk::DEPTH);
-    let disk = Disk::new(Arc::clone(base), Cow::Ram(Ram::new(cowfile)));
     let mut warnings = Vec::new();
     if swap == Swap::Possible {
         warnings.push("this kernel cannot keep the cowfile from swap (Linux 6.4 can): do not swap to this device".into());
@@ -52,14 +49,16 @@ pub(super) fn store(size: TmpfsSize, base: &Arc<Base>, device_bytes: u64) -> any
         log::warn!("{warning}; another size is cowroot.cow=tmpfs:<size>");
         warnings.push(warning);
     }
+    let kept = KeptStore {
+        state: StoreState::Ram {
+            capacity_slots: limits.capacity,
+            reserve_slots: limits.reserve,
+        },
+        files: vec![cowfile.try_clone().context("keeping the cowfile")?, map],
+    };
+    let engine = Stack::create(words, geometry, limits, depth);
     Ok(Store {
-        serving: Serving::Ram(Box::new(Served {
-            engine: Stack::create(map, geometry, limits, depth),
-            scratch_chunks: stack::scratch_chunks(depth),
-            staging: None,
-            disk: disk.context("starting the disk's workers")?,
-            commit_after: None,
-        })),
+        serving: serving(engine, Outbox::default(), base, cowfile)?,
         device_bytes,
         limits,
         cow: CowReport {
@@ -69,7 +68,54 @@ pub(super) fn store(size: TmpfsSize, base: &Arc<Base>, device_bytes: u64) -> any
             ..CowReport::default()
         },
         warnings,
+        kept,
     })
+}
+
+/// Go on with the store that another process left in a cowfile and its map.
+///
+/// # Errors
+/// They do not fit each other or the device, or the kernel does not give what it takes.
+pub(super) fn resume(
+    [cowfile, map]: [File; 2],
+    limits: Limits,
+    base: &Arc<Base>,
+    device_bytes: u64,
+) -> anyhow::Result<Serving> {
+    let context = "going on with the session in RAM";
+    let geometry = geometry(base, device_bytes);
+    let words = Map::<SharedWords>::words_needed(geometry.chunks());
+    let words = SharedWords::map(&map, usize::try_from(words)?).context(context)?;
+    let cowfile_bytes = cowfile.metadata().context(context)?.len();
+    let depth = usize::from(ublk::DEPTH);
+    let (engine, out) = Stack::open(words, geometry, limits, cowfile_bytes, depth)
+        .map_err(|damage| anyhow::anyhow!("{context}: its map is damaged ({damage:?})"))?;
+    serving(engine, out, base, cowfile)
+}
+
+fn geometry(base: &Base, device_bytes: u64) -> Geometry {
+    Geometry {
+        device_bytes,
+        base_bytes: base.size_bytes(),
+        chunk_bytes: CHUNK_BYTES,
+    }
+}
+
+fn serving(
+    engine: Stack<SharedWords>,
+    first: Outbox,
+    base: &Arc<Base>,
+    cowfile: File,
+) -> anyhow::Result<Serving> {
+    let disk = Disk::new(Arc::clone(base), Cow::Ram(Ram::new(cowfile)));
+    Ok(Serving::Ram(Box::new(Served {
+        engine,
+        first,
+        scratch_chunks: stack::scratch_chunks(usize::from(ublk::DEPTH)),
+        staging: None,
+        disk: disk.context("starting the disk's workers")?,
+        commit_after: None,
+    })))
 }
 
 /// How many bytes a tmpfs of `size` may hold on this machine.
@@ -154,7 +200,7 @@ fn tmpfs_cowfile(capacity_bytes: u64) -> anyhow::Result<(File, Swap)> {
 }
 
 /// Shared memory for the map of a device.
-fn map_memory(chunks: u64) -> anyhow::Result<SharedWords> {
+fn map_memory(chunks: u64) -> anyhow::Result<(File, SharedWords)> {
     let words = Map::<SharedWords>::words_needed(chunks);
     let memory =
         memfd_create(c"cowroot-map", MFdFlags::MFD_CLOEXEC).context("making memory for the map")?;
@@ -162,7 +208,8 @@ fn map_memory(chunks: u64) -> anyhow::Result<SharedWords> {
     memory
         .set_len(words * 4)
         .context("sizing the map's memory")?;
-    SharedWords::map(&memory, usize::try_from(words)?).context("mapping the map's memory")
+    let words = SharedWords::map(&memory, usize::try_from(words)?);
+    Ok((memory, words.context("mapping the map's memory")?))
 }
 
 #[cfg(test)]

@@ -74,16 +74,24 @@ impl Base {
                 path.display()
             );
         }
-        let in_ram = metadata.is_file()
-            && fstatfs(&file).is_ok_and(|stat| stat.filesystem_type() == TMPFS_MAGIC);
-        let patience = AtomicU8::new(if in_ram { NEVER_WAITS } else { ASK });
         Ok(Self {
+            _lock: lock,
+            ..Self::of(file, path, size_bytes)
+        })
+    }
+
+    /// A base that another process has opened; a claim on it, and a lock, are the descriptor's.
+    #[must_use]
+    pub fn of(file: File, path: &Path, size_bytes: u64) -> Self {
+        let in_ram = fstatfs(&file).is_ok_and(|stat| stat.filesystem_type() == TMPFS_MAGIC)
+            && file.metadata().is_ok_and(|metadata| metadata.is_file());
+        Self {
             file,
             path: path.to_owned(),
             size_bytes,
-            patience,
-            _lock: lock,
-        })
+            patience: AtomicU8::new(if in_ram { NEVER_WAITS } else { ASK }),
+            _lock: None,
+        }
     }
 
     /// The same once more, through the mounts that this process sees now; `None` for a block device,

@@ -3,9 +3,10 @@
 //! `NAME` holds the first slots, `NAME.1` the next, and so on: FAT has no files of 4 GiB. All have the same
 //! size but the last. Whoever opens a cowfile locks its first file, and so all of it.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::mem::offset_of;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -16,12 +17,12 @@ use super::filesystem::{advice, is_meant_as_device};
 use super::folder::Folder;
 use super::growth::{Growth, keep_in_place};
 use super::lock::locked;
+use super::sibling::{is_of, may_have_been_of, read_some};
 use crate::disk::{failure, uninterrupted};
 use crate::engine::command::Failure;
 use crate::engine::cowfile::create::MediumMut;
 use crate::engine::cowfile::recover::Medium;
 use crate::engine::cowfile::trouble::Trouble;
-use crate::engine::format::page::{self, Header, Kind};
 use crate::engine::format::superblock::Superblock;
 use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};
 use crate::sys;
@@ -129,15 +130,49 @@ impl CowFiles {
 
     fn of(path: &Path, file: File, mode: Mode) -> anyhow::Result<Self> {
         let is_device = file.metadata()?.file_type().is_block_device();
+        let folder = match is_device {
+            true => None,
+            false => Some(Folder::of(path).context("opening its folder")?),
+        };
+        Self::with(file, folder, mode)
+    }
+
+    /// A cowfile that another process has opened: its first file, and its folder unless it is a device (`again`).
+    /// A claim on it, and the lock, are the descriptor's.
+    ///
+    /// # Errors
+    /// If there are none, or the lock is not.
+    pub fn kept(files: Vec<File>, name: &[u8], mode: Mode) -> anyhow::Result<Self> {
+        let mut files = files.into_iter();
+        let first = files.next().context("its first file is missing")?;
+        let folder = files.next().map(|folder| Folder::kept(folder, name));
+        Self::with(first, folder, mode)
+    }
+
+    /// The descriptors that `kept` makes a cowfile of, in another process.
+    ///
+    /// # Errors
+    /// There may be no more descriptors.
+    pub fn again(&self) -> io::Result<Vec<File>> {
+        let first = self.files.first().map(File::try_clone);
+        let folder = self.folder.as_ref().map(Folder::again);
+        first.into_iter().chain(folder).collect()
+    }
+
+    /// The name of its first file; a device has none.
+    #[must_use]
+    pub fn name(&self) -> Vec<u8> {
+        let name = self.folder.as_ref().map(|folder| folder.name(0));
+        name.map_or(Vec::new(), OsString::into_vec)
+    }
+
+    fn with(file: File, folder: Option<Folder>, mode: Mode) -> anyhow::Result<Self> {
+        let is_device = folder.is_none();
         let lock = match mode {
             Mode::Read => FlockArg::LockSharedNonblock,
             Mode::Write => FlockArg::LockExclusiveNonblock,
         };
         let files = vec![file.try_clone()?];
-        let folder = match is_device {
-            true => None,
-            false => Some(Folder::of(path).context("opening its folder")?),
-        };
         let growth = Growth::of(&file, is_device);
         let lock = locked(file, lock, is_device)?;
         Ok(Self {
@@ -336,30 +371,6 @@ fn described(error: &io::Error) -> String {
         Some(libc::EROFS) => "its file system is mounted read-only".into(),
         _ => error.to_string(),
     }
-}
-
-/// Whether a page is the header of this cowfile's file.
-pub(super) fn is_of(page: &[u8], store: [u8; 16], number: u32) -> bool {
-    page::header(page, Kind::Sibling)
-        .is_some_and(|header| header.store == store && header.seq.get() == u64::from(number))
-}
-
-/// Whether a page that is no header of this cowfile's may be what is left of one: there is a part of one, or nothing.
-fn may_have_been_of(page: &[u8], store: [u8; 16]) -> bool {
-    let is_whole = page::header(page, Kind::Sibling).is_some();
-    let is_blank = [0, 0xff]
-        .iter()
-        .any(|blank| page.iter().all(|byte| byte == blank));
-    let has = |at: usize, bytes: &[u8]| page.get(at..at + bytes.len()) == Some(bytes);
-    let has_part =
-        has(offset_of!(Header, store), &store) || has(offset_of!(Header, magic), &page::MAGIC);
-    !is_whole && (is_blank || has_part)
-}
-
-/// The beginning of a file, as far as it goes.
-pub(super) fn read_some<'a>(file: &File, into: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    let len = uninterrupted(|| file.read_at(into, 0))?;
-    Ok(into.get(..len).unwrap_or_default())
 }
 
 fn options(mode: Mode) -> OpenOptions {

@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::cowfile::create::{Plan, create};
 use crate::engine::cowfile::recover::recover;
 use crate::engine::format::Shape;
+use crate::engine::format::page;
 use crate::engine::format::page::Origin;
 
 const ORIGIN: Origin = Origin {

@@ -1,9 +1,10 @@
 //! The folder that a cowfile's files are in, held open: whoever serves a device has left the mounts that its path
 //! went through.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::fcntl::{OFlag, openat};
@@ -47,6 +48,17 @@ impl Folder {
             folder: File::open(path.parent().unwrap_or(Path::new("/")))?,
             name: name.to_owned(),
         })
+    }
+
+    /// A folder that another process has opened, and the name of the first file in it.
+    pub(super) fn kept(folder: File, name: &[u8]) -> Self {
+        let name = OsStr::from_bytes(name).to_owned();
+        Self { folder, name }
+    }
+
+    /// The folder's descriptor once more.
+    pub(super) fn again(&self) -> io::Result<File> {
+        self.folder.try_clone()
     }
 
     /// The name of file `number`: `NAME` is the first, then `NAME.1`, `NAME.2`, ….

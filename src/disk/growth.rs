@@ -13,7 +13,8 @@ use std::os::unix::fs::FileExt;
 
 use nix::sys::statfs::{FsType, MSDOS_SUPER_MAGIC, fstatfs};
 
-use super::cowfile::{CowFiles, is_of, read_some};
+use super::cowfile::CowFiles;
+use super::sibling::{is_of, read_some};
 use crate::engine::format::Shape;
 use crate::engine::format::page::{self, Origin};
 use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};

@@ -12,6 +12,7 @@ pub mod growth;
 mod lock;
 mod medium;
 mod ram;
+mod sibling;
 mod workers;
 
 use std::collections::HashMap;

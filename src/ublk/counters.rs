@@ -31,6 +31,10 @@ pub struct Counters {
     pub failed: AtomicU64,
     /// Requests of a swap area; there should be none.
     pub swap_requests: AtomicU64,
+    /// Requests under way.
+    pub in_flight: AtomicU32,
+    /// Another process goes on where this one ends: a ring that fails is no reason to close the cowfile.
+    pub has_heir: AtomicBool,
 }
 
 impl Counters {
@@ -55,6 +59,7 @@ impl Counters {
 
     /// What was durable before anything was served is no commit of now.
     pub(super) fn begin(&self, gauges: &Gauges) {
+        self.in_flight.store(0, Ordering::Relaxed);
         self.epoch.store(gauges.epoch, Ordering::Relaxed);
     }
 

@@ -1,11 +1,12 @@
 //! The ublk devices of this machine, and what becomes of those whose server has ended.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
 use libublk::ctrl::UblkCtrl;
 use libublk::sys;
+
+use super::{BUFFER_BYTES, DEPTH, quietly};
 
 /// The kernel stops a device within two seconds of its server's end, or something else is wrong.
 const LEFTOVER_TRIES: u32 = 40;
@@ -19,6 +20,9 @@ pub fn delete_leftovers(pid: u32) {
             control(*id).is_some_and(|ctrl| u32::try_from(ctrl.dev_info().ublksrv_pid) == Ok(pid))
         };
         let left: Vec<u32> = device_ids().into_iter().filter(mine).collect();
+        for id in &left {
+            give_up(*id);
+        }
         if left.into_iter().all(delete_dead) {
             return;
         }
@@ -40,6 +44,40 @@ pub fn delete_dead(id: u32) -> bool {
     is_dead && !is_served && ctrl.del_dev_async().is_ok() && is_gone(id)
 }
 
+/// Give up a device that waits for another server, which will not come: whoever waits for it gets errors from now on.
+/// Whether it was one.
+pub fn give_up(id: u32) -> bool {
+    control(id).is_some_and(|ctrl| is_left(&ctrl) && ctrl.kill_dev().is_ok())
+}
+
+/// The same of a device whose server has just ended, which the kernel is about to notice.
+pub fn give_up_soon(id: u32) -> bool {
+    (0..LEFTOVER_TRIES).any(|_| {
+        let is_given_up = give_up(id);
+        if !is_given_up {
+            std::thread::sleep(PAUSE);
+        }
+        is_given_up
+    })
+}
+
+/// Whether a device of ours waits for another server, for its own has ended.
+fn is_left(ctrl: &UblkCtrl) -> bool {
+    let info = ctrl.dev_info();
+    // Another program's may be waiting for its own.
+    let is_ours = info.queue_depth == DEPTH && info.max_io_buf_bytes == BUFFER_BYTES;
+    let server = Path::new("/proc").join(info.ublksrv_pid.to_string());
+    is_ours && u32::from(info.state) == sys::UBLK_S_DEV_QUIESCED && !server.exists()
+}
+
+/// Delete the device that this process served, and that somebody else stopped.
+pub fn delete_own(id: u32) {
+    if let Some(ctrl) = control(id) {
+        // Where it does not go, `detach` finds it dead.
+        let _ = ctrl.del_dev_async();
+    }
+}
+
 /// Whether a device that is being deleted goes away soon.
 fn is_gone(id: u32) -> bool {
     (0..LEFTOVER_TRIES).any(|_| {
@@ -51,16 +89,10 @@ fn is_gone(id: u32) -> bool {
     })
 }
 
-/// The control side of a device that another process made. libublk grumbles on standard error that it
-/// knows no more of it than the kernel does; nobody needs to hear that.
+/// The control side of a device that another process made.
 fn control(id: u32) -> Option<UblkCtrl> {
     let id = i32::try_from(id).ok()?;
-    let stderr = nix::unistd::dup(std::io::stderr()).ok()?;
-    let null = File::options().write(true).open("/dev/null").ok()?;
-    nix::unistd::dup2_stderr(&null).ok()?;
-    let ctrl = UblkCtrl::new_simple(id).ok();
-    let _ = nix::unistd::dup2_stderr(&stderr);
-    ctrl
+    quietly(|| UblkCtrl::new_simple(id)).ok()
 }
 
 /// The numbers of all ublk devices of this machine, whoever serves them, in ascending order.

@@ -17,13 +17,15 @@ mod clock;
 pub mod counters;
 pub mod devices;
 mod fullness;
+mod kernel;
 mod memory;
 pub mod queue;
+mod recover;
 mod spin;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,8 +40,17 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::engine::units::CHUNK_BYTES;
 
-/// Requests under way at a time.
+pub use kernel::{check_kernel, is_io_uring_disabled};
+pub use recover::recover;
+
+/// Tags of a device.
 pub const DEPTH: u16 = 64;
+/// Requests under way at a time. One tag stays with the kernel, so that it hears at once when the server ends: before
+/// Linux 6.15 it looks only at tags that nobody works on, or else waits for its timeout.
+pub const USED_DEPTH: u16 = DEPTH - 1;
+/// That timeout, in milliseconds, should somebody have all tags used. It harms no request: while its server lives the
+/// driver goes on waiting (ublk_timeout of ublk_drv.c).
+const LOOK_AFTER_MS: u32 = 2000;
 /// Bytes of the largest request. Each tag has a buffer of this size, touched only when needed.
 pub const BUFFER_BYTES: u32 = 128 << 10;
 
@@ -49,10 +60,11 @@ const TURN_PAUSE: Duration = Duration::from_millis(50);
 
 /// The driver's node; there as soon as the driver is.
 pub const CONTROL: &str = "/dev/ublk-control";
-/// What a driver must offer.
-const NEEDED: u64 = sys::UBLK_F_CMD_IOCTL_ENCODE as u64;
-/// DEL_DEV_ASYNC came with it, and without that a device cannot be deleted safely; no feature bit tells.
-const OLDEST_KERNEL: (u32, u32) = (6, 9);
+/// What a driver must offer: its commands as ioctls, and that a device waits for another server when its own ends,
+/// which is given again what was under way.
+const NEEDED: u64 = (sys::UBLK_F_CMD_IOCTL_ENCODE
+    | sys::UBLK_F_USER_RECOVERY
+    | sys::UBLK_F_USER_RECOVERY_REISSUE) as u64;
 
 /// What kind of device to make.
 #[derive(Debug, Clone)]
@@ -85,64 +97,6 @@ impl std::fmt::Debug for Control {
     }
 }
 
-/// Whether this kernel can serve block devices from user space, as it is now.
-///
-/// # Errors
-/// What is missing and what to do: the module, the kernel's support, io_uring, or the right to use it.
-pub fn check_kernel() -> anyhow::Result<()> {
-    if let Err(error) = OpenOptions::new().read(true).write(true).open(CONTROL) {
-        let context = format!("opening '{CONTROL}'");
-        return Err(match error.kind() {
-            std::io::ErrorKind::NotFound if Path::new("/sys/module/ublk_drv").exists() => {
-                anyhow::anyhow!(
-                    "{context}: module ublk_drv is loaded but the node is missing; is /dev a devtmpfs?"
-                )
-            }
-            std::io::ErrorKind::NotFound => {
-                anyhow::anyhow!("{context}: module ublk_drv is not loaded")
-            }
-            std::io::ErrorKind::PermissionDenied => {
-                anyhow::Error::new(error).context(context + ": run this as root")
-            }
-            _ => anyhow::Error::new(error).context(context),
-        });
-    }
-    match std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
-        .as_deref()
-        .map(str::trim)
-    {
-        Ok("2") => bail!(
-            "starting io_uring: it is switched off; set kernel.io_uring_disabled=0 with sysctl"
-        ),
-        Err(_) if !Path::new("/proc/sys/kernel").exists() => {
-            bail!("reading /proc/sys/kernel: mount /proc first")
-        }
-        _ => {}
-    }
-    let kernel = nix::sys::utsname::uname().context("asking for the kernel's release")?;
-    let release = kernel.release().to_string_lossy();
-    if release_number(&release).is_some_and(|found| found < OLDEST_KERNEL) {
-        bail!(
-            "checking the kernel: {release} is too old to serve a device; Linux 6.9 or newer is needed"
-        );
-    }
-    match UblkCtrl::get_features() {
-        Some(features) if features & NEEDED == NEEDED => Ok(()),
-        Some(features) => bail!(
-            "asking ublk_drv for its features: {features:#x} is too few; Linux 6.9 or newer is needed"
-        ),
-        None => bail!(
-            "asking ublk_drv for its features: no answer; Linux 6.9 or newer and io_uring are needed"
-        ),
-    }
-}
-
-/// Major and minor number of a kernel release like `6.12.107+deb13-amd64`.
-fn release_number(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 /// Make the device and start serving it: `serve` runs in the queue's thread until the device stops.
 ///
 /// # Errors
@@ -152,9 +106,15 @@ pub fn start<F>(spec: &Spec, serve: F) -> anyhow::Result<Device>
 where
     F: FnOnce(&UblkDev) -> anyhow::Result<()> + Send + 'static,
 {
-    let ctrl = add_device(spec)?;
-    let info = ctrl.dev_info();
-    let id = info.dev_id;
+    serve_with(add_device(spec)?, spec, serve)
+}
+
+/// Serve a device that was added, or that waits for somebody to recover it.
+fn serve_with<F>(ctrl: UblkCtrl, spec: &Spec, serve: F) -> anyhow::Result<Device>
+where
+    F: FnOnce(&UblkDev) -> anyhow::Result<()> + Send + 'static,
+{
+    let id = ctrl.dev_info().dev_id;
     let size_bytes = spec.size_bytes;
     let read_only = spec.read_only;
     let initialize = |dev: &mut UblkDev| {
@@ -192,6 +152,8 @@ where
         .context("starting the queue's thread")?;
     ctrl.start_dev(&dev)
         .map_err(|error| explain(&error).context(format!("starting /dev/ublkb{id}")))?;
+    // Whatever becomes of this process, the device is deleted only where `stop` says so.
+    ctrl.disown();
     Ok(Device {
         ctrl: Control(ctrl),
         queue,
@@ -274,15 +236,21 @@ impl Device {
         PathBuf::from(format!("/dev/ublkb{}", self.id))
     }
 
-    /// Set the queue up: nothing to schedule; and for a store in RAM, nothing a flush would have to do.
+    /// Set the queue up: nothing to schedule, a tag that is never used; and for a store in RAM, nothing a flush would have to do.
     ///
     /// # Errors
     /// If sysfs does not take it; the device works all the same, slower.
     pub fn tune(&self, in_ram: bool) -> anyhow::Result<()> {
-        let through = in_ram.then_some(("write_cache", "write through"));
-        for (file, value) in [("scheduler", "none")].into_iter().chain(through) {
+        let through = in_ram.then(|| ("write_cache", "write through".to_owned()));
+        // The scheduler first: it brings a number of requests of its own.
+        let settings = [
+            ("scheduler", "none".to_owned()),
+            ("nr_requests", USED_DEPTH.to_string()),
+            ("io_timeout", LOOK_AFTER_MS.to_string()),
+        ];
+        for (file, value) in settings.into_iter().chain(through) {
             let path = format!("/sys/block/ublkb{}/queue/{file}", self.id);
-            std::fs::write(&path, value)
+            std::fs::write(&path, &value)
                 .with_context(|| format!("writing '{value}' to '{path}'"))?;
         }
         Ok(())
@@ -309,6 +277,15 @@ impl Device {
         })
     }
 
+    /// What the queue's thread ended with, which has said that it has. The device stays as it is: gone, or waiting for
+    /// another server.
+    ///
+    /// # Errors
+    /// Why it ended, if nobody had stopped the device.
+    pub fn served(self) -> anyhow::Result<()> {
+        joined(self.queue)
+    }
+
     /// Take the device away. Whoever has it open gets errors from now on.
     ///
     /// # Errors
@@ -321,13 +298,30 @@ impl Device {
         } = self;
         ctrl.kill_dev()
             .map_err(|error| explain(&error).context(format!("stopping /dev/ublkb{id}")))?;
-        let served = queue
-            .join()
-            .unwrap_or_else(|_| Err(anyhow::anyhow!("the queue's thread panicked")));
+        let served = joined(queue);
         ctrl.del_dev_async()
             .map_err(|error| explain(&error).context(format!("deleting /dev/ublkc{id}")))?;
         served
     }
+}
+
+fn joined(queue: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
+    let served = queue.join();
+    served.unwrap_or_else(|_| Err(anyhow::anyhow!("the queue's thread panicked")))
+}
+
+/// libublk grumbles on standard error that it knows no more of a device than the kernel does; nobody needs to hear that.
+fn quietly<T>(act: impl FnOnce() -> Result<T, UblkError>) -> Result<T, UblkError> {
+    let stderr = nix::unistd::dup(std::io::stderr());
+    let null = File::options().write(true).open("/dev/null");
+    if let (Ok(stderr), Ok(null)) = (&stderr, &null)
+        && nix::unistd::dup2_stderr(null).is_ok()
+    {
+        let result = act();
+        let _ = nix::unistd::dup2_stderr(stderr);
+        return result;
+    }
+    act()
 }
 
 /// libublk's errors with the cause that their text leaves out.
@@ -341,22 +335,5 @@ fn explain(error: &UblkError) -> anyhow::Error {
             None => anyhow::anyhow!("{cause}"),
         },
         other => anyhow::anyhow!("{other}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kernel_says_how_old_it_is() {
-        for (release, number) in [
-            ("6.12.107+deb13-amd64", Some((6, 12))),
-            ("6.8.0-64-generic", Some((6, 8))),
-            ("7.2-rc1", Some((7, 2))),
-            ("next", None),
-        ] {
-            assert_eq!(release_number(release), number, "{release}");
-        }
     }
 }

@@ -39,6 +39,8 @@ pub type CommitAfter = Option<Duration>;
 pub struct Served<E> {
     /// Base and cowfile as one disk.
     pub engine: E,
+    /// What it wants done before anything is asked.
+    pub first: Outbox,
     /// Scratch chunks that the engine wants to be lent.
     pub scratch_chunks: usize,
     /// Where a persistent store keeps what is not durable.
@@ -85,9 +87,13 @@ pub fn serve<E: Engine>(
         stopping: false,
     };
     server.listen(WAKE)?;
-    // What stops the one is no reason for the other to forget what is under way.
-    let mut out = Outbox::default();
+    // What stops the one is no reason for the other to forget what is under way: but another process that goes on
+    // finds it in memory that is shared.
+    let mut out = served.first;
     let ran = server.run(&mut out);
+    if ran.is_err() && counters.has_heir.load(Ordering::Relaxed) {
+        return ran;
+    }
     let closed = server.close(out);
     ran.and(closed)
 }
@@ -128,6 +134,7 @@ struct Server<'a, E> {
 
 impl<E: Engine> Server<'_, E> {
     fn run(&mut self, out: &mut Outbox) -> anyhow::Result<()> {
+        self.pump(out)?;
         while self.next_round()? {
             let mut arrived = std::mem::take(&mut self.arrived);
             self.several = arrived.len() > 1;
@@ -296,6 +303,7 @@ impl<E: Engine> Server<'_, E> {
             );
         }
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        self.counters.in_flight.fetch_add(1, Ordering::Relaxed);
         let id = RequestId(tag);
         let op = match flags & 0xff {
             sys::UBLK_IO_OP_READ => Op::Read,
@@ -354,6 +362,7 @@ impl<E: Engine> Server<'_, E> {
 
     /// Give the tag back to the kernel with its result, and ask for the next request.
     fn finish(&self, id: RequestId, code: i32) -> anyhow::Result<()> {
+        self.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
         if code < 0 {
             self.counters.failed.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,0 +1,109 @@
+//! Base and cowfile of a device: opened by its first worker, taken over by those that come after it.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::handover::{Kept, StoreState};
+use super::store::{Serving, Store};
+use super::{Options, confine, persistent, protect, volatile};
+use crate::disk::base::{self, Base};
+use crate::disk::cowfile::{CowFiles, Mode};
+use crate::engine::units::Limits;
+use crate::media::mount;
+use crate::media::namespace::{self, Left};
+use crate::media::open::CowStore;
+
+/// Open base and cowfile, make this process hard to kill, and leave the machine's mounts.
+pub(super) fn open_all(options: &Options) -> anyhow::Result<(Arc<Base>, Store, Left)> {
+    match &options.cow {
+        CowStore::Tmpfs(size) => {
+            let (base, left) = leave_with_base(Base::open(&options.base)?)?;
+            let base = Arc::new(base);
+            let device_bytes = base::device_size_bytes(base.size_bytes(), options.size_bytes)?;
+            become_server();
+            let store = volatile::store(*size, &base, device_bytes)?;
+            Ok((base, store, left))
+        }
+        CowStore::File(path) => {
+            let base = Base::open(&options.base)?;
+            let opened = persistent::open(path, &base, options.read_only, options.size_bytes)?;
+            let (base, left) = leave_with_base(base)?;
+            let base = Arc::new(base);
+            become_server();
+            let store = persistent::store(path, opened, &base, options.durability)?;
+            Ok((base, store, left))
+        }
+    }
+}
+
+/// Be hard to kill, and do harm to nobody. Before there is another thread, for each has capabilities of its own.
+pub(super) fn become_server() {
+    protect::protect(c"cowroot");
+    if let Err(error) = confine::drop_capabilities() {
+        log::warn!("giving up capabilities: {error:#}; the device works all the same");
+    }
+}
+
+/// Leave the machine's mounts, so that nothing but what is open is held in use.
+fn leave_with_base(everybodys: Base) -> anyhow::Result<(Base, Left)> {
+    mount::private_namespace()?;
+    // Before anything is mounted over its path: a boot's medium is below /run.
+    let own = everybodys.opened_again()?;
+    let left = namespace::leave()?;
+    let base = match (left, own) {
+        // Through our own copy of its mount, so that a shutdown can unmount the one everybody sees.
+        (Left::Initramfs, Some(own)) => own,
+        // Elsewhere the one everybody sees is held: unmounting a base in use says that it is busy.
+        _ => everybodys,
+    };
+    Ok((base, left))
+}
+
+/// The store that another worker served.
+pub(super) fn store_again(kept: &Kept, base: &Arc<Base>) -> anyhow::Result<Serving> {
+    let report = &kept.handover.report;
+    let files: std::io::Result<Vec<File>> = kept.store.iter().map(File::try_clone).collect();
+    let mut files = files.context("taking over the cowfile")?;
+    let missing = || anyhow::anyhow!("taking over the cowfile: a descriptor is missing");
+    match &kept.handover.store {
+        StoreState::Ram {
+            capacity_slots,
+            reserve_slots,
+        } => {
+            let limits = Limits {
+                capacity: *capacity_slots,
+                reserve: *reserve_slots,
+            };
+            let files = <[File; 2]>::try_from(files).map_err(|_| missing())?;
+            volatile::resume(files, limits, base, report.size_bytes)
+        }
+        StoreState::Medium {
+            name,
+            store,
+            chunks,
+            fanout_shift,
+            staging_chunks,
+        } => {
+            if files.is_empty() {
+                return Err(missing());
+            }
+            let mode = match report.read_only {
+                true => Mode::Read,
+                false => Mode::Write,
+            };
+            let left = persistent::Left {
+                memory: files.remove(0),
+                files: CowFiles::kept(files, name, mode).context("taking over the cowfile")?,
+                store: *store,
+                chunks: *chunks,
+                fanout_shift: *fanout_shift,
+                staging_chunks: *staging_chunks,
+            };
+            let durability = report.cow.durability.parse().map_err(anyhow::Error::msg);
+            let durability = durability.context("taking over the cowfile")?;
+            persistent::resume(left, base, durability)
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What a daemon says of its device when it is asked.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::protocol::{CowReport, Recovery, Report};
+use crate::disk::base::Base;
+use crate::engine::units::CHUNK_BYTES;
+use crate::ublk::counters::Counters;
+use crate::ublk::{self, Device, Spec};
+
+/// What a report says of a device's health.
+const HEALTHY: &str = "ok";
+const NEEDS_ATTENTION: &str = "attention";
+pub(super) const FAILED: &str = "failed";
+/// From here on a report warns, as the kernel's log does.
+const NEARLY_FULL_PERCENT: u64 = 80;
+
+/// What all processes of a device know, its supervisor among them. They come and go; it stays.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) counters: Counters,
+    /// How often it was recovered.
+    pub(super) recoveries: AtomicU32,
+    /// When it was the last time, in seconds since 1970, and how many milliseconds nobody served it then.
+    pub(super) recovered_s: AtomicU64,
+    pub(super) pause_ms: AtomicU64,
+    /// The supervisor's process; 0 when it is gone.
+    pub(super) supervisor: AtomicU32,
+}
+
+/// What is known from the start; the rest is filled in when somebody asks.
+pub(super) fn first_report(
+    device: &Device,
+    spec: &Spec,
+    base: &Base,
+    (cow, warnings): (CowReport, Vec<String>),
+) -> Report {
+    Report {
+        id: device.id(),
+        device: device.node().display().to_string(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        base: base.path().display().to_string(),
+        base_bytes: base.size_bytes(),
+        size_bytes: spec.size_bytes,
+        read_only: spec.read_only,
+        cow,
+        requests: 0,
+        failed_requests: 0,
+        in_flight: 0,
+        depth: ublk::USED_DEPTH.into(),
+        locked_bytes: 0,
+        recovery: Recovery::default(),
+        health: HEALTHY.into(),
+        warnings,
+    }
+}
+
+/// How the device is now, which was like `first` at the start.
+pub(super) fn report(first: &Report, shared: &Shared) -> Report {
+    let relaxed = Ordering::Relaxed;
+    let counters = &shared.counters;
+    let bytes = |slots: &AtomicU32| u64::from(slots.load(relaxed)) * CHUNK_BYTES;
+    let committed_s = counters.committed_s.load(relaxed);
+    let supervisor = shared.supervisor.load(relaxed);
+    let mut report = first.clone();
+    report.pid = std::process::id();
+    report.cow = CowReport {
+        capacity_bytes: bytes(&counters.capacity_slots),
+        used_bytes: bytes(&counters.used_slots),
+        map_bytes: counters.map_bytes.load(relaxed),
+        uncommitted_bytes: bytes(&counters.staged_chunks),
+        epoch: counters.epoch.load(relaxed),
+        last_commit_s: Some(committed_s).filter(|&committed_s| committed_s > 0),
+        broken: counters.broken.load(relaxed),
+        ..report.cow
+    };
+    report.requests = counters.requests.load(relaxed);
+    report.failed_requests = counters.failed.load(relaxed);
+    report.in_flight = counters.in_flight.load(relaxed);
+    let processes = [Some(report.pid), Some(supervisor).filter(|&pid| pid > 0)];
+    report.locked_bytes = processes.into_iter().flatten().map(locked_bytes).sum();
+    let recovered_s = shared.recovered_s.load(relaxed);
+    let obstacle = obstacle(supervisor);
+    report.recovery = Recovery {
+        possible: obstacle.is_none(),
+        supervisor: Some(supervisor).filter(|&pid| pid > 0),
+        count: shared.recoveries.load(relaxed),
+        last_s: Some(recovered_s).filter(|&recovered_s| recovered_s > 0),
+        last_pause_ms: shared.pause_ms.load(relaxed),
+    };
+    let warnings = warnings(&report, counters);
+    report.warnings.extend(obstacle);
+    report.warnings.extend(warnings);
+    if !report.warnings.is_empty() {
+        report.health = NEEDS_ATTENTION.into();
+    }
+    report
+}
+
+/// What has come up since the start.
+fn warnings(report: &Report, counters: &Counters) -> Vec<String> {
+    let reserve_slots = u32::try_from(report.cow.reserve_bytes / CHUNK_BYTES).unwrap_or_default();
+    let used_percent = counters.used_percent(reserve_slots);
+    let swap = counters.swap_requests.load(Ordering::Relaxed) > 0;
+    let swap = swap
+        .then(|| "swap was used on this device: the machine can dead-lock; use swapoff".to_owned());
+    let broken = report.cow.broken.then(|| {
+        "the cowfile's medium fails: reads go on, writes do not; save what you need elsewhere"
+            .to_owned()
+    });
+    let failed = (report.failed_requests > 0).then(|| {
+        format!(
+            "{} requests failed; the kernel's log says more",
+            report.failed_requests
+        )
+    });
+    let full = (used_percent >= NEARLY_FULL_PERCENT).then(|| {
+        format!(
+            "the cowfile is {used_percent} % full: delete files (and run fstrim where the file system does not discard)"
+        )
+    });
+    [swap, broken, failed, full].into_iter().flatten().collect()
+}
+
+/// Why nobody could go on if the daemon died now.
+fn obstacle(supervisor: u32) -> Option<String> {
+    if supervisor == 0 {
+        return Some(
+            "its supervisor is gone: if the daemon dies too, the device hangs until it is detached"
+                .into(),
+        );
+    }
+    let disabled = ublk::is_io_uring_disabled();
+    disabled.then(|| {
+        "io_uring is switched off: if the daemon dies nobody can go on; set kernel.io_uring_disabled=0 with sysctl"
+            .into()
+    })
+}
+
+/// What a process keeps in RAM whatever happens (VmLck of proc_pid_status(5)).
+fn locked_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmLck:")?.split_whitespace().next());
+    line.and_then(|kibibytes| kibibytes.parse().ok())
+        .map_or(0, |kibibytes: u64| kibibytes * 1024)
+}

@@ -1,0 +1,397 @@
+//! The supervisor: a small process that makes the one which serves, and another when that one dies.
+//!
+//! It has one thread and does no I/O for the device. From its first worker it gets the descriptors of all that the
+//! device consists of, and each further worker is a fork of it, so nothing has to be found, opened or loaded again:
+//! the paths are gone by then, and the root disk is the one that waits.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::handover::{self, Handover, Kept, Word};
+use super::patience::{Next, Patience};
+use super::protocol::Answer;
+use super::report::Shared;
+use super::starter::Starter;
+use super::upgrade::{TakeOver, Upgrade};
+use super::worker::{self, End, Task};
+use super::{Options, given_up, protect, protocol};
+use crate::sys::{self, Forked};
+use crate::ublk::{self, devices};
+
+/// Serve a device until it is detached. Does not return before.
+///
+/// Returns whether all went well; if not, whoever started it knows why, or the log does.
+///
+/// # Errors
+/// Why it could not start, where a person started it.
+pub fn serve(options: &Options, starter: Starter) -> anyhow::Result<bool> {
+    let mut supervisor = Supervisor::new(matches!(starter, Starter::Terminal))?;
+    let (kept, worker) = match supervisor.first_worker(options) {
+        Ok(begun) => begun,
+        Err(error) => return starter.failed(error).map(|()| false),
+    };
+    starter.ready(kept.handover.report.id);
+    Ok(supervisor.watch(&kept, worker))
+}
+
+/// Go on with a device that another binary served, as the same process. Does not return before it is detached.
+///
+/// # Errors
+/// It cannot be gone on with.
+pub fn take_over(from: &TakeOver) -> anyhow::Result<bool> {
+    let mut supervisor = Supervisor::new(false)?;
+    let (kept, answer) = from.accept()?;
+    supervisor.upgrading = answer;
+    let died = Instant::now();
+    loop {
+        match supervisor.fork(Task::GoOn(&kept), died) {
+            Ok(worker) => return Ok(supervisor.watch(&kept, worker)),
+            // Nobody else could.
+            Err(error) => log::error!("{error:#}"),
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Whether this binary would go on with what another one hands over.
+///
+/// # Errors
+/// It is not understood, or this kernel does not let anybody go on.
+pub fn try_to_take_over(from: &TakeOver) -> anyhow::Result<()> {
+    from.accept()?;
+    // In this process, which ends: it makes a ring, whose threads a fork would not have.
+    ublk::check_kernel()
+}
+
+/// A root disk's server does not end because somebody sends it a signal. All are blocked but those
+/// that say that this process itself has gone wrong; those that ask it to end are read.
+fn block_signals() -> anyhow::Result<()> {
+    let mut signals = SigSet::all();
+    for fault in [
+        Signal::SIGSEGV,
+        Signal::SIGBUS,
+        Signal::SIGFPE,
+        Signal::SIGILL,
+        Signal::SIGABRT,
+    ] {
+        signals.remove(fault);
+    }
+    signals.thread_block().context("blocking signals")
+}
+
+/// What the supervisor reads: that its worker has ended, or that it is asked to end.
+fn signals() -> anyhow::Result<SignalFd> {
+    let signals: SigSet = [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ]
+    .into_iter()
+    .collect();
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context("listening for signals")
+}
+
+/// Keep what the device consists of, and leave the machine's mounts for the worker's.
+fn keep(handover: Handover, fds: Vec<OwnedFd>) -> anyhow::Result<Kept> {
+    let kept = Kept::of(handover, fds)?;
+    setns(kept.namespace.as_fd(), CloneFlags::CLONE_NEWNS)
+        .context("leaving the machine's mounts")?;
+    protocol::answer_for(&kept.listener)?;
+    Ok(kept)
+}
+
+struct Supervisor {
+    in_foreground: bool,
+    shared: &'static Shared,
+    signals: SignalFd,
+    patience: Patience,
+    /// Who waits for a worker of this binary to take over.
+    upgrading: Option<UnixStream>,
+}
+
+/// The process that serves.
+struct Worker {
+    pid: Pid,
+    channel: OwnedFd,
+    /// Since when the device has not been served; `None` while it is.
+    away: Option<Instant>,
+}
+
+impl Supervisor {
+    fn new(in_foreground: bool) -> anyhow::Result<Self> {
+        block_signals()?;
+        protect::protect(c"cowroot-super");
+        let shared = sys::shared(Shared::default()).context("making memory for all processes")?;
+        shared
+            .supervisor
+            .store(std::process::id(), Ordering::Relaxed);
+        Ok(Self {
+            in_foreground,
+            shared,
+            signals: signals()?,
+            patience: Patience::default(),
+            upgrading: None,
+        })
+    }
+
+    /// Have a worker make the device, and take over what it has opened.
+    fn first_worker(&mut self, options: &Options) -> anyhow::Result<(Kept, Worker)> {
+        let mut worker = self.fork(Task::Start(options), Instant::now())?;
+        let reason = match handover::heard(&worker.channel) {
+            Ok(Some((Word::Ready(handover), fds))) => match keep(*handover, fds) {
+                Ok(kept) => {
+                    worker.away = None;
+                    return Ok((kept, worker));
+                }
+                Err(error) => error,
+            },
+            Ok(Some((Word::Failed(reason), _))) => anyhow::anyhow!("{reason}"),
+            Ok(_) => anyhow::anyhow!(
+                "starting the daemon: it ended without a word; the kernel's log may say why"
+            ),
+            Err(error) => error,
+        };
+        let _ = kill(worker.pid, Signal::SIGKILL);
+        let _ = waitpid(worker.pid, None);
+        let pid = worker.pid.as_raw().unsigned_abs();
+        self.apart(|| devices::delete_leftovers(pid));
+        Err(reason)
+    }
+
+    /// Make a worker.
+    fn fork(&self, task: Task<'_>, away: Instant) -> anyhow::Result<Worker> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .context("making a socket to the worker")?;
+        match sys::fork().context("making a worker")? {
+            Forked::Child => {
+                drop(ours);
+                let end = worker::run(task, theirs, self.shared, self.in_foreground);
+                std::process::exit(end as i32)
+            }
+            Forked::Parent(pid) => Ok(Worker {
+                pid,
+                channel: ours,
+                away: Some(away),
+            }),
+        }
+    }
+
+    /// Do something in a process of its own, for what libublk does needs threads and rings.
+    fn apart(&self, act: impl FnOnce()) {
+        match sys::fork() {
+            Ok(Forked::Child) => {
+                act();
+                std::process::exit(0)
+            }
+            Ok(Forked::Parent(pid)) => drop(waitpid(pid, None)),
+            Err(error) => log::error!("making a process: {error}"),
+        }
+    }
+
+    /// See to it that the device is served until it is detached. Whether that went well.
+    fn watch(&mut self, kept: &Kept, first: Worker) -> bool {
+        let mut worker = first;
+        loop {
+            let status = self.await_end(kept, &mut worker);
+            match status {
+                WaitStatus::Exited(_, code) if code == End::Detached as i32 => return true,
+                WaitStatus::Exited(_, code)
+                    if code == End::Failed as i32 && worker.away.is_none() =>
+                {
+                    return false;
+                }
+                _ => {}
+            }
+            let died = worker.away.unwrap_or_else(Instant::now);
+            worker = match self.replace(kept, status, died) {
+                Ok(worker) => worker,
+                Err(reason) => return self.given_up(kept, &reason),
+            };
+        }
+    }
+
+    /// Make another worker, at once or after a pause, unless that has no point any more.
+    fn replace(
+        &mut self,
+        kept: &Kept,
+        status: WaitStatus,
+        died: Instant,
+    ) -> Result<Worker, anyhow::Error> {
+        let mut how = describe(status);
+        loop {
+            match self.patience.another(status, Instant::now()) {
+                Next::Now => {}
+                Next::After(pause) => std::thread::sleep(pause),
+                Next::Never(why) => bail!("{how}; {why}"),
+            }
+            log::warn!(
+                "the daemon of '{}' {how}: another one goes on",
+                kept.handover.report.device
+            );
+            match self.fork(Task::GoOn(kept), died) {
+                Ok(worker) => return Ok(worker),
+                Err(error) => how = format!("could not be replaced: {error:#}"),
+            }
+        }
+    }
+
+    /// Wait until the worker has ended; hear what it says, and pass on what one is asked.
+    fn await_end(&mut self, kept: &Kept, worker: &mut Worker) -> WaitStatus {
+        let mut is_talking = true;
+        loop {
+            match waitpid(worker.pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
+                Ok(status) => {
+                    self.hear(kept, worker);
+                    return status;
+                }
+                // Nobody else waits for it, so it cannot be.
+                Err(error) => {
+                    log::error!("waiting for the daemon: {error}");
+                    return WaitStatus::StillAlive;
+                }
+            }
+            let mut events = [
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(worker.channel.as_fd(), PollFlags::POLLIN),
+            ];
+            let watched = if is_talking { 2 } else { 1 };
+            let polled = poll(
+                events.get_mut(..watched).unwrap_or_default(),
+                PollTimeout::NONE,
+            );
+            let heard = events.map(|event| event.any() == Some(true));
+            match polled {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => {
+                    log::error!("watching the daemon: {error}");
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+            if heard == [false, true] || heard == [true, true] {
+                is_talking = self.hear(kept, worker);
+            }
+            self.pass_signals_on(worker.pid);
+        }
+    }
+
+    /// Hear what a worker has to say. Whether it may say more.
+    fn hear(&mut self, kept: &Kept, worker: &mut Worker) -> bool {
+        let mut event = [PollFd::new(worker.channel.as_fd(), PollFlags::POLLIN)];
+        if !matches!(poll(&mut event, PollTimeout::ZERO), Ok(1)) {
+            return true;
+        }
+        match handover::heard(&worker.channel) {
+            Ok(Some((Word::Recovered, _))) => {
+                let pause = worker.away.take().map(|away| away.elapsed());
+                self.recovered(kept, pause.unwrap_or_default());
+                true
+            }
+            Ok(Some((Word::Failed(reason), _))) => {
+                self.patience.note(reason);
+                true
+            }
+            Ok(Some((Word::Upgrade, fds))) => {
+                upgrade(kept, worker, fds);
+                true
+            }
+            Ok(Some((Word::Ready(_), _))) => true,
+            Ok(None) => false,
+            Err(error) => {
+                log::error!("{error:#}");
+                false
+            }
+        }
+    }
+
+    fn recovered(&mut self, kept: &Kept, pause: Duration) {
+        let relaxed = Ordering::Relaxed;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        self.shared.recoveries.fetch_add(1, relaxed);
+        self.shared.pause_ms.store(pause_ms, relaxed);
+        let now_s = now.map_or(0, |now| now.as_secs());
+        self.shared.recovered_s.store(now_s, relaxed);
+        self.patience.recovered(Instant::now());
+        log::warn!(
+            "'{}' is served again, after {pause_ms} ms; nothing is lost",
+            kept.handover.report.device
+        );
+        if let Some(mut customer) = self.upgrading.take() {
+            let _ = protocol::reply(&mut customer, &Answer::Done);
+        }
+    }
+
+    /// What this process is asked, its worker is asked.
+    fn pass_signals_on(&self, worker: Pid) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            let signal = i32::try_from(signal.ssi_signo).map(Signal::try_from);
+            if let Ok(Ok(signal)) = signal
+                && signal != Signal::SIGCHLD
+            {
+                let _ = kill(worker, signal);
+            }
+        }
+    }
+
+    /// Nobody goes on. Let those who wait have their errors, and say so to whoever asks.
+    fn given_up(&self, kept: &Kept, reason: &anyhow::Error) -> bool {
+        let report = &kept.handover.report;
+        log::error!(
+            "'{}' fails from now on: its daemon {reason:#}; what was not committed is lost, `cowroot status` says more",
+            report.device
+        );
+        let id = report.id;
+        self.apart(|| _ = devices::give_up_soon(id));
+        given_up::answer(kept, self.shared, reason);
+        self.apart(|| _ = devices::delete_dead(id));
+        false
+    }
+}
+
+/// Become another binary, if that one says that it can go on. Comes back if it cannot.
+fn upgrade(kept: &Kept, worker: &Worker, fds: Vec<OwnedFd>) {
+    let Ok([binary, customer]) = <[OwnedFd; 2]>::try_from(fds) else {
+        return;
+    };
+    let mut customer = UnixStream::from(customer);
+    let error = match Upgrade::prepare(kept, binary) {
+        Ok(upgrade) => {
+            // What it has acknowledged is in memory that stays, and what it has not the kernel gives to the next.
+            let _ = kill(worker.pid, Signal::SIGKILL);
+            let _ = waitpid(worker.pid, None);
+            upgrade.become_it(kept, &customer)
+        }
+        Err(error) => error,
+    };
+    let reason = format!("upgrading '{}': {error:#}", kept.handover.report.device);
+    let _ = protocol::reply(&mut customer, &Answer::Refused(reason));
+}
+
+/// How a process ended.
+fn describe(status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Signaled(_, signal, _) => format!("was ended by {signal}"),
+        WaitStatus::Exited(_, code) => format!("ended with code {code}"),
+        other => format!("ended ({other:?})"),
+    }
+}

@@ -1,0 +1,394 @@
+//! A worker's life: open base and cowfile, or take them over; leave everything else, serve, answer, end.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SigSet, Signal};
+
+use super::handover::{Handover, Kept, KeptStore, Word};
+use super::opening::{become_server, open_all, store_again};
+use super::protocol::{Answer, Question, Report};
+use super::report::{Shared, first_report, report};
+use super::store::Serving;
+use super::{Options, START, confine, handover, protect, protocol};
+use crate::disk::base::Base;
+use crate::media::namespace::Left;
+use crate::ublk::{self, Device, Spec};
+
+/// What a worker is made for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Task<'a> {
+    /// A new device.
+    Start(&'a Options),
+    /// One whose worker has ended.
+    GoOn(&'a Kept),
+}
+
+/// How a worker ends, as its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The device was detached.
+    Detached = 0,
+    /// There is no device, or none any more, and something failed; that is told.
+    Failed = 1,
+    /// The device waits for somebody to go on.
+    GoOn = 75,
+}
+
+/// The way to the supervisor. It is told one thing: what became of the start.
+struct Supervisor {
+    socket: OwnedFd,
+    is_told: AtomicBool,
+}
+
+impl Supervisor {
+    /// Whether that was the first word, and it was heard.
+    fn tell(&self, word: &Word, fds: &[BorrowedFd<'_>]) -> bool {
+        !self.is_told.swap(true, Ordering::Relaxed)
+            && handover::tell(self.socket.as_fd(), word, fds).is_ok()
+    }
+
+    /// End, for this cannot go on; the reason goes to the log if the supervisor has had its word.
+    fn fail(&self, error: &anyhow::Error) -> ! {
+        if !self.tell(&Word::Failed(format!("{error:#}")), &[]) {
+            log::error!("{error:#}");
+        }
+        std::process::exit(End::Failed as i32)
+    }
+}
+
+/// How often a daemon that is asked to end looks whether its device is free, once a second.
+const WAITS_FOR_USERS: u32 = 60;
+
+/// Serve a device until it is detached, or cannot be served by this process any more.
+pub(super) fn run(
+    task: Task<'_>,
+    supervisor: OwnedFd,
+    shared: &'static Shared,
+    in_foreground: bool,
+) -> End {
+    let supervisor = Arc::new(Supervisor {
+        socket: supervisor,
+        is_told: AtomicBool::new(false),
+    });
+    // Until it knows what this process opens, nobody could do anything with what it leaves.
+    let alone = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+    if let Err(error) = alone {
+        log::debug!("tying this process to its supervisor: {error}");
+    }
+    let begun = match task {
+        Task::Start(options) => start(options, &supervisor, shared),
+        Task::GoOn(kept) => go_on(kept, &supervisor, shared),
+    };
+    let daemon = match begun {
+        Ok(daemon) => daemon,
+        Err(error) => supervisor.fail(&error),
+    };
+    let _ = nix::sys::prctl::set_pdeathsig(None);
+    if let Err(error) = confine::filter_system_calls() {
+        log::warn!("giving up system calls: {error:#}; the device works all the same");
+    }
+    shared.counters.has_heir.store(true, Ordering::Relaxed);
+    let id = daemon.device.id();
+    std::thread::spawn(move || mind_signals(id, in_foreground));
+    daemon.live()
+}
+
+/// When somebody asks this process to end: detach if nobody uses the device.
+///
+/// In the foreground that is a person at a terminal, who is told if it is in use. Elsewhere it is
+/// systemd that stops a session or service: it waits, and so the device may become free meanwhile. A
+/// root disk never does, and stays.
+fn mind_signals(id: u32, in_foreground: bool) {
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
+        .into_iter()
+        .collect();
+    while signals.wait().is_ok() {
+        let tries = if in_foreground { 1 } else { WAITS_FOR_USERS };
+        for attempt in 1..=tries {
+            match protocol::ask(id, &Question::Detach) {
+                Ok(Some(Answer::Refused(reason))) if attempt == tries => log::warn!("{reason}"),
+                Ok(Some(Answer::Refused(_))) => std::thread::sleep(Duration::from_secs(1)),
+                Ok(_) => return,
+                Err(error) => {
+                    log::warn!("{error:#}");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// libublk can wait for ever for a queue that failed. If it takes too long, say so and end; the supervisor sees to
+/// what is left.
+fn watch_start(supervisor: &Arc<Supervisor>) -> Sender<()> {
+    let (started, watch) = channel();
+    let supervisor = Arc::clone(supervisor);
+    std::thread::spawn(move || {
+        if watch.recv_timeout(START) == Err(RecvTimeoutError::Timeout) {
+            supervisor.fail(&anyhow::anyhow!(
+                "starting the device: the kernel did not finish within {} s; its log may say why",
+                START.as_secs()
+            ));
+        }
+    });
+    started
+}
+
+/// A device and what is known about it.
+struct Daemon {
+    device: Device,
+    listener: UnixListener,
+    shared: &'static Shared,
+    supervisor: Arc<Supervisor>,
+    /// Written when the queue's thread ends.
+    over: Arc<EventFd>,
+    /// What keeps a machine from hibernating whose root this is.
+    _no_hibernation: Option<OwnedFd>,
+    /// What does not change while it lives; the rest is filled in for each answer.
+    report: Report,
+}
+
+fn start(
+    options: &Options,
+    supervisor: &Arc<Supervisor>,
+    shared: &'static Shared,
+) -> anyhow::Result<Daemon> {
+    ublk::check_kernel()?;
+    let (base, store, left) = open_all(options)?;
+    let in_initramfs = left == Left::Initramfs;
+    let no_hibernation = in_initramfs.then(protect::refuse_hibernation).flatten();
+    shared.counters.start(store.limits);
+    let spec = Spec {
+        id: options.id,
+        size_bytes: store.device_bytes,
+        read_only: options.read_only,
+    };
+    let in_ram = store.serving.is_in_ram();
+    let started = watch_start(supervisor);
+    let (device, over) = served(store.serving, supervisor, shared, |serve| {
+        ublk::start(&spec, serve)
+    })?;
+    let _ = started.send(());
+    if let Err(error) = device.tune(in_ram) {
+        log::warn!("{error:#}; the device works, but slower");
+    }
+    let listener = protocol::listen(device.id())?;
+    let report = first_report(&device, &spec, &base, (store.cow, store.warnings));
+    let KeptStore { state, files } = store.kept;
+    let handover = Handover {
+        report: report.clone(),
+        in_initramfs,
+        store: state,
+    };
+    let namespace = File::open("/proc/self/ns/mnt").context("keeping this view of the mounts")?;
+    let mut fds = vec![namespace.as_fd(), listener.as_fd(), base.file().as_fd()];
+    fds.extend(files.iter().map(AsFd::as_fd));
+    if !supervisor.tell(&Word::Ready(Box::new(handover)), &fds) {
+        anyhow::bail!("handing the device to its supervisor: it is gone");
+    }
+    Ok(Daemon {
+        device,
+        listener,
+        shared,
+        supervisor: Arc::clone(supervisor),
+        over,
+        _no_hibernation: no_hibernation,
+        report,
+    })
+}
+
+/// Go on with what another worker left.
+fn go_on(
+    kept: &Kept,
+    supervisor: &Arc<Supervisor>,
+    shared: &'static Shared,
+) -> anyhow::Result<Daemon> {
+    become_server();
+    let Handover {
+        report,
+        in_initramfs,
+        ..
+    } = &kept.handover;
+    let no_hibernation = in_initramfs.then(protect::refuse_hibernation).flatten();
+    let base = kept.base.try_clone().context("taking over the base")?;
+    let base = Base::of(base, Path::new(&report.base), report.base_bytes);
+    let serving = store_again(kept, &Arc::new(base))?;
+    let spec = Spec {
+        id: Some(report.id),
+        size_bytes: report.size_bytes,
+        read_only: report.read_only,
+    };
+    let listener = kept
+        .listener
+        .try_clone()
+        .context("taking over the socket")?;
+    let (device, over) = served(serving, supervisor, shared, |serve| {
+        ublk::recover(report.id, &spec, serve)
+    })?;
+    supervisor.tell(&Word::Recovered, &[]);
+    Ok(Daemon {
+        device,
+        listener,
+        shared,
+        supervisor: Arc::clone(supervisor),
+        over,
+        _no_hibernation: no_hibernation,
+        report: report.clone(),
+    })
+}
+
+/// Serve a store with a device that `begin` makes, or recovers, around the serving thread.
+fn served(
+    serving: Serving,
+    supervisor: &Arc<Supervisor>,
+    shared: &'static Shared,
+    begin: impl FnOnce(
+        Box<dyn FnOnce(&ublk::Queue) -> anyhow::Result<()> + Send>,
+    ) -> anyhow::Result<Device>,
+) -> anyhow::Result<(Device, Arc<EventFd>)> {
+    let over = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).context("making an eventfd")?);
+    let (told, untold) = (Arc::clone(&over), Arc::clone(supervisor));
+    let device = begin(Box::new(move |queue| {
+        let result = serving.serve(queue, &shared.counters);
+        if let Err(error) = &result
+            && !untold.is_told.load(Ordering::Relaxed)
+        {
+            // The kernel goes on waiting for a queue that will never be there.
+            untold.fail(error);
+        }
+        let _ = told.write(1);
+        result
+    }))?;
+    Ok((device, over))
+}
+
+impl Daemon {
+    /// Answer questions until the device is detached, or its queue ends by itself.
+    fn live(self) -> End {
+        let mut has_supervisor = true;
+        loop {
+            let mut events = vec![
+                PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.over.as_fd(), PollFlags::POLLIN),
+            ];
+            if has_supervisor {
+                let socket = self.supervisor.socket.as_fd();
+                events.push(PollFd::new(socket, PollFlags::POLLIN));
+            }
+            if let Err(error) = poll(&mut events, PollTimeout::NONE)
+                && error != nix::errno::Errno::EINTR
+            {
+                log::error!(
+                    "waiting for commands: {error}; the device goes on, and cannot be asked"
+                );
+                std::thread::sleep(Duration::from_secs(1));
+                continue;
+            }
+            let has = |at: usize| events.get(at).and_then(PollFd::any) == Some(true);
+            let (asked, over, gone) = (has(0), has(1), has(2));
+            if over {
+                return self.queue_ended();
+            }
+            if gone {
+                self.supervisor_died();
+                has_supervisor = false;
+            }
+            if !asked {
+                continue;
+            }
+            let Ok((mut stream, _)) = self.listener.accept() else {
+                continue;
+            };
+            match self.answer(&mut stream) {
+                Ok(Some(claimed)) => return self.detach(&claimed, &mut stream),
+                Ok(None) => {}
+                // A customer that went away or speaks nonsense is no reason to stop serving.
+                Err(error) => log::debug!("{error:#}"),
+            }
+        }
+    }
+
+    /// The supervisor has nothing to say; its end does. Nobody else goes on now if this process dies.
+    fn supervisor_died(&self) {
+        self.shared.supervisor.store(0, Ordering::Relaxed);
+        self.shared
+            .counters
+            .has_heir
+            .store(false, Ordering::Relaxed);
+        log::error!(
+            "the supervisor of '{}' was killed: the device works, but hangs if its daemon (process {}) is killed too",
+            self.report.device,
+            std::process::id()
+        );
+        if let Err(error) = protocol::answer_for(&self.listener) {
+            log::debug!("{error:#}");
+        }
+    }
+
+    /// Nobody asked for that: the device was stopped by somebody else, or the queue failed.
+    fn queue_ended(self) -> End {
+        let name = self.report.device;
+        let has_heir = self.shared.counters.has_heir.load(Ordering::Relaxed);
+        match self.device.served() {
+            Err(error) if has_heir => {
+                log::error!("the queue of '{name}' failed: {error:#}");
+                End::GoOn
+            }
+            result => {
+                let why = result.err().map(|error| format!(": {error:#}"));
+                log::error!(
+                    "the queue of '{name}' ended by itself{}; the device is gone",
+                    why.unwrap_or_default()
+                );
+                ublk::devices::delete_own(self.report.id);
+                End::Failed
+            }
+        }
+    }
+
+    /// Answer one question. A device that is to be detached comes back claimed.
+    fn answer(&self, stream: &mut UnixStream) -> anyhow::Result<Option<File>> {
+        let refusal = match protocol::hear(stream)? {
+            Question::Status => {
+                let report = report(&self.report, self.shared);
+                protocol::reply(stream, &Answer::Status(Box::new(report)))?;
+                return Ok(None);
+            }
+            Question::Detach => match self.device.claim() {
+                Ok(claimed) => return Ok(Some(claimed)),
+                Err(error) => format!("{error:#}"),
+            },
+            Question::Upgrade => {
+                let binary = protocol::hear_fd(stream)?;
+                let fds = [binary.as_fd(), stream.as_fd()];
+                match handover::tell(self.supervisor.socket.as_fd(), &Word::Upgrade, &fds) {
+                    Ok(()) => return Ok(None),
+                    Err(error) => format!("upgrading '{}': {error:#}", self.report.device),
+                }
+            }
+        };
+        protocol::reply(stream, &Answer::Refused(refusal)).map(|()| None)
+    }
+
+    fn detach(self, _claimed: &File, stream: &mut UnixStream) -> End {
+        let (answer, end) = match self.device.stop() {
+            Ok(()) => (Answer::Done, End::Detached),
+            Err(error) => {
+                log::error!("{error:#}");
+                (Answer::Failed(format!("{error:#}")), End::Failed)
+            }
+        };
+        let _ = protocol::reply(stream, &answer);
+        end
+    }
+}
