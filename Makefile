@@ -9,7 +9,7 @@ SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:
-.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list powercut bench bench-stick bench-program bench-engine bench-open clean
+.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list powercut kill-long bench bench-stick bench-program bench-engine bench-open clean
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -70,6 +70,9 @@ vm-list: ## name the VM cases
 
 powercut: build ## cut a stick's power 500 times on each medium, in hours; make vm CASE=powercut is a sample
 	$(BED) powercut $(or $(IMAGES),500) $(PART)
+
+kill-long: build ## kill daemons 10,000 times under load, on each store and kernel, in hours; make vm CASE=kills is a sample
+	$(BED) kills $(or $(KILLS),10000)
 
 bench-program: mirror deps build
 	RUSTFLAGS="-C target-feature=+crt-static" \

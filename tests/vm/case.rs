@@ -38,6 +38,8 @@ pub(crate) struct Case {
     pub(crate) ending: Ending,
     /// RAM in MiB.
     pub(crate) memory_mib: u32,
+    /// How often a daemon is killed.
+    pub(crate) kills: u64,
     /// Seconds it takes on a quiet machine without KVM; the deadline is five times that.
     pub(crate) quiet_s: u64,
 }
@@ -57,6 +59,7 @@ impl Case {
             never: Vec::new(),
             ending: Ending::PowerOff,
             memory_mib: 512,
+            kills: 0,
             quiet_s: 12,
         }
     }
@@ -167,6 +170,13 @@ impl Case {
         self
     }
 
+    /// Daemons are killed so often, half a second each.
+    pub(crate) fn kills(mut self, count: u64) -> Self {
+        self.kills = count;
+        self.quiet_s = 30 + count / 2;
+        self
+    }
+
     /// Seconds on a quiet machine.
     pub(crate) fn quiet_s(mut self, seconds: u64) -> Self {
         self.quiet_s = seconds;
@@ -184,6 +194,9 @@ impl Case {
         let mut line = format!("{console}panic=1 {}", self.words);
         if !self.guest.is_empty() {
             line.push_str(&format!(" cowtest={}", self.guest));
+        }
+        if self.kills > 0 {
+            line.push_str(&format!(" kills={}", self.kills));
         }
         line
     }

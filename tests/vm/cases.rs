@@ -71,6 +71,10 @@ pub(crate) fn all() -> Vec<Case> {
 
         Case::bare("bare cd full-multi-user").cd(DebianIso).words(SMALL).guest("full-multi-user").quiet_s(40).console("re-mounted").console("Power down"),
 
+        // Out of memory under a root.
+        Case::bare("bare root oom-512M").disk(Root(Ext4Large)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:160M").guest("oom").memory(512).quiet_s(60),
+        Case::bare("bare root oom-1G").disk(Root(Ext4Large)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:160M").guest("oom").memory(1024).quiet_s(80),
+
         // Asleep under load, and awake again.
         Case::bare("bare root suspend").disk(Root(Ext4Large)).words(LABEL).guest("suspend").quiet_s(30),
 
@@ -155,6 +159,19 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini stick vfat cowfile-refused", "cowfile-refused").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat").quiet_s(30),
         Case::mini("mini stick exfat cowfile-refused", "cowfile-refused").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(30),
 
+        // Daemons that are killed, again and again.
+        Case::mini("mini file kills", "kills").disk(Tools).words("store=tmpfs").kills(200),
+        Case::mini("mini stick ext4 kills", "kills").disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(200),
+        Case::mini("mini file newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).words("store=tmpfs").kills(200),
+        Case::mini("mini stick ext4 newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(200),
+
+        Case::mini("mini disk kills-work", "kills-work").disk(Tools).words("store=tmpfs").kills(60),
+        Case::mini("mini stick vfat kills-work", "kills-work").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat").kills(60),
+        Case::mini("mini file stopped", "stopped").quiet_s(90),
+        Case::mini("mini file crashes", "crashes").quiet_s(25),
+        Case::mini("mini file upgrade", "upgrade").disk(Tools).quiet_s(50),
+        Case::mini("mini stick vfat upgrade", "upgrade").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat").quiet_s(60),
+
         // The kernel that users of the release before can have.
         Case::bare("bare disk backports-kernel").kernel(BACKPORTS).disk(Mini(Ext4)).words(LABEL).guest("root"),
         Case::mini("mini file backports-kernel-attach", "attach").kernel(BACKPORTS),
@@ -168,4 +185,10 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini file newest-kernel-killed-daemon", "killed-daemon").kernel(NEWEST),
         Case::mini("mini file newest-kernel-discard", "discard").kernel(NEWEST),
     ]
+}
+
+/// The cases that kill daemons, with so many kills each.
+pub(crate) fn killing(count: u64) -> Vec<Case> {
+    let killing = all().into_iter().filter(|case| case.kills > 0);
+    killing.map(|case| case.kills(count)).collect()
 }

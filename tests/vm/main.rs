@@ -4,6 +4,7 @@
 //! ```text
 //! vm list             the cases' names
 //! vm run [PART]       the cases whose names contain PART, one after the other
+//! vm kills [COUNT]    the cases that kill daemons, each with so many kills
 //! vm powercut [IMAGES [PART]]   the power cuts that `run` only samples, on the media whose case contains PART
 //! vm bench [ROUNDS]   the table of docs/performance.md; COWROOT_BENCH names tests/vm/bench/guest's program
 //! vm bench-stick [ROUNDS]   the same page's tables of cowfiles on a slow stick
@@ -71,8 +72,10 @@ fn command_line() -> Result<bool> {
             }
             Ok(true)
         }
-        ["run"] => run(""),
-        ["run", part] => run(part),
+        ["run"] => run(cases::all(), ""),
+        ["run", part] => run(cases::all(), part),
+        ["kills"] => run(cases::killing(10_000), ""),
+        ["kills", count] => run(cases::killing(count.parse().context("how many kills")?), ""),
         ["powercut", words @ ..] => powercut::command(words),
         ["bench"] => bench::run(5),
         ["bench", rounds] => bench::run(rounds.parse().context("how many rounds")?),
@@ -81,15 +84,15 @@ fn command_line() -> Result<bool> {
         ["bench-open"] => open::run(),
         ["demo"] => demo(),
         _ => bail!(
-            "one of: list, run [PART], powercut [IMAGES [PART]], bench [ROUNDS], bench-stick [ROUNDS], \
+            "one of: list, run [PART], kills [COUNT], powercut [IMAGES [PART]], bench [ROUNDS], bench-stick [ROUNDS], \
              bench-open, demo"
         ),
     }
 }
 
-/// Runs the matching cases; true if all passed.
-fn run(part: &str) -> Result<bool> {
-    let cases: Vec<Case> = cases::all()
+/// Runs the matching ones of `cases`; true if all passed.
+fn run(cases: Vec<Case>, part: &str) -> Result<bool> {
+    let cases: Vec<Case> = cases
         .into_iter()
         .filter(|c| c.name.contains(part))
         .collect();

@@ -29,6 +29,7 @@ const MIB: u64 = 768;
 /// What the tools' disk has beyond what any Debian has.
 const TOOLS: &[&str] = &[
     "fio",
+    "sqlite3",
     "e2fsprogs",
     "xfsprogs",
     "btrfs-progs",

@@ -7,6 +7,8 @@ check prints-the-device [ "$device" = /dev/ublkb0 ]
 check node-is-there [ -b /dev/ublkb0 ]
 check reads-as-base [ "$(sha256sum </dev/ublkb0)" = "$sum" ]
 status_json
+# CAP_SYS_ADMIN, CAP_IPC_LOCK, CAP_DAC_OVERRIDE; and a filter of system calls.
+check confined sh -c "grep -q '^CapEff:.*0000000000204002' /proc/$(number pid)/status && grep -q '^Seccomp:.*2' /proc/$(number pid)/status"
 dd if=/dev/zero of=/dev/ublkb0 bs=1M seek=2 count=2 conv=notrunc,fsync 2>/dev/null
 echo 3 >/proc/sys/vm/drop_caches
 check written [ "$(dd if=/dev/ublkb0 bs=1M skip=2 count=2 2>/dev/null | sha256sum)" = "$(dd if=/dev/zero bs=1M count=2 2>/dev/null | sha256sum)" ]

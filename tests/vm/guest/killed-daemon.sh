@@ -1,11 +1,11 @@
-# A daemon that dies takes its own device along, and no other.
+# A daemon and its supervisor that die take their own device along, and no other.
 # shellcheck shell=sh
 dd if=/dev/urandom of=/tmp/base bs=1M count=4 2>/dev/null
 sum=$(sha256sum </tmp/base)
 for n in 0 1 2; do
 	cowroot attach --base /tmp/base --cow tmpfs:4M --id "$n"
 done
-kill -9 "$(number pid 2)"
+kill -9 "$(number supervisor 2)" "$(number pid 2)"
 sleep 1
 check first-lives [ "$(sha256sum </dev/ublkb0)" = "$sum" ]
 check third-lives [ "$(sha256sum </dev/ublkb2)" = "$sum" ]

@@ -1,0 +1,26 @@
+# Killing the daemon, as often as the word kills= says; sourced.
+# shellcheck shell=sh
+store=$(sed -n 's/.*store=\([^ ]*\).*/\1/p' /proc/cmdline)
+kills=$(sed -n 's/.*kills=\([^ ]*\).*/\1/p' /proc/cmdline)
+# Whoever serves, or is about to.
+serving() { grep -lx cowroot /proc/[0-9]*/comm 2>/dev/null | cut -d / -f 3; }
+# kill_often FILE: unless there is such a file, which says that the load has ended.
+kill_often() {
+	killed=0
+	while [ "$killed" -lt "$kills" ] && [ ! -e "$1" ]; do
+		kill -9 "$(serving)" 2>/dev/null && killed=$((killed + 1))
+		usleep $((($(od -An -N2 -tu2 /dev/urandom) % 300) * 1000))
+	done
+	sleep 2
+}
+# attach_store BASE SIZE: in RAM or on the stick.
+attach_store() {
+	[ "$store" = tmpfs ] && cow=tmpfs:$2
+	[ "$store" = tmpfs ] || { mount_stick && cowroot create "$cow" --base "$1" --max-size "$2"; } || return 1
+	cowroot attach --base "$1" --cow "$cow"
+}
+# The pauses, as the kernel's log has them.
+report_pauses() {
+	dmesg | sed -n 's/.*served again, after \([0-9]*\) ms.*/\1/p' | sort -n |
+		awk '{ p[NR] = $1 } END { print NR " pauses in ms: median " p[int((NR + 1) / 2)] ", p99 " p[int((NR * 99 + 99) / 100)] ", worst " p[NR] }' >/dev/ttyS0
+}
