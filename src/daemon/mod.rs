@@ -1,6 +1,7 @@
 //! The daemon: the processes that serve a device. Started here; `supervisor` lives as long as the device, and makes
 //! the `worker` that serves it, and the next one when that one dies.
 
+mod apart;
 mod confine;
 mod given_up;
 mod handover;

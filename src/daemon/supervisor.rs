@@ -19,6 +19,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::apart::apart;
 use super::handover::{self, Handover, Kept, Word};
 use super::patience::{Next, Patience};
 use super::protocol::Answer;
@@ -168,7 +169,7 @@ impl Supervisor {
         let _ = kill(worker.pid, Signal::SIGKILL);
         let _ = waitpid(worker.pid, None);
         let pid = worker.pid.as_raw().unsigned_abs();
-        self.apart(|| devices::delete_leftovers(pid));
+        apart(|| devices::delete_leftovers(pid));
         Err(reason)
     }
 
@@ -192,18 +193,6 @@ impl Supervisor {
                 channel: ours,
                 away: Some(away),
             }),
-        }
-    }
-
-    /// Do something in a process of its own, for what libublk does needs threads and rings.
-    fn apart(&self, act: impl FnOnce()) {
-        match sys::fork() {
-            Ok(Forked::Child) => {
-                act();
-                std::process::exit(0)
-            }
-            Ok(Forked::Parent(pid)) => drop(waitpid(pid, None)),
-            Err(error) => log::error!("making a process: {error}"),
         }
     }
 
@@ -361,9 +350,9 @@ impl Supervisor {
             report.device
         );
         let id = report.id;
-        self.apart(|| _ = devices::give_up_soon(id));
+        apart(|| _ = devices::give_up_soon(id));
         given_up::answer(kept, self.shared, reason);
-        self.apart(|| _ = devices::delete_dead(id));
+        apart(|| _ = devices::delete_dead(id));
         false
     }
 }

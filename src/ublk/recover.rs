@@ -54,24 +54,26 @@ fn has_begun(error: &UblkError) -> bool {
 /// Tell the driver that somebody goes on, as soon as it has noticed that the server before has ended.
 fn begin(ctrl: &UblkCtrl) -> anyhow::Result<()> {
     let deadline = Instant::now() + NOTICED;
+    let mut stands;
     loop {
         ctrl.read_dev_info().map_err(|error| explain(&error))?;
         let state = u32::from(ctrl.dev_info().state);
         if state == sys::UBLK_S_DEV_DEAD {
             bail!("it was stopped");
         }
+        stands = format!("device state {state}");
         // libublk takes EBUSY for success, and tries that for 30 s itself: so only when it should succeed.
         if state == sys::UBLK_S_DEV_QUIESCED {
             match ctrl.start_user_recover() {
                 Ok(0..) => return Ok(()),
-                Ok(code) => log::debug!("{}", Errno::from_raw(-code)),
+                Ok(code) => stands = format!("it says {}", Errno::from_raw(-code)),
                 Err(error) if has_begun(&error) => return Ok(()),
                 Err(error) => return Err(explain(&error)),
             }
         }
         if Instant::now() >= deadline {
             bail!(
-                "the kernel has not noticed within {} s that its server has ended",
+                "the kernel has not noticed within {} s that its server has ended ({stands})",
                 NOTICED.as_secs()
             );
         }

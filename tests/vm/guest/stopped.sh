@@ -15,14 +15,16 @@ reads &
 sleep 60
 check waits kill -0 $!
 kill -CONT "$pid"
-check stopped-for-a-minute wait $!
+wait $!
+check stopped-for-a-minute [ $? = 0 ]
 mount -t cgroup2 cgroup /sys/fs/cgroup && mkdir /sys/fs/cgroup/a && echo "$pid" >/sys/fs/cgroup/a/cgroup.procs
 echo 1 >/sys/fs/cgroup/a/cgroup.freeze
 reads &
 sleep 3
 check waits-again kill -0 $!
 echo 0 >/sys/fs/cgroup/a/cgroup.freeze
-check frozen wait $!
+wait $!
+check frozen [ $? = 0 ]
 check nothing-failed [ "$(number failed_requests)" = 0 ]
 check same-daemon [ "$(number pid)" = "$pid" ]
 # The supervisor's death costs nothing, and is told.
