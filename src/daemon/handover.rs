@@ -97,7 +97,9 @@ impl Handover {
         }
         let mut archive = rkyv::util::AlignedVec::<16>::new();
         archive.extend_from_slice(rest);
-        rkyv::from_bytes::<Self, ArchiveError>(&archive).context(context)
+        // What rkyv says of such bytes is nothing.
+        rkyv::from_bytes::<Self, ArchiveError>(&archive)
+            .map_err(|_| anyhow::anyhow!("{context}: it is damaged"))
     }
 }
 

@@ -138,12 +138,16 @@ fn obstacle(supervisor: u32) -> Option<String> {
     })
 }
 
-/// What a process keeps in RAM whatever happens (VmLck of proc_pid_status(5)).
+/// What a process keeps in RAM whatever happens: what is there of its memory, if all of that is locked (VmRSS and VmLck
+/// of proc_pid_status(5); the latter counts what was never touched, too).
 fn locked_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmLck:")?.split_whitespace().next());
-    line.and_then(|kibibytes| kibibytes.parse().ok())
-        .map_or(0, |kibibytes: u64| kibibytes * 1024)
+    let bytes = |name: &str| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+        line.and_then(|kibibytes| kibibytes.parse().ok())
+            .map_or(0, |kibibytes: u64| kibibytes * 1024)
+    };
+    bytes("VmRSS:").min(bytes("VmLck:"))
 }
