@@ -13,10 +13,10 @@ kill_often() {
 	done
 	sleep 2
 }
-# attach_store BASE SIZE: in RAM or on the stick.
+# attach_store BASE SIZE: in RAM, of that size, or on the stick.
 attach_store() {
 	[ "$store" = tmpfs ] && cow=tmpfs:$2
-	[ "$store" = tmpfs ] || { mount_stick && cowroot create "$cow" --base "$1" --max-size "$2"; } || return 1
+	[ "$store" = tmpfs ] || { mount_stick && cowroot create "$cow" --base "$1"; } || return 1
 	cowroot attach --base "$1" --cow "$cow"
 }
 # The pauses, as the kernel's log has them.
