@@ -35,7 +35,7 @@ while [ $k -lt "$rounds" ]; do
 	mark $k
 	case $((k % 12)) in
 	5) check detach end && check attach-again begin ;;
-	2) kill -9 "$(number pid)" ;;
+	2) sync && kill -9 "$(number pid)" ;;
 	10) check after-death dies ;;
 	esac
 done
