@@ -350,7 +350,7 @@ impl Supervisor {
             report.device
         );
         let id = report.id;
-        apart(|| _ = devices::give_up_soon(id));
+        apart(|| _ = devices::give_up(id));
         given_up::answer(kept, self.shared, reason);
         apart(|| _ = devices::delete_dead(id));
         false

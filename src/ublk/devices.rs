@@ -44,30 +44,29 @@ pub fn delete_dead(id: u32) -> bool {
     is_dead && !is_served && ctrl.del_dev_async().is_ok() && is_gone(id)
 }
 
-/// Give up a device that waits for another server, which will not come: whoever waits for it gets errors from now on.
+/// Give up a device whose server has ended, and no other will come: whoever waits for it gets errors from now on.
 /// Whether it was one.
 pub fn give_up(id: u32) -> bool {
-    control(id).is_some_and(|ctrl| is_left(&ctrl) && ctrl.kill_dev().is_ok())
-}
-
-/// The same of a device whose server has just ended, which the kernel is about to notice.
-pub fn give_up_soon(id: u32) -> bool {
-    (0..LEFTOVER_TRIES).any(|_| {
-        let is_given_up = give_up(id);
-        if !is_given_up {
-            std::thread::sleep(PAUSE);
+    for _ in 0..LEFTOVER_TRIES {
+        let Some(ctrl) = control(id).filter(is_left) else {
+            return false;
+        };
+        if u32::from(ctrl.dev_info().state) == sys::UBLK_S_DEV_QUIESCED {
+            return ctrl.kill_dev().is_ok();
         }
-        is_given_up
-    })
+        // The kernel is about to notice that end.
+        std::thread::sleep(PAUSE);
+    }
+    false
 }
 
-/// Whether a device of ours waits for another server, for its own has ended.
+/// Whether a device is ours, and there, and its server is not.
 fn is_left(ctrl: &UblkCtrl) -> bool {
     let info = ctrl.dev_info();
     // Another program's may be waiting for its own.
     let is_ours = info.queue_depth == DEPTH && info.max_io_buf_bytes == BUFFER_BYTES;
     let server = Path::new("/proc").join(info.ublksrv_pid.to_string());
-    is_ours && u32::from(info.state) == sys::UBLK_S_DEV_QUIESCED && !server.exists()
+    is_ours && u32::from(info.state) != sys::UBLK_S_DEV_DEAD && !server.exists()
 }
 
 /// Delete the device that this process served, and that somebody else stopped.
