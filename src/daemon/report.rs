@@ -65,6 +65,8 @@ pub(super) fn report(first: &Report, shared: &Shared) -> Report {
     let supervisor = shared.supervisor.load(relaxed);
     let mut report = first.clone();
     report.pid = std::process::id();
+    // Who began may have been another binary.
+    report.version = env!("CARGO_PKG_VERSION").into();
     report.cow = CowReport {
         capacity_bytes: bytes(&counters.capacity_slots),
         used_bytes: bytes(&counters.used_slots),

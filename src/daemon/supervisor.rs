@@ -130,6 +130,8 @@ struct Worker {
     channel: OwnedFd,
     /// Since when the device has not been served; `None` while it is.
     away: Option<Instant>,
+    /// How it ended, if it was killed for an upgrade that came to nothing.
+    ended: Option<WaitStatus>,
 }
 
 impl Supervisor {
@@ -192,6 +194,7 @@ impl Supervisor {
                 pid,
                 channel: ours,
                 away: Some(away),
+                ended: None,
             }),
         }
     }
@@ -247,6 +250,9 @@ impl Supervisor {
     fn await_end(&mut self, kept: &Kept, worker: &mut Worker) -> WaitStatus {
         let mut is_talking = true;
         loop {
+            if let Some(status) = worker.ended {
+                return status;
+            }
             match waitpid(worker.pid, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
                 Ok(status) => {
@@ -352,13 +358,14 @@ impl Supervisor {
         let id = report.id;
         apart(|| _ = devices::give_up(id));
         given_up::answer(kept, self.shared, reason);
-        apart(|| _ = devices::delete_dead(id));
+        // Where it could not be given up before, that may be possible now.
+        apart(|| _ = devices::give_up(id) | devices::delete_dead(id));
         false
     }
 }
 
 /// Become another binary, if that one says that it can go on. Comes back if it cannot.
-fn upgrade(kept: &Kept, worker: &Worker, fds: Vec<OwnedFd>) {
+fn upgrade(kept: &Kept, worker: &mut Worker, fds: Vec<OwnedFd>) {
     let Ok([binary, customer]) = <[OwnedFd; 2]>::try_from(fds) else {
         return;
     };
@@ -367,7 +374,7 @@ fn upgrade(kept: &Kept, worker: &Worker, fds: Vec<OwnedFd>) {
         Ok(upgrade) => {
             // What it has acknowledged is in memory that stays, and what it has not the kernel gives to the next.
             let _ = kill(worker.pid, Signal::SIGKILL);
-            let _ = waitpid(worker.pid, None);
+            worker.ended = waitpid(worker.pid, None).ok();
             upgrade.become_it(kept, &customer)
         }
         Err(error) => error,

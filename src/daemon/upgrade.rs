@@ -12,10 +12,14 @@ use std::os::unix::net::UnixStream;
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 
 use super::handover::{Handover, Kept};
 use crate::sys::{self, Forked};
+
+/// Seconds within which a new binary has to say whether it would go on.
+const TRIAL_S: u32 = 10;
 
 /// What a new binary says of itself.
 #[derive(Debug)]
@@ -53,6 +57,9 @@ impl Upgrade {
         let (mut said, says) = std::io::pipe().context("making a pipe to the new binary")?;
         match sys::fork().context("trying the new binary")? {
             Forked::Child => {
+                // One that hangs must not keep the supervisor: the alarm stays with what is executed.
+                let _ = SigSet::from(Signal::SIGALRM).thread_unblock();
+                nix::unistd::alarm::set(TRIAL_S);
                 let _ = nix::unistd::dup2_stderr(&says);
                 let error = self.exec(kept, None, true);
                 eprintln!("{error:#}");

@@ -66,6 +66,9 @@ impl Supervisor {
     }
 }
 
+/// A worker that goes on first waits for the kernel to notice that the one before has ended.
+const TAKE_OVER: Duration = Duration::from_secs(120);
+
 /// How often a daemon that is asked to end looks whether its device is free, once a second.
 const WAITS_FOR_USERS: u32 = 60;
 
@@ -80,9 +83,10 @@ pub(super) fn run(
         socket: supervisor,
         is_told: AtomicBool::new(false),
     });
-    // Until it knows what this process opens, nobody could do anything with what it leaves.
-    let alone = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-    if let Err(error) = alone {
+    // Until it knows what this process opens, nobody could do anything with what it leaves. Who goes on needs nobody.
+    if matches!(task, Task::Start(_))
+        && let Err(error) = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
+    {
         log::debug!("tying this process to its supervisor: {error}");
     }
     let begun = match task {
@@ -130,14 +134,14 @@ fn mind_signals(id: u32, in_foreground: bool) {
 
 /// libublk can wait for ever for a queue that failed. If it takes too long, say so and end; the supervisor sees to
 /// what is left.
-fn watch_start(supervisor: &Arc<Supervisor>) -> Sender<()> {
+fn watch_start(supervisor: &Arc<Supervisor>, most: Duration) -> Sender<()> {
     let (started, watch) = channel();
     let supervisor = Arc::clone(supervisor);
     std::thread::spawn(move || {
-        if watch.recv_timeout(START) == Err(RecvTimeoutError::Timeout) {
+        if watch.recv_timeout(most) == Err(RecvTimeoutError::Timeout) {
             supervisor.fail(&anyhow::anyhow!(
                 "starting the device: the kernel did not finish within {} s; its log may say why",
-                START.as_secs()
+                most.as_secs()
             ));
         }
     });
@@ -174,7 +178,7 @@ fn start(
         read_only: options.read_only,
     };
     let in_ram = store.serving.is_in_ram();
-    let started = watch_start(supervisor);
+    let started = watch_start(supervisor, START);
     let (device, over) = served(store.serving, supervisor, shared, |serve| {
         ublk::start(&spec, serve)
     })?;
@@ -232,9 +236,11 @@ fn go_on(
         .listener
         .try_clone()
         .context("taking over the socket")?;
+    let started = watch_start(supervisor, TAKE_OVER);
     let (device, over) = served(serving, supervisor, shared, |serve| {
         ublk::recover(report.id, &spec, serve)
     })?;
+    let _ = started.send(());
     supervisor.tell(&Word::Recovered, &[]);
     Ok(Daemon {
         device,
