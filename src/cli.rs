@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A writable root on a base that must not be written.
 #[derive(Debug, Parser)]
@@ -156,11 +156,38 @@ pub struct Check {
 }
 
 /// How to boot.
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Args)]
 pub struct Boot {
+    /// Do one step and return: for an initramfs that has an init of its own. Without it this process must be
+    /// the initramfs's init
+    #[arg(long, value_enum, value_name = "STAGE")]
+    pub stage: Option<Stage>,
+    /// Where the root is mounted, for --stage
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/sysroot",
+        requires = "stage"
+    )]
+    pub root: PathBuf,
     /// Read the kernel command line from here instead of /proc/cmdline
     #[arg(long, value_name = "FILE")]
     pub cmdline: Option<PathBuf>,
+}
+
+/// A step of the boot, or of the machine's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// Read the kernel command line: prints 'local' or 'network', or nothing if cowroot is not asked for
+    Parse,
+    /// Find the media, start the daemon: the device is there
+    Attach,
+    /// Mount the root
+    Mount,
+    /// Before the switch to the root: what it takes to shut down well
+    Finish,
+    /// After the root is unmounted: commit, detach, let go of the media
+    Shutdown,
 }
 
 /// What to explain.

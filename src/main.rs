@@ -12,9 +12,9 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         log::error!("{panic}; this is a bug in cowroot, please report it")
     }));
-    if boot::is_init() {
-        // The kernel's words for init are no options of ours.
-        return ended(boot::run(None).map(|never| match never {}));
+    if let Some(first) = boot::First::of_this() {
+        // What an init is started with are no options of ours.
+        return ended(first.act().map(|never| match never {}));
     }
     let cli = Cli::parse();
     disk::allow_many_files();
@@ -29,7 +29,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
     match command {
         Command::Serve(serve) => return cmd::serve::run(serve),
         Command::TakeOver(from) => return cmd::upgrade::take_over(from),
-        Command::Boot(options) => cmd::boot::run(options).map(|never| match never {}),
+        Command::Boot(options) => cmd::boot::run(options),
         Command::Attach(attach) => cmd::attach::run(attach),
         Command::Create(create) => cmd::create::run(create),
         Command::Detach(detach) => cmd::detach::run(detach),

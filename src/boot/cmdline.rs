@@ -7,7 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::media::open::CowStore;
+use crate::media::cow_source::CowSource;
+use crate::media::open::{CowStore, Durability, TmpfsSize};
 use crate::media::source::Base;
 
 /// What a boot is asked to do.
@@ -16,13 +17,33 @@ pub struct Plan {
     /// What is never written.
     pub base: Base,
     /// What takes the writes.
-    pub cow: CowStore,
+    pub cow: Cow,
+    /// When that becomes durable.
+    pub durability: Durability,
     /// How long to wait for the medium.
     pub wait: Duration,
     /// Whether to say more.
     pub debug: bool,
     /// The kernel's words for mounting the root and starting init.
     pub root: RootWords,
+}
+
+/// What takes the writes of a booted system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cow {
+    /// RAM.
+    Tmpfs(TmpfsSize),
+    /// A cowfile on a medium.
+    Medium(CowSource),
+}
+
+impl fmt::Display for Cow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tmpfs(size) => CowStore::Tmpfs(*size).fmt(f),
+            Self::Medium(source) => source.fmt(f),
+        }
+    }
 }
 
 /// The kernel's own words that keep their meaning. As for the kernel, the last one counts.
@@ -129,7 +150,7 @@ const WORDS: &[(&str, Meaning)] = &[
     ("cowroot.wait", Meaning::Plan),
     ("cowroot.debug", Meaning::Plan),
     ("cowroot.session", Meaning::Later),
-    ("cowroot.durability", Meaning::Only(&["flush"])),
+    ("cowroot.durability", Meaning::Plan),
     ("cowroot.onfull", Meaning::Only(&["error"])),
     ("cowroot.fallback", Meaning::Only(&["fail"])),
     ("cowroot.merge", Meaning::Only(&["requested", "no"])),
@@ -153,14 +174,16 @@ impl Plan {
         let line = split(text);
         let mut ours = Ours::of(&line.words);
         let base = ours.base(&line.words);
-        let cow = ours.read("cowroot.cow", cow_store);
+        let cow = ours.read("cowroot.cow", cow);
+        let durability = ours.read("cowroot.durability", str::parse);
         let wait = ours.read("cowroot.wait", wait);
         let debug = ours.read("cowroot.debug", flag);
         let root = RootWords::of(line);
         match base {
             Some(base) if ours.problems.is_empty() => Ok(Self {
                 base,
-                cow: cow.unwrap_or(CowStore::Tmpfs(crate::media::open::TmpfsSize::Percent(50))),
+                cow: cow.unwrap_or(Cow::Tmpfs(TmpfsSize::Percent(50))),
+                durability: durability.unwrap_or(Durability::Flush),
                 wait: wait.unwrap_or(Duration::from_secs(30)),
                 debug: debug.unwrap_or(false),
                 root,
@@ -321,14 +344,18 @@ impl RootWords {
     }
 }
 
-/// What takes the writes of a booted system.
-fn cow_store(text: &str) -> Result<CowStore, String> {
+fn cow(text: &str) -> Result<Cow, String> {
     match text.parse()? {
-        CowStore::File(_) => Err(format!(
-            "a cowfile on a medium ('{text}') is not available in this version; use tmpfs[:SIZE|:PERCENT%]"
-        )),
-        store @ CowStore::Tmpfs(_) => Ok(store),
+        CowStore::Tmpfs(size) => Ok(Cow::Tmpfs(size)),
+        CowStore::File(_) => text.parse().map(Cow::Medium),
     }
+}
+
+/// Whether a command line asks for cowroot at all, rightly or wrongly spelled.
+#[must_use]
+pub fn is_asked(text: &str) -> bool {
+    let words = split(text).words;
+    words.iter().any(|word| word.name.starts_with("cowroot"))
 }
 
 #[cfg(test)]

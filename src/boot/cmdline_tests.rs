@@ -45,7 +45,7 @@ fn words_are_split_as_the_kernel_splits_them() {
 fn a_line_with_the_base_alone_gets_the_defaults() {
     let plan = Plan::parse("quiet cowroot=LABEL=LIVE:/live/root.img").unwrap();
     assert_eq!(plan.base.to_string(), "LABEL=LIVE:/live/root.img");
-    assert_eq!(plan.cow, CowStore::Tmpfs(TmpfsSize::Percent(50)));
+    assert_eq!(plan.cow, Cow::Tmpfs(TmpfsSize::Percent(50)));
     assert_eq!(plan.wait, Duration::from_secs(30));
     assert_eq!((plan.debug, plan.root), (false, RootWords::default()));
 }
@@ -61,7 +61,7 @@ fn every_word_reaches_its_field() {
     )
     .unwrap();
     assert_eq!(plan.base.to_string(), "LABEL=MY DISK:/r");
-    assert_eq!(plan.cow, CowStore::Tmpfs(TmpfsSize::Bytes(64 << 20)));
+    assert_eq!(plan.cow, Cow::Tmpfs(TmpfsSize::Bytes(64 << 20)));
     assert_eq!((plan.wait, plan.debug), (Duration::from_secs(5), true));
     let root = RootWords {
         kind: Some("ext4".into()),
@@ -112,7 +112,6 @@ fn all_problems_are_named_at_once() {
 fn what_does_not_work_yet_is_refused_by_name() {
     for word in [
         "cowroot.session=resume",
-        "cowroot.durability=interval:5",
         "cowroot.onfull=wait:10",
         "cowroot.fallback=tmpfs",
         "cowroot.merge=yes",
@@ -123,8 +122,6 @@ fn what_does_not_work_yet_is_refused_by_name() {
         "cowroot.toram",
         "cowroot.verify",
         "cowroot.nfsopts=vers=3",
-        "cowroot.cow=UUID=1A2B-3C4D:/session.cow,create",
-        "cowroot.cow=/dev/sdb1",
     ] {
         let found = problems(&format!("cowroot=/dev/sr0:/r {word}"));
         let name = word.split_once('=').map_or(word, |(name, _)| name);

@@ -11,10 +11,12 @@ use super::modules::Modules;
 use super::switch::resolve_inside;
 use crate::disk::base::Base;
 use crate::media::probe::{Content, probe};
+use crate::media::source::Source;
+use crate::media::survey::Seen;
 use crate::media::{find, mount, partition, text, whole};
 
 /// Where the medium is mounted; what is inside its images goes beside it.
-const MOUNTS: &str = "/run/cowroot";
+pub(super) const MOUNTS: &str = "/run/cowroot";
 
 /// A base that was found.
 #[derive(Debug)]
@@ -27,20 +29,29 @@ pub(super) struct Reached {
     pub(super) content: Option<Content>,
 }
 
+impl Reached {
+    /// What the root file system in it is, as far as recognised.
+    pub(super) fn kind(&self) -> Option<&'static str> {
+        self.content.as_ref().map(|content| content.kind)
+    }
+}
+
+/// Who loads the drivers of the hardware that turns up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drivers {
+    /// Nobody else does.
+    Ours,
+    /// udev does, by the distribution's rules.
+    Udevs,
+}
+
 /// Wait for the medium, mount it and what lies in it, and open the base.
-pub(super) fn reach(plan: &Plan, modules: &mut Modules) -> anyhow::Result<Reached> {
-    let started = Instant::now();
-    let medium = find::wait_for(&plan.base.medium, plan.wait, &mut || {
-        let loaded = modules.load_for_hardware();
-        if !loaded.is_empty() {
-            log::debug!("drivers loaded: {}", loaded.join(", "));
-        }
-    });
-    let medium = medium.map_err(|error| with_refused(&error, modules.refused()))?;
-    log::info!(
-        "medium found after {:.1} s: {medium}",
-        started.elapsed().as_secs_f32()
-    );
+pub(super) fn reach(
+    plan: &Plan,
+    modules: &mut Modules,
+    drivers: Drivers,
+) -> anyhow::Result<Reached> {
+    let medium = wait_for(&plan.base.medium, plan, modules, drivers)?;
     let device = medium.device();
     let path = match plan.base.path.split_last() {
         None => {
@@ -60,16 +71,37 @@ pub(super) fn reach(plan: &Plan, modules: &mut Modules) -> anyhow::Result<Reache
         }
     };
     let reached = open(path)?;
-    let kind = match &reached.content {
-        Some(content) => content.kind,
-        None => "nothing recognised in it",
-    };
+    let kind = reached.kind().unwrap_or("nothing recognised in it");
     log::info!(
         "base '{}': {}, {kind}",
         plan.base,
         text::size(reached.size_bytes)
     );
     Ok(reached)
+}
+
+/// Wait for one of the media of a boot.
+pub(super) fn wait_for(
+    source: &Source,
+    plan: &Plan,
+    modules: &mut Modules,
+    drivers: Drivers,
+) -> anyhow::Result<Seen> {
+    let started = Instant::now();
+    let medium = find::wait_for(source, plan.wait, &mut || {
+        if drivers == Drivers::Ours {
+            let loaded = modules.load_for_hardware();
+            if !loaded.is_empty() {
+                log::debug!("drivers loaded: {}", loaded.join(", "));
+            }
+        }
+    });
+    let medium = medium.map_err(|error| with_refused(&error, modules.refused()))?;
+    log::info!(
+        "medium found after {:.1} s: {medium}",
+        started.elapsed().as_secs_f32()
+    );
+    Ok(medium)
 }
 
 /// A medium that is not there may be one whose driver is no good.
@@ -84,7 +116,7 @@ fn with_refused(error: &anyhow::Error, refused: &[String]) -> anyhow::Error {
     anyhow::anyhow!(text)
 }
 
-fn open_device(device: &Path) -> anyhow::Result<File> {
+pub(super) fn open_device(device: &Path) -> anyhow::Result<File> {
     File::open(device).with_context(|| format!("opening '{}'", device.display()))
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::boot::{self, modules::Modules};
+use crate::boot::{device, modules::Modules};
 use crate::cli::Attach;
 use crate::daemon::starter::Starter;
 use crate::daemon::supervisor::serve;
@@ -20,7 +20,7 @@ pub fn run(attach: &Attach) -> anyhow::Result<()> {
     let options = options(attach)?;
     super::require_root("attaching a device")?;
     if !Path::new(ublk::CONTROL).exists() {
-        boot::load_ublk(&Modules::open()?)?;
+        device::load_ublk(&Modules::open()?)?;
     }
     if attach.foreground {
         serve(&options, Starter::Terminal)?;

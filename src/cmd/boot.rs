@@ -1,13 +1,15 @@
 //! `cowroot boot`: the initramfs entry point.
 
-use std::convert::Infallible;
-
 use crate::{boot, cli};
 
-/// Boot this machine.
+/// Boot this machine, or take one step of it.
 ///
 /// # Errors
-/// This process is not PID 1.
-pub fn run(options: &cli::Boot) -> anyhow::Result<Infallible> {
-    boot::run(options.cmdline.as_deref())
+/// The step's, or this process is not PID 1.
+pub fn run(options: &cli::Boot) -> anyhow::Result<()> {
+    let cmdline = options.cmdline.as_deref();
+    match options.stage {
+        Some(stage) => boot::stage::run(stage, cmdline, &options.root),
+        None => boot::run(cmdline).map(|never| match never {}),
+    }
 }

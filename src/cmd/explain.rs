@@ -4,9 +4,10 @@ use std::io::Write;
 
 use anyhow::Context;
 
-use crate::boot::cmdline::{Plan, RootWords};
+use crate::boot::cmdline::{Cow, Plan, RootWords};
 use crate::cli;
-use crate::media::open::{CowStore, TmpfsSize};
+use crate::media::cow_source::CowSource;
+use crate::media::open::{Durability, TmpfsSize};
 use crate::media::source::{Base, Source};
 use crate::media::text;
 
@@ -44,7 +45,7 @@ fn steps(plan: &Plan) -> Vec<String> {
         ),
     ];
     steps.extend(base(&plan.base));
-    steps.push(cow(&plan.cow));
+    steps.extend(cow(plan));
     steps.extend(root(&plan.root));
     if plan.debug {
         steps.push("Log every step on the way, not just each change of state.".into());
@@ -83,24 +84,45 @@ fn base(base: &Base) -> Vec<String> {
     steps
 }
 
-fn cow(store: &CowStore) -> String {
-    let size = match store {
-        CowStore::Tmpfs(TmpfsSize::Bytes(bytes)) => text::size(*bytes),
-        CowStore::Tmpfs(TmpfsSize::Percent(percent)) => {
+fn cow(plan: &Plan) -> Vec<String> {
+    let size = match &plan.cow {
+        Cow::Tmpfs(TmpfsSize::Bytes(bytes)) => text::size(*bytes),
+        Cow::Tmpfs(TmpfsSize::Percent(percent)) => {
             format!("{percent} % of the machine's RAM")
         }
-        CowStore::File(path) => {
-            return format!(
-                "Serve the base as a writable block device, /dev/ublkb0 if that is free. What is written \
-             goes to the cowfile '{}' and is kept.",
-                path.display()
-            );
-        }
+        Cow::Medium(source) => return on_medium(source, plan.durability),
     };
-    format!(
-        "Serve the base as a writable block device, /dev/ublkb0 if that is free. What is written \
-         goes to RAM, to at most {size}, and is gone when the machine stops."
-    )
+    vec![format!(
+        "Serve the base as a writable block device, /dev/ublkb0. What is written goes to RAM, to at most {size}, \
+         and is gone when the machine stops."
+    )]
+}
+
+fn on_medium(source: &CowSource, durability: Durability) -> Vec<String> {
+    let medium = medium(&source.medium);
+    let place = match &source.path {
+        Some(path) => format!(
+            "Wait for {medium} too, mount it at '/run/cowroot/cow' to be written, and take the file '{path}' in it as the \
+             cowfile"
+        ),
+        None => format!("Wait for {medium} too, and take all of it as the cowfile"),
+    };
+    let made = match source.create {
+        Some(_) => "; if it is not there, make it",
+        None => "; if it is not there, stop",
+    };
+    let kept = match durability {
+        Durability::Flush => "with each sync".into(),
+        Durability::Interval(seconds) => format!("every {seconds} s"),
+        Durability::Shutdown => "when the machine is shut down".into(),
+    };
+    vec![
+        format!("{place}{made}."),
+        format!(
+            "Serve the base as a writable block device, /dev/ublkb0. What is written goes to the cowfile, and is safe \
+             there {kept}."
+        ),
+    ]
 }
 
 fn root(words: &RootWords) -> Vec<String> {

@@ -3,6 +3,7 @@
 
 mod apart;
 mod confine;
+pub mod detach;
 mod given_up;
 mod handover;
 mod opening;

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::probe::probe;
+use super::text::ReadAt;
 use crate::disk::base::Base;
 use crate::disk::cowfile::{CowFiles, Mode};
 use crate::disk::filesystem;
@@ -14,7 +15,8 @@ use crate::engine::cowfile::trouble::Trouble;
 use crate::engine::format::Shape;
 use crate::engine::format::check::Access;
 use crate::engine::format::description::{Description, Identity};
-use crate::engine::format::superblock::DESCRIPTION_VERSION;
+use crate::engine::format::page::MAGIC;
+use crate::engine::format::superblock::{self, DESCRIPTION_VERSION};
 use crate::engine::identity::{chunks_to_sample, compare, sample};
 use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};
 
@@ -76,6 +78,17 @@ pub fn open(path: &Path, mode: Mode, base: Option<&Base>) -> anyhow::Result<Open
         found,
         description,
     })
+}
+
+/// Whether a cowfile was made in `bytes`, sound or not: one of its superblocks begins like one.
+#[must_use]
+pub fn is_one(bytes: &dyn ReadAt) -> bool {
+    /// Behind a page's checksum.
+    const MAGIC_AT: u64 = 4;
+    let places = superblock::slots(Shape::PRODUCT).map(|slot| Shape::PRODUCT.offset_bytes(slot));
+    places
+        .iter()
+        .any(|place| bytes.bytes(place + MAGIC_AT) == Some(MAGIC))
 }
 
 /// What a cowfile with this UUID remembers of its base.

@@ -1,5 +1,6 @@
 //! Media: find the one that was named, see what is on it, mount it unharmed, open what it holds.
 
+pub mod cow_source;
 pub mod cowfile;
 pub mod create;
 pub mod find;

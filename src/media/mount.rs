@@ -92,22 +92,67 @@ pub fn medium(device: &Path, kind: &str, target: &Path) -> anyhow::Result<()> {
     };
     set_read_only(device)?;
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    let mut result = Ok(());
-    for options in harmless.options {
-        result = filesystem(device, target, harmless.driver, flags, options);
-        let is_option_unknown =
-            matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EINVAL));
-        if !is_option_unknown {
-            break;
-        }
-    }
-    result.map_err(|error| {
+    first_that_is_known(device, harmless, target, flags).map_err(|error| {
         anyhow::anyhow!(
             "mounting '{}' ({kind}) read-only: {error}; {}",
             device.display(),
             advice(&error)
         )
     })
+}
+
+/// The file systems a cowfile can lie in, as they are mounted to be written; options as for [`HARMLESS`].
+const WRITABLE: &[Harmless] = &[
+    harmless("ext2", "ext4", &[""]),
+    harmless("ext3", "ext4", &[""]),
+    harmless("ext4", "ext4", &[""]),
+    harmless("xfs", "xfs", &[""]),
+    harmless("btrfs", "btrfs", &[""]),
+    harmless("vfat", "vfat", &["utf8", ""]),
+    harmless("exfat", "exfat", &[""]),
+];
+
+/// Mount `device`, which holds a file system of type `kind`, at `target` for the cowfile in it.
+///
+/// # Errors
+/// The type is not one that a cowfile can lie in, or the kernel's refusal.
+pub fn writable(device: &Path, kind: &str, target: &Path) -> anyhow::Result<()> {
+    let row = WRITABLE.iter().find(|row| row.kind == kind);
+    let row = row.with_context(|| {
+        let known: Vec<_> = WRITABLE.iter().map(|row| row.kind).collect();
+        format!(
+            "mounting '{}' for the cowfile: it holds {kind}, and a cowfile lies on {} only",
+            device.display(),
+            known.join(", ")
+        )
+    })?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
+    first_that_is_known(device, row, target, flags).map_err(|error| {
+        anyhow::anyhow!(
+            "mounting '{}' ({kind}) for the cowfile: {error}; {}",
+            device.display(),
+            advice(&error)
+        )
+    })
+}
+
+/// Mount with the first of a row's options that the kernel knows.
+fn first_that_is_known(
+    device: &Path,
+    row: &Harmless,
+    target: &Path,
+    flags: MountFlags,
+) -> io::Result<()> {
+    let mut result = Ok(());
+    for options in row.options {
+        result = filesystem(device, target, row.driver, flags, options);
+        let is_option_unknown =
+            matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EINVAL));
+        if !is_option_unknown {
+            break;
+        }
+    }
+    result
 }
 
 /// What to do about a mount that the kernel refused.

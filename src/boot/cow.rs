@@ -1,0 +1,120 @@
+//! From the words for a cowfile to a file or device that can be opened as one.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use super::cmdline::{Cow, Plan};
+use super::modules::Modules;
+use super::reach::{Drivers, MOUNTS, Reached, list, open_device, wait_for};
+use super::switch::resolve_inside;
+use crate::disk::base::Base;
+use crate::engine::format::Shape;
+use crate::media::cow_source::{CowSource, Create};
+use crate::media::create::{self, Wishes};
+use crate::media::open::CowStore;
+use crate::media::probe::Content;
+use crate::media::{cowfile, mount, text};
+use crate::sys;
+
+/// Wait for the medium of the cowfile, mount it, and make the cowfile if that was asked for and it is not there.
+///
+/// # Errors
+/// The medium or the cowfile is not there or no good; nothing else is taken for it.
+pub(super) fn reach(
+    plan: &Plan,
+    base: &Reached,
+    modules: &mut Modules,
+    drivers: Drivers,
+) -> anyhow::Result<CowStore> {
+    let source = match &plan.cow {
+        Cow::Tmpfs(size) => return Ok(CowStore::Tmpfs(*size)),
+        Cow::Medium(source) => source,
+    };
+    let seen = wait_for(&source.medium, plan, modules, drivers)?;
+    let device = seen.device();
+    let opened = open_device(&device)?;
+    if sys::is_block_device_read_only(&opened)
+        .with_context(|| format!("asking '{}'", device.display()))?
+    {
+        bail!(
+            "opening cowfile '{source}': '{}' is read-only: it is write-protected, or the base is on it, which nobody \
+             may write then; that is not available in this version, use another partition",
+            device.display()
+        );
+    }
+    let path = match &source.path {
+        None => device,
+        Some(path) => {
+            let mounted = Path::new(MOUNTS).join("cow");
+            mount_medium(&device, seen.content.as_ref(), &mounted, modules)?;
+            let path = resolve_inside(&mounted, Path::new(path))
+                .unwrap_or_else(|| mounted.join(path.trim_start_matches('/')));
+            if !path.exists() && source.create.is_none() {
+                bail!("{}", missing(source, &path));
+            }
+            path
+        }
+    };
+    if let Some(create) = source.create {
+        make_if_missing(&path, base, create)?;
+    }
+    Ok(CowStore::File(path))
+}
+
+fn mount_medium(
+    device: &Path,
+    content: Option<&Content>,
+    target: &Path,
+    modules: &Modules,
+) -> anyhow::Result<()> {
+    let kind = content.map(|content| content.kind).with_context(|| {
+        format!(
+            "mounting '{}' for the cowfile: no file system is recognised on it; where all of a partition is the \
+             cowfile, leave the path out",
+            device.display()
+        )
+    })?;
+    if let Some(driver) = mount::driver(kind) {
+        modules.load_filesystem(driver)?;
+    }
+    mount::writable(device, kind, target)
+}
+
+fn missing(source: &CowSource, path: &Path) -> String {
+    let folder = path.parent().unwrap_or(path);
+    let there = match fs::read_dir(folder) {
+        Ok(there) => format!("its folder holds {}", list(there)),
+        Err(_) => "nor is its folder".into(),
+    };
+    format!(
+        "opening cowfile '{source}': it is not there, {there}; ',create' behind its name makes a new one"
+    )
+}
+
+/// A new cowfile where there is none. What is there is never replaced: opening it says what is wrong with it.
+fn make_if_missing(path: &Path, base: &Reached, create: Create) -> anyhow::Result<()> {
+    if path.starts_with("/dev") {
+        if cowfile::is_one(&open_device(path)?) {
+            return Ok(());
+        }
+    } else if path.exists() {
+        return Ok(());
+    } else if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("making '{}'", folder.display()))?;
+    }
+    let wishes = Wishes {
+        max_bytes: create.max_bytes,
+        ..Wishes::default()
+    };
+    let base = Base::open(&base.path)?;
+    let made = create::create(path, &base, &wishes, &mut |_, _| {})?;
+    let max_bytes = Shape::PRODUCT.offset_bytes(made.superblock.max_slots);
+    log::info!(
+        "cowfile '{}' made, of {} at most",
+        path.display(),
+        text::size(max_bytes)
+    );
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! The end of a machine whose root is ours: what a boot prepares for it, and what is done then.
+//!
+//! systemd gives PID 1 back to the initramfs when all is stopped: it makes /run/initramfs the root, with the old one
+//! at /oldroot, and executes /shutdown there (systemd.io/INITRD_INTERFACE). That is this program. Where dracut brings
+//! a /shutdown of its own, its hook calls [`let_go`].
+
+use std::convert::Infallible;
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::mount::MsFlags;
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::Pid;
+use sys_mount::{MountFlags, UnmountFlags};
+
+use super::early;
+use crate::daemon::detach;
+use crate::kmsg;
+use crate::media::mount;
+
+/// Where the initramfs's part of a shutdown lies.
+const HOME: &str = "/run/initramfs";
+
+/// How long processes have to end, when asked and when told.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// How long one unmount may take: one that waits for a server that has gone would wait for ever.
+const UNMOUNTING: Duration = Duration::from_secs(20);
+
+/// What stays mounted to the end.
+const KERNELS: [&str; 5] = ["/", "/proc", "/sys", "/dev", "/run"];
+
+/// Leave this program where systemd looks for it at the end. Without it the root is only made read-only then, and
+/// the cowfile is left as after a power cut.
+pub(super) fn prepare() {
+    if let Err(error) = install(Path::new(HOME)) {
+        log::warn!(
+            "preparing the shutdown: {error:#}; it will be as a power cut after the last sync: nothing that was synced is \
+             lost"
+        );
+    }
+}
+
+fn install(home: &Path) -> anyhow::Result<()> {
+    let making = || format!("making '{}'", home.display());
+    fs::create_dir_all(home).with_context(making)?;
+    let flags = statvfs(home).with_context(making)?.flags();
+    if flags.contains(FsFlags::ST_NOEXEC) {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        mount::filesystem(
+            Path::new("cowroot"),
+            home,
+            "tmpfs",
+            flags,
+            "mode=0755,size=32M",
+        )
+        .with_context(|| format!("mounting a tmpfs on '{}'", home.display()))?;
+    }
+    let (program, part) = (home.join("shutdown"), home.join(".shutdown.part"));
+    let copying = || format!("copying this program to '{}'", program.display());
+    fs::copy("/proc/self/exe", &part).with_context(copying)?;
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o755)).with_context(copying)?;
+    fs::rename(&part, &program).with_context(copying)
+}
+
+/// End the machine: processes, mounts, devices, and then what `verb` says, whatever fails on the way.
+pub(super) fn end_machine(verb: Option<&OsStr>) -> anyhow::Result<Infallible> {
+    let kernels = early::mount_kernels();
+    early::open_console();
+    kmsg::init(kmsg::Reader::Kernel, false);
+    if let Err(error) = kernels {
+        log::warn!("shutting down: {error:#}");
+    }
+    end_processes();
+    unmount_all();
+    if let Err(error) = let_go() {
+        log::error!("shutting down: {error:#}");
+    }
+    nix::unistd::sync();
+    let mode = match verb.and_then(OsStr::to_str) {
+        Some("poweroff") => RebootMode::RB_POWER_OFF,
+        Some("halt") => RebootMode::RB_HALT_SYSTEM,
+        Some("kexec") => RebootMode::RB_KEXEC,
+        _ => RebootMode::RB_AUTOBOOT,
+    };
+    for mode in [mode, RebootMode::RB_AUTOBOOT, RebootMode::RB_HALT_SYSTEM] {
+        match reboot(mode) {
+            Ok(never) => match never {},
+            Err(error) => log::error!("shutting down ({mode:?}): {error}"),
+        }
+    }
+    // PID 1 must not end: the kernel would panic.
+    loop {
+        thread::park();
+    }
+}
+
+/// Commit and detach all devices, and say that their media are free.
+///
+/// # Errors
+/// A device stays: it is still used, or its last commit failed.
+pub(super) fn let_go() -> anyhow::Result<()> {
+    let detached = detach::all().context(
+        "the device of the root stays, and its cowfile is as after a power cut: nothing that was synced is lost",
+    )?;
+    if detached > 0 {
+        // Not the log: `quiet` would hide it.
+        let console = OpenOptions::new().write(true).open("/dev/console");
+        if let Ok(mut console) = console {
+            let _ = console.write_all(
+                b"\r\ncowroot: the session is closed, and its media are free: they can be taken out now.\r\n",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// End whoever is left, but for storage daemons, whose names begin with '@' (systemd.io/ROOT_STORAGE_DAEMONS).
+fn end_processes() {
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let deadline = Instant::now() + ENDING;
+        for process in processes() {
+            // It may have ended meanwhile.
+            let _ = kill(process, signal);
+        }
+        while !processes().is_empty() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// All but this one, the kernel's threads, zombies and storage daemons.
+fn processes() -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let cmdline = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        *pid != 1 && cmdline.first().is_some_and(|first| *first != b'@')
+    })
+    .map(Pid::from_raw)
+    .collect()
+}
+
+/// Unmount all that can be, the latest first; what cannot is made read-only.
+fn unmount_all() {
+    let mut last = usize::MAX;
+    loop {
+        let mounted = mounts();
+        if mounted.is_empty() || mounted.len() >= last {
+            break;
+        }
+        last = mounted.len();
+        for place in mounted.iter().rev() {
+            unmount(place);
+        }
+    }
+    for place in mounts() {
+        log::warn!("'{}' is still in use: making it read-only", place.display());
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        let none = None::<&str>;
+        if let Err(error) = nix::mount::mount(none, &place, none, flags, none) {
+            log::warn!("making '{}' read-only: {error}", place.display());
+        }
+    }
+}
+
+fn unmount(place: &Path) {
+    let (told, hear) = mpsc::channel();
+    let owned = place.to_owned();
+    thread::spawn(move || {
+        let result = sys_mount::unmount(&owned, UnmountFlags::empty());
+        let _ = told.send(result);
+    });
+    match hear.recv_timeout(UNMOUNTING) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log::debug!("unmounting '{}': {error}", place.display()),
+        Err(_) => {
+            log::warn!(
+                "unmounting '{}': still waiting after {} s, going on without it",
+                place.display(),
+                UNMOUNTING.as_secs()
+            );
+            let _ = mount::unmount_lazily(place);
+        }
+    }
+}
+
+/// Where something is mounted that is to be unmounted.
+fn mounts() -> Vec<PathBuf> {
+    let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    places(&text)
+        .into_iter()
+        .filter(|place| !KERNELS.iter().any(|kernels| place == Path::new(kernels)))
+        .collect()
+}
+
+/// The mount points in a mountinfo (proc_pid_mountinfo(5)): the fifth field, with blanks and the like in octal.
+fn places(mountinfo: &[u8]) -> Vec<PathBuf> {
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    let fields = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    fields.map(|field| unescaped(field).into()).collect()
+}
+
+fn unescaped(mut field: &[u8]) -> std::ffi::OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    while let [first, rest @ ..] = field {
+        let octal = match field {
+            [b'\\', digits @ ..] => digits
+                .get(..3)
+                .and_then(|digits| std::str::from_utf8(digits).ok())
+                .and_then(|digits| u8::from_str_radix(digits, 8).ok()),
+            _ => None,
+        };
+        bytes.push(octal.unwrap_or(*first));
+        field = match octal {
+            Some(_) => field.get(4..).unwrap_or_default(),
+            None => rest,
+        };
+    }
+    std::ffi::OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_read_with_their_blanks() {
+        let text = b"22 1 0:21 / /proc rw - proc proc rw\n\
+            31 1 8:1 / /oldroot/a\\040b rw,relatime shared:1 - ext4 /dev/x rw\n\
+            32 1 8:1 / /back\\134slash\\1 rw - ext4 /dev/x rw\n\n";
+        let expected = ["/proc", "/oldroot/a b", "/back\\slash\\1"].map(PathBuf::from);
+        assert_eq!(places(text), expected);
+    }
+
+    #[test]
+    fn the_program_is_left_where_it_is_looked_for() {
+        let home = tempfile::tempdir().unwrap();
+        install(&home.path().join("initramfs")).unwrap();
+        let program = home.path().join("initramfs/shutdown");
+        let found = fs::metadata(&program).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, 0o755);
+        assert_eq!(found.len(), fs::metadata("/proc/self/exe").unwrap().len());
+    }
+}

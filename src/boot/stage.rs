@@ -1,0 +1,80 @@
+//! The boot in steps, for an initramfs that has an init, udev and a shell of its own (dracut, mkinitcpio,
+//! initramfs-tools). Its hooks call these in order and parse nothing; the steps speak through the kernel's log.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use super::cmdline::{self, Plan};
+use super::modules::Modules;
+use super::reach::{self, Drivers};
+use super::{cow, device, exit, greet, read_cmdline, root};
+use crate::cli::Stage;
+use crate::daemon::protocol::{self, Question};
+use crate::kmsg;
+use crate::media::probe::probe;
+
+/// Take one step. What it prints is for the hook that called it: `parse` prints "local" or "network", by where the
+/// base is, or nothing if cowroot was not asked for.
+///
+/// # Errors
+/// What is wrong with the command line, the media, the device or the root. The initramfs must not go on then, least
+/// of all with another root.
+pub fn run(stage: Stage, cmdline: Option<&Path>, sysroot: &Path) -> anyhow::Result<()> {
+    let text = read_cmdline(cmdline)?;
+    if stage == Stage::Parse {
+        return parse(&text);
+    }
+    let plan = Plan::parse(&text)?;
+    kmsg::init(kmsg::Reader::Kernel, plan.debug);
+    match stage {
+        Stage::Parse => Ok(()),
+        Stage::Attach => attach(&plan),
+        Stage::Mount => mount(&plan, sysroot),
+        Stage::Finish => {
+            super::finish(sysroot);
+            Ok(())
+        }
+        Stage::Shutdown => exit::let_go(),
+    }
+}
+
+fn parse(text: &str) -> anyhow::Result<()> {
+    if cmdline::is_asked(text) {
+        Plan::parse(text)?;
+        println!("local");
+    }
+    Ok(())
+}
+
+/// Find the media and serve the device. Once it is served there is nothing to do: hooks may be run again.
+fn attach(plan: &Plan) -> anyhow::Result<()> {
+    if is_served() {
+        return Ok(());
+    }
+    greet(plan);
+    let mut modules = Modules::open()?;
+    device::load_ublk(&modules)?;
+    let base = reach::reach(plan, &mut modules, Drivers::Udevs)?;
+    // Before anything is made: a base that is no root needs no cowfile.
+    root::kind(&plan.root, &base.path, base.kind())?;
+    let cow = cow::reach(plan, &base, &mut modules, Drivers::Udevs)?;
+    device::serve(base.path, cow, plan.durability).map(drop)
+}
+
+fn mount(plan: &Plan, sysroot: &Path) -> anyhow::Result<()> {
+    if !is_served() {
+        bail!("mounting the root: its device is not there; 'cowroot boot --stage=attach' makes it");
+    }
+    let device = device::path();
+    let opened = File::open(&device).with_context(|| format!("opening '{}'", device.display()))?;
+    let found = probe(&opened).map(|content| content.kind);
+    drop(opened);
+    let kind = root::kind(&plan.root, &device, found)?;
+    root::mount(&device, &kind, sysroot, &plan.root, &Modules::open()?)
+}
+
+fn is_served() -> bool {
+    protocol::ask(device::ID, &Question::Status).is_ok_and(|answer| answer.is_some())
+}
