@@ -11,7 +11,7 @@ use sys_mount::MountFlags;
 
 use crate::media::mount;
 
-/// Mount the kernel's own file systems and a /run, where they are not mounted yet.
+/// Mount the kernel's own file systems, where they are not mounted yet.
 ///
 /// # Errors
 /// The kernel's refusal.
@@ -19,7 +19,15 @@ pub(super) fn mount_kernels() -> anyhow::Result<()> {
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount::kernels("proc", "/proc", quiet, "")?;
     mount::kernels("sysfs", "/sys", quiet, "")?;
-    mount::kernels("devtmpfs", "/dev", MountFlags::NOSUID, "mode=0755")?;
+    mount::kernels("devtmpfs", "/dev", MountFlags::NOSUID, "mode=0755")
+}
+
+/// Mount them and a /run, and let the log have all that is said.
+///
+/// # Errors
+/// The kernel's refusal.
+pub(super) fn prepare() -> anyhow::Result<()> {
+    mount_kernels()?;
     fs::create_dir_all("/run").context("making '/run'")?;
     if device_of("/run")? == device_of("/")? {
         // Not noexec: the root's shutdown may run programs from /run/initramfs.

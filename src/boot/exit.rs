@@ -40,6 +40,11 @@ const UNMOUNTING: Duration = Duration::from_secs(20);
 /// What stays mounted to the end.
 const KERNELS: [&str; 5] = ["/", "/proc", "/sys", "/dev", "/run"];
 
+/// What holds nothing that could be lost.
+const IN_RAM: [&str; 8] = [
+    "proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "ramfs", "cgroup2", "mqueue",
+];
+
 /// Leave this program where systemd looks for it at the end. Without it the root is only made read-only then, and
 /// the cowfile is left as after a power cut.
 pub(super) fn prepare() {
@@ -153,18 +158,23 @@ fn processes() -> Vec<Pid> {
 
 /// Unmount all that can be, the latest first; what cannot is made read-only.
 fn unmount_all() {
-    let mut last = usize::MAX;
+    let mut before = usize::MAX;
     loop {
         let mounted = mounts();
-        if mounted.is_empty() || mounted.len() >= last {
+        if mounted.is_empty() || mounted.len() >= before {
             break;
         }
-        last = mounted.len();
-        for place in mounted.iter().rev() {
-            unmount(place);
+        before = mounted.len();
+        for Mounted { place, kind } in mounted.iter().rev() {
+            // What is only in RAM may be in use: there is nothing to lose, and something below it may be waiting.
+            if IN_RAM.contains(&kind.as_str()) {
+                let _ = mount::unmount_lazily(place);
+            } else {
+                unmount(place);
+            }
         }
     }
-    for place in mounts() {
+    for Mounted { place, .. } in mounts() {
         log::warn!("'{}' is still in use: making it read-only", place.display());
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         let none = None::<&str>;
@@ -195,20 +205,36 @@ fn unmount(place: &Path) {
     }
 }
 
-/// Where something is mounted that is to be unmounted.
-fn mounts() -> Vec<PathBuf> {
-    let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    places(&text)
-        .into_iter()
-        .filter(|place| !KERNELS.iter().any(|kernels| place == Path::new(kernels)))
-        .collect()
+/// A file system that is to be unmounted.
+#[derive(Debug, PartialEq, Eq)]
+struct Mounted {
+    place: PathBuf,
+    kind: String,
 }
 
-/// The mount points in a mountinfo (proc_pid_mountinfo(5)): the fifth field, with blanks and the like in octal.
-fn places(mountinfo: &[u8]) -> Vec<PathBuf> {
+fn mounts() -> Vec<Mounted> {
+    let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let mut mounts = read(&text);
+    mounts.retain(|mounted| {
+        !KERNELS
+            .iter()
+            .any(|kernels| mounted.place == Path::new(kernels))
+    });
+    mounts
+}
+
+/// The mounts in a mountinfo (proc_pid_mountinfo(5)): the mount point is its fifth field, with blanks and the like in
+/// octal; the type follows a lone hyphen.
+fn read(mountinfo: &[u8]) -> Vec<Mounted> {
     let lines = mountinfo.split(|byte| *byte == b'\n');
-    let fields = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-    fields.map(|field| unescaped(field).into()).collect()
+    let mounts = lines.filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let place = unescaped(fields.nth(4)?).into();
+        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+        let kind = String::from_utf8_lossy(kind).into_owned();
+        Some(Mounted { place, kind })
+    });
+    mounts.collect()
 }
 
 fn unescaped(mut field: &[u8]) -> std::ffi::OsString {
@@ -239,8 +265,16 @@ mod tests {
         let text = b"22 1 0:21 / /proc rw - proc proc rw\n\
             31 1 8:1 / /oldroot/a\\040b rw,relatime shared:1 - ext4 /dev/x rw\n\
             32 1 8:1 / /back\\134slash\\1 rw - ext4 /dev/x rw\n\n";
-        let expected = ["/proc", "/oldroot/a b", "/back\\slash\\1"].map(PathBuf::from);
-        assert_eq!(places(text), expected);
+        let expected = [
+            ("/proc", "proc"),
+            ("/oldroot/a b", "ext4"),
+            ("/back\\slash\\1", "ext4"),
+        ];
+        let expected = expected.map(|(place, kind)| Mounted {
+            place: place.into(),
+            kind: kind.into(),
+        });
+        assert_eq!(read(text), expected);
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub fn run(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
 
 fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
     let started = Instant::now();
-    let prepared = early::mount_kernels();
+    let prepared = early::prepare();
     early::open_console();
     let text = prepared.and_then(|()| read_cmdline(cmdline));
     let plan = text.and_then(|text| Ok(Plan::parse(&text)?));

@@ -27,7 +27,7 @@ pub enum Left {
 /// Otherwise every file system mounted now would stay in use until this process ends, and a daemon
 /// that serves a root disk would wait for itself at the end (measured: a ublk server that
 /// shares a namespace with its device's users can dead-lock on exit). The root file system of an
-/// initramfs can be left since Linux 7; before, pivot_root refuses it, and only /run is covered.
+/// initramfs can be left since Linux 7; before, pivot_root refuses it, and its mounts stay, unseen.
 ///
 /// # Errors
 /// The kernel's refusal of the namespace or a mount.
@@ -59,8 +59,10 @@ pub fn leave() -> anyhow::Result<Left> {
             mount::unmount_lazily(Path::new("/old")).context("leaving the machine's mounts")?;
             Ok(left)
         }
-        // An initramfs: its few mounts stay, under a root that the switch will empty.
+        // An initramfs. Whoever switches to the root deletes its folders, and the kernel takes away what is mounted on
+        // them, here too; what is mounted below our root then stays with it.
         Err(nix::errno::Errno::EINVAL) => {
+            nix::unistd::chroot(root).context("entering a root of its own")?;
             std::env::set_current_dir("/").context("entering the root")?;
             Ok(Left::Initramfs)
         }

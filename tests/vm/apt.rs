@@ -20,6 +20,9 @@ pub(crate) const SUITE: &str = "trixie";
 /// The release before, with the kernel that its users can have and that has all we need.
 pub(crate) const BACKPORTS: &str = "bookworm-backports";
 
+/// The release before: dracut 059, systemd 252.
+pub(crate) const BEFORE: &str = "bookworm";
+
 /// The release whose kernel is the newest; it moves.
 pub(crate) const NEWEST: &str = "sid";
 

@@ -9,6 +9,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -50,7 +51,7 @@ impl Key {
         self.text(&path.to_string_lossy())
     }
 
-    /// Adds the content of a file, or of all files below a folder with their names.
+    /// Adds the content of a file and whether it is a program, or of all files below a folder with their names.
     pub(crate) fn content(mut self, path: &Path) -> Result<Self> {
         if path.is_dir() {
             for child in sorted(path)? {
@@ -60,6 +61,8 @@ impl Key {
         }
         let bytes = fs::read(path).with_context(|| format!("reading '{}'", path.display()))?;
         bytes.hash(&mut self.0);
+        let mode = fs::metadata(path)?.permissions().mode();
+        (mode & 0o100 != 0).hash(&mut self.0);
         Ok(self)
     }
 

@@ -1,6 +1,7 @@
 //! What a case is: an initramfs, media, kernel words, and what must hold. One line each in `cases.rs`.
 
 use crate::apt::SUITE;
+use crate::home::Home;
 use crate::initramfs::Initramfs;
 use crate::kernel::Packing;
 use crate::media::{Bus, Content, Medium};
@@ -40,6 +41,8 @@ pub(crate) struct Case {
     pub(crate) memory_mib: u32,
     /// How often a daemon is killed.
     pub(crate) kills: u64,
+    /// How often the machine is booted, with the same media.
+    pub(crate) boots: u32,
     /// Seconds it takes on a quiet machine without KVM; the deadline is five times that.
     pub(crate) quiet_s: u64,
 }
@@ -60,6 +63,7 @@ impl Case {
             ending: Ending::PowerOff,
             memory_mib: 512,
             kills: 0,
+            boots: 1,
             quiet_s: 12,
         }
     }
@@ -72,6 +76,11 @@ impl Case {
     /// A check inside a busybox initramfs, of commands rather than of a boot.
     pub(crate) fn mini(name: &'static str, guest: &'static str) -> Self {
         Self::new(name, Initramfs::Mini).guest(guest)
+    }
+
+    /// A boot with an initramfs that a distribution's tool made.
+    pub(crate) fn home(name: &'static str, home: Home) -> Self {
+        Self::new(name, Initramfs::Home(home)).quiet_s(25)
     }
 
     /// A boot from the medium itself, by its boot loader and the sample menu; else as `bare`.
@@ -174,6 +183,12 @@ impl Case {
     pub(crate) fn kills(mut self, count: u64) -> Self {
         self.kills = count;
         self.quiet_s = 30 + count / 2;
+        self
+    }
+
+    /// The machine is booted so often; a boot finds what the one before wrote, and the last one leaves its sticks clean.
+    pub(crate) fn boots(mut self, count: u32) -> Self {
+        self.boots = count;
         self
     }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::cache::{Cache, Key};
 use crate::command::{command, output, run};
 use crate::cpio;
+use crate::home::Home;
 use crate::kernel::{Kernel, Packing, Spoilt};
 use crate::root::bed;
 
@@ -76,6 +77,8 @@ pub(crate) enum Initramfs {
     MiniWithout(&'static str),
     /// The mini one with what the bench compares with.
     Bench,
+    /// What a distribution's tool makes.
+    Home(Home),
     /// The mini one with programs that check and repair file systems.
     Checkers,
 }
@@ -83,6 +86,9 @@ pub(crate) enum Initramfs {
 impl Initramfs {
     /// Makes it, or takes it from the cache.
     pub(crate) fn get(self, cache: &Cache, kernel: &Kernel, binary: &Path) -> Result<PathBuf> {
+        if let Self::Home(home) = self {
+            return home.get(cache, kernel, binary);
+        }
         let key = Key::new().name_of(&kernel.modules).content(binary)?;
         let key = key
             .text(&format!(
@@ -99,7 +105,7 @@ impl Initramfs {
                 Self::Mini | Self::Bench | Self::Checkers => (Packing::Plain, None),
                 Self::MiniWithout(module) => (Packing::Plain, Some(module)),
                 Self::BareWithout(module) => (Packing::Xz, Some(module)),
-                Self::BareSpoilt(..) => (Packing::Plain, None),
+                Self::BareSpoilt(..) | Self::Home(_) => (Packing::Plain, None),
                 Self::BareShell => (Packing::Xz, None),
             };
             let more = if self == Self::Bench {
@@ -126,6 +132,7 @@ impl Initramfs {
                     install(&bed("guest/shell.sh"), &tree.path().join("bin/sh"))?;
                 }
                 Self::Mini | Self::MiniWithout(_) | Self::Bench => mini(tree.path(), binary)?,
+                Self::Home(_) => {}
                 Self::Checkers => {
                     mini(tree.path(), binary)?;
                     for program in CHECKERS {

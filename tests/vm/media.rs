@@ -117,7 +117,7 @@ impl Maker<'_> {
         }
         match content {
             Content::Stick(stick) => {
-                let key = Key::new().text(&format!("{stick:?} 1"));
+                let key = Key::new().text(&format!("{stick:?} 2"));
                 return self.cache.get("stick", &key, |part| stick.make(part));
             }
             Content::Tools => return stick::tools(self.cache, self.apt),

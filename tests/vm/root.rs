@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::apt::{Apt, KEYRING, SUITE};
+use crate::apt::{Apt, KEYRING, NEWEST};
 use crate::cache::{Cache, Key, sorted};
 use crate::command::{command, output, run, step};
 use crate::initramfs::static_busybox;
@@ -81,12 +81,15 @@ pub(crate) fn debian(cache: &Cache, apt: &Apt, binary: &Path) -> Result<PathBuf>
 /// A Debian tree of `packages` and all they need, as a tar.
 pub(crate) fn debian_tar(cache: &Cache, apt: &Apt, packages: &[&str]) -> Result<PathBuf> {
     let key = Key::new()
-        .text(SUITE)
+        .text(apt.suite)
         .text(&apt.closure(packages)?)
         .text(&EXCLUDED.concat());
     cache.get("debian-tar", &key, |part| {
         step(
-            &format!("downloading and unpacking {SUITE} with systemd (40 MB)"),
+            &format!(
+                "downloading and unpacking {} with systemd (40 MB)",
+                apt.suite
+            ),
             || {
                 let mut mmdebstrap = command("mmdebstrap");
                 mmdebstrap
@@ -104,10 +107,14 @@ pub(crate) fn debian_tar(cache: &Cache, apt: &Apt, packages: &[&str]) -> Result<
                             .iter()
                             .map(|path| format!("--dpkgopt=path-exclude={path}")),
                     )
-                    .args([SUITE.as_ref(), part.as_os_str()])
+                    .args(
+                        (apt.suite == NEWEST)
+                            .then_some("--aptopt=Acquire::Check-Valid-Until \"false\""),
+                    )
+                    .args([apt.suite.as_ref(), part.as_os_str()])
                     .arg(format!(
-                        "deb [signed-by={KEYRING}] {} {SUITE} main",
-                        apt.mirror
+                        "deb [signed-by={KEYRING}] {} {} main",
+                        apt.mirror, apt.suite
                     ));
                 output(&mut mmdebstrap).map(drop)
             },
@@ -128,7 +135,7 @@ pub(crate) fn mini(
         .content(binary)?
         .content(&busybox)?
         .content(&bed("guest"))?
-        .text(&format!("3 {fs:?} {release:?}"));
+        .text(&format!("4 {fs:?} {release:?}"));
     cache.get("mini-root", &key, |part| {
         let tree = tempfile::tempdir()?;
         mini_tree(tree.path(), &busybox, binary)?;
@@ -172,6 +179,8 @@ fn mini_tree(tree: &Path, busybox: &Path, binary: &Path) -> Result<()> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         put(&file, &format!("usr/lib/cowtest/{name}"))?;
     }
+    // Without it systemd takes no folder for a root.
+    fs::write(tree.join("etc/os-release"), "ID=cowtest\n")?;
     // Blocks of known content that a journal can replace: see `dirty`.
     Ok(fs::write(tree.join("etc/journal-witness"), "old\n")?)
 }

@@ -18,7 +18,7 @@ use crate::command::{run, sha256};
 use crate::initramfs::{Initramfs, ensure_static};
 use crate::kernel::Kernel;
 use crate::loader::Loader;
-use crate::media::{Bus, Maker, Medium};
+use crate::media::{Bus, Content, Maker, Medium};
 use crate::qemu::{Machine, Outcome};
 
 /// A good boot says at most this much: what a person wants to know.
@@ -104,10 +104,22 @@ impl Bed {
     fn run_once(&self, case: &Case) -> Result<Outcome> {
         let dir = self.runs.join(case.name.replace(' ', "-"));
         fs::create_dir_all(&dir).with_context(|| format!("making '{}'", dir.display()))?;
-        let machine = self.machine(case, &dir)?;
+        let mut machine = self.machine(case, &dir)?;
+        let words = machine.words.clone();
         let before = sums(&machine.media)?;
-        let outcome = machine.run(&dir, Duration::from_secs(case.quiet_s * 5))?;
-        let judged = judge(case, &outcome).and_then(|()| {
+        let mut outcome = Outcome::default();
+        let mut judged = Ok(());
+        for boot in 1..=case.boots {
+            if case.boots > 1 {
+                machine.words = format!("{words} boot={boot}");
+            }
+            outcome = machine.run(&dir, Duration::from_secs(case.quiet_s * 5))?;
+            judged = judge(case, &outcome).and_then(|()| left_well(case, &machine.media));
+            if judged.is_err() {
+                break;
+            }
+        }
+        let judged = judged.and_then(|()| {
             ensure!(
                 sums(&machine.media)? == before,
                 "a medium was written: its sha256 changed"
@@ -239,6 +251,19 @@ fn sums(media: &[(Medium, PathBuf)]) -> Result<Vec<String>> {
         .iter()
         .filter(|(medium, _)| !medium.content.is_written());
     kept.map(|(_, file)| sha256(file)).collect()
+}
+
+/// Whether sticks of a machine that was shut down are as they should be when they are taken out.
+fn left_well(case: &Case, media: &[(Medium, PathBuf)]) -> Result<()> {
+    for (medium, file) in media {
+        match medium.content {
+            Content::Stick(stick) if case.boots > 1 => {
+                stick.check(file).context("a stick that was let go of")?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Does the outcome bear out the case's claim?

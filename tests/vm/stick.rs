@@ -23,6 +23,9 @@ pub(crate) enum Stick {
     Partition,
 }
 
+/// Its label, or its partition's name.
+const LABEL: &str = "COWROOT";
+
 /// Its size.
 const MIB: u64 = 768;
 
@@ -45,19 +48,33 @@ impl Stick {
     pub(crate) fn make(self, out: &Path) -> Result<()> {
         File::create(out)?.set_len(MIB << 20)?;
         let words: &[&str] = match self {
-            Self::Ext4 => &["mke2fs", "-q", "-F", "-t", "ext4"],
-            Self::Xfs => &["mkfs.xfs", "-q"],
-            Self::Btrfs => &["mkfs.btrfs", "-q"],
-            Self::Vfat => &["mkfs.fat", "-F", "32"],
-            Self::Exfat => &["mkfs.exfat"],
+            Self::Ext4 => &["mke2fs", "-q", "-F", "-t", "ext4", "-L", LABEL],
+            Self::Xfs => &["mkfs.xfs", "-q", "-L", LABEL],
+            Self::Btrfs => &["mkfs.btrfs", "-q", "-L", LABEL],
+            Self::Vfat => &["mkfs.fat", "-F", "32", "-n", LABEL],
+            Self::Exfat => &["mkfs.exfat", "-L", LABEL],
             Self::Partition => {
-                let table = "label: gpt\nstart=2048\n";
-                return run_with_input("sfdisk", ["--quiet".as_ref(), out.as_os_str()], table)
+                let table = format!("label: gpt\nstart=2048, name={LABEL}\n");
+                return run_with_input("sfdisk", ["--quiet".as_ref(), out.as_os_str()], &table)
                     .map(drop);
             }
         };
         let (program, args) = words.split_first().unwrap_or((&"", &[]));
         output(command(program).args(args).arg(out)).map(drop)
+    }
+
+    /// Checks a stick that was let go of: its file system needs no repair. Changes nothing.
+    pub(crate) fn check(self, file: &Path) -> Result<()> {
+        let words: &[&str] = match self {
+            Self::Ext4 => &["e2fsck", "-fn"],
+            Self::Xfs => &["xfs_repair", "-n", "-f"],
+            Self::Btrfs => &["btrfs", "check", "--readonly"],
+            Self::Vfat => &["fsck.fat", "-n"],
+            Self::Exfat => &["fsck.exfat", "-n"],
+            Self::Partition => return Ok(()),
+        };
+        let (program, args) = words.split_first().unwrap_or((&"", &[]));
+        output(command(program).args(args).arg(file)).map(drop)
     }
 }
 

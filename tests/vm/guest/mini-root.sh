@@ -10,4 +10,12 @@ cowtest=$(sed -n 's/.*cowtest=\([^ ]*\).*/\1/p' /proc/cmdline)
 report finished
 sync
 mount -o remount,ro / 2>/dev/null
-poweroff -f
+grep -q leave=shutdown /proc/cmdline || poweroff -f
+# As systemd does at the end (systemd.io/INITRD_INTERFACE): back to the initramfs, with the root at /oldroot.
+cd /run/initramfs || poweroff -f
+mkdir -p oldroot proc sys dev run
+mount --bind . . && cd /run/initramfs || poweroff -f
+for kernels in proc sys dev; do mount --move /$kernels $kernels; done
+mount --rbind /run run
+pivot_root . oldroot
+exec chroot . /shutdown "$(sed -n 's/.*verb=\([^ ]*\).*/\1/p' /proc/cmdline)" <dev/console >dev/console 2>&1

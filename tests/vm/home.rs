@@ -1,0 +1,128 @@
+//! The initramfs that a distribution's own tool makes, with our hooks in it: dracut, initramfs-tools.
+//!
+//! The tool runs in a tree of its release, once for each version of it, of the kernel and of the hooks. Our binary
+//! changes more often: it is laid over the image as a second archive, which the kernel unpacks over the first.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::apt::{Apt, BEFORE, NEWEST, SUITE};
+use crate::cache::{Cache, Key};
+use crate::command::{command, output, run, step};
+use crate::cpio;
+use crate::kernel::Kernel;
+use crate::root::{bed, debian_tar};
+
+/// Which tool, of which release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Home {
+    /// dracut 059.
+    DracutBefore,
+    /// dracut 106.
+    Dracut,
+    /// dracut 106, without systemd in the initramfs.
+    DracutPlain,
+    /// sid's, 112 or later.
+    DracutNewest,
+}
+
+/// What dracut leaves out: nothing of it is on our way, and it makes the image half as large.
+const OMITTED: &str =
+    "plymouth lvm dm dmraid crypt mdraid multipath iscsi nbd nvmf fcoe resume i18n terminfo hwdb";
+
+impl Home {
+    /// The release whose tool it is.
+    fn suite(self) -> &'static str {
+        match self {
+            Self::DracutBefore => BEFORE,
+            Self::Dracut | Self::DracutPlain => SUITE,
+            Self::DracutNewest => NEWEST,
+        }
+    }
+
+    /// What its tree has beyond Essential and apt.
+    fn packages(self) -> &'static [&'static str] {
+        &[
+            "dracut-core",
+            "systemd",
+            "systemd-sysv",
+            "udev",
+            "kmod",
+            "e2fsprogs",
+            "zstd",
+        ]
+    }
+
+    /// What makes /initrd in its tree.
+    fn command(self) -> String {
+        let omitted = match self {
+            Self::DracutPlain => format!("{OMITTED} systemd systemd-initrd dracut-systemd"),
+            _ => OMITTED.to_owned(),
+        };
+        format!(
+            "dracut --no-hostonly --no-early-microcode --zstd --kver \"$(ls /usr/lib/modules)\" --add cowroot \
+             --omit '{omitted}' /initrd"
+        )
+    }
+
+    /// Where our hooks lie in its tree: from the project's folder, to the tree's.
+    fn hooks(self) -> (&'static str, &'static str) {
+        ("dracut-module", "usr/lib/dracut/modules.d")
+    }
+
+    /// The image, with `binary` in it.
+    pub(crate) fn get(self, cache: &Cache, kernel: &Kernel, binary: &Path) -> Result<PathBuf> {
+        let made = self.made(cache, kernel, binary)?;
+        let key = Key::new().name_of(&made).content(binary)?;
+        cache.get("home-initramfs", &key, |part| {
+            run("cp", [made.as_path(), part])?;
+            let tree = tempfile::tempdir()?;
+            fs::create_dir_all(tree.path().join("usr/sbin"))?;
+            fs::copy(binary, tree.path().join("usr/sbin/cowroot"))?;
+            let over = tempfile::NamedTempFile::new()?;
+            cpio::pack(tree.path(), over.path())?;
+            let mut image = File::options().append(true).open(part)?;
+            // The kernel looks for an archive at a multiple of four.
+            let len = image.metadata()?.len();
+            image.write_all(&vec![0; usize::try_from(len.wrapping_neg() % 4)?])?;
+            io::copy(&mut File::open(over.path())?, &mut image)?;
+            Ok(())
+        })
+    }
+
+    /// The image as the tool made it.
+    fn made(self, cache: &Cache, kernel: &Kernel, binary: &Path) -> Result<PathBuf> {
+        let apt = Apt::open(cache, self.suite())?;
+        let tar = debian_tar(cache, &apt, self.packages())?;
+        let (ours, theirs) = self.hooks();
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(ours);
+        let script = bed("build/initramfs.sh");
+        let key = Key::new()
+            .name_of(&tar)
+            .name_of(&kernel.modules)
+            .text(&self.command())
+            .content(&ours)?
+            .content(&script)?;
+        cache.get("home", &key, |part| {
+            step(&format!("making an initramfs ({self:?})"), || {
+                let over = tempfile::tempdir()?;
+                let hooks = over.path().join(theirs);
+                fs::create_dir_all(&hooks)?;
+                run(
+                    "cp",
+                    ["-r".as_ref(), ours.join(".").as_os_str(), hooks.as_os_str()],
+                )?;
+                fs::create_dir_all(over.path().join("usr/sbin"))?;
+                fs::copy(binary, over.path().join("usr/sbin/cowroot"))?;
+                let modules = kernel.modules.parent().unwrap_or(&kernel.modules);
+                let mut making = command("sh");
+                making.arg(&script).arg(&tar).arg(modules);
+                making.arg(over.path()).arg(part).arg(self.command());
+                output(&mut making).map(drop)
+            })
+        })
+    }
+}
