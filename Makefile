@@ -9,7 +9,7 @@ SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:
-.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list powercut kill-long bench bench-stick bench-program bench-engine bench-open clean
+.PHONY: help mirror deps build generated demo test lint unit crash crash-long fuzz vm vm-list powercut kill-long bench bench-stick bench-program bench-engine bench-open clean
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,6 +30,9 @@ build: ## the static binary that is shipped
 	@if readelf -lW $(BINARY) | grep -q INTERP; then \
 		echo '$(BINARY) needs a dynamic loader: not a static binary' >&2; exit 1; fi
 	@echo "$(BINARY): static, $$(stat -c %s $(BINARY)) bytes"
+
+generated: ## write man pages and completions anew, from src/cli.rs and the README
+	COWROOT_GENERATE=1 cargo test --locked --test generated
 
 demo: mirror deps build ## boot a live Debian from an ISO, in this terminal
 	$(BED) demo
