@@ -6,7 +6,7 @@ BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := $(BUILT)/$(TARGET)/dist/cowroot
 DEB = $(BUILT)/debian/$(shell sh tools/deb.sh name)
 # The test bed; it boots the binary that `build` made.
-BED = COWROOT_BIN=$(BINARY) cargo test --locked --test vm --
+BED = COWROOT_BIN=$(BINARY) COWROOT_DEB=$(DEB) cargo test --locked --test vm --
 BENCH = COWROOT_BENCH=$(dir $(BINARY))examples/bench $(BED)
 SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
@@ -76,7 +76,7 @@ crash-long: ## the same, ten times as long and more
 fuzz: ## feed opens with cowfiles that are made to do harm, TIME= seconds of it
 	sh tests/fuzz/run.sh -max_total_time=$(or $(TIME),300)
 
-vm: build ## boot the VM cases, or those that CASE= picks
+vm: deb ## boot the VM cases, or those that CASE= picks
 	$(BED) run '$(CASE)'
 
 vm-list: ## name the VM cases

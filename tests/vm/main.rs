@@ -31,6 +31,7 @@ mod kernel;
 mod loader;
 mod media;
 mod open;
+mod package;
 mod powercut;
 mod qemu;
 mod qmp;
