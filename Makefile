@@ -1,15 +1,18 @@
 # cowroot. `make` alone says what there is.
 
-TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
-BINARY := $(abspath $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/dist/cowroot)
+# Root has no rustc, mostly, and needs none to install.
+TARGET := $(or $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p'),$(shell uname -m)-unknown-linux-gnu)
+BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
+BINARY := $(BUILT)/$(TARGET)/dist/cowroot
+DEB = $(BUILT)/debian/$(shell sh tools/deb.sh name)
 # The test bed; it boots the binary that `build` made.
-BED := COWROOT_BIN=$(BINARY) cargo test --locked --test vm --
-BENCH := COWROOT_BENCH=$(dir $(BINARY))examples/bench $(BED)
+BED = COWROOT_BIN=$(BINARY) COWROOT_DEB=$(DEB) cargo test --locked --test vm --
+BENCH = COWROOT_BENCH=$(dir $(BINARY))examples/bench $(BED)
 SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:
-.PHONY: help mirror deps build demo test lint unit crash crash-long fuzz vm vm-list powercut kill-long bench bench-stick bench-program bench-engine bench-open clean
+.PHONY: help mirror deps build install uninstall deb generated demo test lint unit crash crash-long fuzz vm vm-list powercut kill-long bench bench-stick bench-program bench-engine bench-open clean
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,6 +33,18 @@ build: ## the static binary that is shipped
 	@if readelf -lW $(BINARY) | grep -q INTERP; then \
 		echo '$(BINARY) needs a dynamic loader: not a static binary' >&2; exit 1; fi
 	@echo "$(BINARY): static, $$(stat -c %s $(BINARY)) bytes"
+
+install: ## put binary, man pages, completions, initramfs pieces below DESTDIR; see tools/install.sh
+	@BINARY='$(BINARY)' sh tools/install.sh install
+
+uninstall: ## take them away again
+	@BINARY='$(BINARY)' sh tools/install.sh uninstall
+
+deb: build ## a Debian package of the same
+	@sh tools/deb.sh make '$(BINARY)' '$(TARGET)' '$(DEB)'
+
+generated: ## write man pages and completions anew, from src/cli.rs and the README
+	COWROOT_GENERATE=1 cargo test --locked --test generated
 
 demo: mirror deps build ## boot a live Debian from an ISO, in this terminal
 	$(BED) demo
@@ -61,7 +76,7 @@ crash-long: ## the same, ten times as long and more
 fuzz: ## feed opens with cowfiles that are made to do harm, TIME= seconds of it
 	sh tests/fuzz/run.sh -max_total_time=$(or $(TIME),300)
 
-vm: build ## boot the VM cases, or those that CASE= picks
+vm: deb ## boot the VM cases, or those that CASE= picks
 	$(BED) run '$(CASE)'
 
 vm-list: ## name the VM cases

@@ -9,7 +9,7 @@ use crate::kernel::Packing::{Gz, Plain, Zst};
 use crate::kernel::Spoilt;
 use crate::media::Content::{
     DebianBoots, DebianIso, Mini, MiniBoots, MiniBootsWithOffset, MiniDirty, MiniGpt, MiniHybrid,
-    MiniModules, MiniNested, MiniRaw, Random, Root, Stick, Tools,
+    MiniModules, MiniNested, MiniRaw, Package, Random, Root, Stick, Tools,
 };
 use crate::media::Fs::{Btrfs, Erofs, Ext4, Iso, Squashfs, Vfat, Xfs};
 use crate::qemu::Firmware::{Bios, Uefi};
@@ -31,6 +31,9 @@ pub(crate) fn all() -> Vec<Case> {
             .console("re-mounted").console("Power down").never("[FAILED]"),
         Case::bare("bare disk multi-user").disk(DebianIso).words(LABEL).guest("multi-user").quiet_s(30)
             .console("re-mounted").console("Power down").never("[FAILED]"),
+
+        // What `make deb` makes, installed there, used, and purged.
+        Case::bare("bare cd deb").cd(DebianIso).disk(Package).words(LABEL).guest("deb").quiet_s(40),
 
         // Media that boot themselves: boot loader and sample menu, from a drive and copied to a stick.
         Case::iso("iso cd bios multi-user", Bios).cd(DebianBoots).guest("multi-user").quiet_s(50)

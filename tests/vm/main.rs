@@ -32,6 +32,7 @@ mod kernel;
 mod loader;
 mod media;
 mod open;
+mod package;
 mod powercut;
 mod qemu;
 mod qmp;

@@ -9,6 +9,7 @@ use crate::apt::Apt;
 use crate::cache::{Cache, Key};
 use crate::command::{command, output, run, run_with_input, step};
 use crate::loader::Loader;
+use crate::package;
 use crate::root;
 use crate::rootfs::RootFs;
 use crate::stick::{self, Stick};
@@ -61,6 +62,8 @@ pub(crate) enum Content {
     Stick(Stick),
     /// The disk with what tries them.
     Tools,
+    /// A disk with the Debian package.
+    Package,
 }
 
 impl Content {
@@ -121,6 +124,7 @@ impl Maker<'_> {
                 return self.cache.get("stick", &key, |part| stick.make(part));
             }
             Content::Tools => return stick::tools(self.cache, self.apt),
+            Content::Package => return package::disk(self.cache),
             _ => {}
         }
         let base = match content {
@@ -160,7 +164,7 @@ impl Maker<'_> {
             Content::MiniNested => nested(&base, part),
             Content::MiniRaw => run("cp", [base.as_path(), part]).map(drop),
             Content::MiniDirty => dirty(&base, part),
-            Content::Random(_) | Content::Stick(_) | Content::Tools => Ok(()),
+            Content::Random(_) | Content::Stick(_) | Content::Tools | Content::Package => Ok(()),
         })
     }
 

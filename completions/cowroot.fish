@@ -1,0 +1,102 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_cowroot_global_optspecs
+    string join \n v/verbose h/help V/version
+end
+
+function __fish_cowroot_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_cowroot_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_cowroot_using_subcommand
+    set -l cmd (__fish_cowroot_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c cowroot -n "__fish_cowroot_needs_command" -s v -l verbose -d 'Say more: each step, not just each change of state'
+complete -c cowroot -n "__fish_cowroot_needs_command" -s h -l help -d 'Print help'
+complete -c cowroot -n "__fish_cowroot_needs_command" -s V -l version -d 'Print version'
+complete -c cowroot -n "__fish_cowroot_needs_command" -f -a "attach" -d 'Stack a cowfile on a base and serve both as one writable block device'
+complete -c cowroot -n "__fish_cowroot_needs_command" -f -a "detach" -d 'Stop serving a device; what a tmpfs cowfile holds is gone then'
+complete -c cowroot -n "__fish_cowroot_needs_command" -f -a "create" -d 'Make an empty cowfile for a base, to keep what is written'
+complete -c cowroot -n "__fish_cowroot_needs_command" -f -a "status" -d 'Show the devices this machine serves: space, base, health'
+complete -c cowroot -n "__fish_cowroot_needs_command" -f -a "info" -d 'Show what a cowfile holds, and which base it wants'
+complete -c cowroot -n "__fish_cowroot_needs_command" -f -a "check" -d 'Read all of a cowfile and say what is damaged; exit code 3 if anything is'
+complete -c cowroot -n "__fish_cowroot_needs_command" -f -a "boot" -d 'The initramfs entry point (also when run as /init): find, attach, mount, switch root'
+complete -c cowroot -n "__fish_cowroot_needs_command" -f -a "explain" -d 'Say what a kernel command line would do, without doing it'
+complete -c cowroot -n "__fish_cowroot_needs_command" -f -a "upgrade" -d 'Hand running devices to this binary: nothing that uses them notices more than a pause'
+complete -c cowroot -n "__fish_cowroot_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l base -d 'What is never written: a regular file or a block device' -r -F
+complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l cow -d 'What takes the writes: a cowfile (a file or a block device), where they stay; or tmpfs, tmpfs:SIZE (K, M, G) or tmpfs:PERCENT% of RAM, from where they are gone at detach or power-off' -r
+complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l durability -d 'When a cowfile\'s writes become durable at the latest: flush (with each sync or fsync, as on any disk), interval:SECONDS, or shutdown; a power cut goes back to the last time, whole' -r
+complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l id -d 'The device\'s number, the N of /dev/ublkbN; default: the first free one' -r
+complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l size -d 'Make the device larger than its base (bytes, or with K, M, G); the rest reads as zeros' -r
+complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l read-only -d 'Refuse every write to the device'
+complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l foreground -d 'Serve in this process until detached, instead of in a daemon'
+complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -s v -l verbose -d 'Say more: each step, not just each change of state'
+complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -s h -l help -d 'Print help'
+complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -s V -l version -d 'Print version'
+complete -c cowroot -n "__fish_cowroot_using_subcommand detach" -l all -d 'Every device cowroot serves, and those whose daemon and supervisor were killed'
+complete -c cowroot -n "__fish_cowroot_using_subcommand detach" -s v -l verbose -d 'Say more: each step, not just each change of state'
+complete -c cowroot -n "__fish_cowroot_using_subcommand detach" -s h -l help -d 'Print help'
+complete -c cowroot -n "__fish_cowroot_using_subcommand detach" -s V -l version -d 'Print version'
+complete -c cowroot -n "__fish_cowroot_using_subcommand create" -l base -d 'The base it is for: it is known again, and no other is taken for it' -r -F
+complete -c cowroot -n "__fish_cowroot_using_subcommand create" -l name -d 'What people call it; default: its file\'s name' -r
+complete -c cowroot -n "__fish_cowroot_using_subcommand create" -l max-size -d 'How large it may become (bytes, or with K, M, G); default: enough to write the whole device once; of a block device all of it' -r
+complete -c cowroot -n "__fish_cowroot_using_subcommand create" -l preallocate -d 'Take so much of the medium\'s space now, or `all`; else it grows as it is written' -r
+complete -c cowroot -n "__fish_cowroot_using_subcommand create" -l size -d 'Make the device larger than its base (bytes, or with K, M, G); the rest reads as zeros' -r
+complete -c cowroot -n "__fish_cowroot_using_subcommand create" -l file-size -d 'Continue in COWFILE.1, COWFILE.2, … after so much; default: where the file system wants it' -r
+complete -c cowroot -n "__fish_cowroot_using_subcommand create" -s v -l verbose -d 'Say more: each step, not just each change of state'
+complete -c cowroot -n "__fish_cowroot_using_subcommand create" -s h -l help -d 'Print help'
+complete -c cowroot -n "__fish_cowroot_using_subcommand create" -s V -l version -d 'Print version'
+complete -c cowroot -n "__fish_cowroot_using_subcommand status" -l json -d 'One JSON document instead of text'
+complete -c cowroot -n "__fish_cowroot_using_subcommand status" -s v -l verbose -d 'Say more: each step, not just each change of state'
+complete -c cowroot -n "__fish_cowroot_using_subcommand status" -s h -l help -d 'Print help'
+complete -c cowroot -n "__fish_cowroot_using_subcommand status" -s V -l version -d 'Print version'
+complete -c cowroot -n "__fish_cowroot_using_subcommand info" -l json -d 'One JSON document instead of text'
+complete -c cowroot -n "__fish_cowroot_using_subcommand info" -s v -l verbose -d 'Say more: each step, not just each change of state'
+complete -c cowroot -n "__fish_cowroot_using_subcommand info" -s h -l help -d 'Print help'
+complete -c cowroot -n "__fish_cowroot_using_subcommand info" -s V -l version -d 'Print version'
+complete -c cowroot -n "__fish_cowroot_using_subcommand check" -l save -d 'With --repair: keep what is replaced here' -r -F
+complete -c cowroot -n "__fish_cowroot_using_subcommand check" -l repair -d 'Mend what loses nothing; what is replaced is kept in COWFILE.repair-TIME'
+complete -c cowroot -n "__fish_cowroot_using_subcommand check" -l drop-damaged -d 'With --repair: let what is below show where something is lost, instead of errors, and go back behind commits that are damaged'
+complete -c cowroot -n "__fish_cowroot_using_subcommand check" -s v -l verbose -d 'Say more: each step, not just each change of state'
+complete -c cowroot -n "__fish_cowroot_using_subcommand check" -s h -l help -d 'Print help'
+complete -c cowroot -n "__fish_cowroot_using_subcommand check" -s V -l version -d 'Print version'
+complete -c cowroot -n "__fish_cowroot_using_subcommand boot" -l stage -d 'Do one step and return: for an initramfs that has an init of its own. Without it this process must be the initramfs\'s init' -r -f -a "parse\t'Read the kernel command line: prints \'local\' or \'network\', or nothing if cowroot is not asked for'
+attach\t'Find the media, start the daemon: the device is there'
+mount\t'Mount the root'
+finish\t'Before the switch to the root: what it takes to shut down well'
+shutdown\t'After the root is unmounted: commit, detach, let go of the media'"
+complete -c cowroot -n "__fish_cowroot_using_subcommand boot" -l root -d 'Where the root is mounted, for --stage' -r -F
+complete -c cowroot -n "__fish_cowroot_using_subcommand boot" -l cmdline -d 'Read the kernel command line from here instead of /proc/cmdline' -r -F
+complete -c cowroot -n "__fish_cowroot_using_subcommand boot" -s v -l verbose -d 'Say more: each step, not just each change of state'
+complete -c cowroot -n "__fish_cowroot_using_subcommand boot" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cowroot -n "__fish_cowroot_using_subcommand boot" -s V -l version -d 'Print version'
+complete -c cowroot -n "__fish_cowroot_using_subcommand explain" -s v -l verbose -d 'Say more: each step, not just each change of state'
+complete -c cowroot -n "__fish_cowroot_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c cowroot -n "__fish_cowroot_using_subcommand explain" -s V -l version -d 'Print version'
+complete -c cowroot -n "__fish_cowroot_using_subcommand upgrade" -s v -l verbose -d 'Say more: each step, not just each change of state'
+complete -c cowroot -n "__fish_cowroot_using_subcommand upgrade" -s h -l help -d 'Print help'
+complete -c cowroot -n "__fish_cowroot_using_subcommand upgrade" -s V -l version -d 'Print version'
+complete -c cowroot -n "__fish_cowroot_using_subcommand help; and not __fish_seen_subcommand_from attach detach create status info check boot explain upgrade help" -f -a "attach" -d 'Stack a cowfile on a base and serve both as one writable block device'
+complete -c cowroot -n "__fish_cowroot_using_subcommand help; and not __fish_seen_subcommand_from attach detach create status info check boot explain upgrade help" -f -a "detach" -d 'Stop serving a device; what a tmpfs cowfile holds is gone then'
+complete -c cowroot -n "__fish_cowroot_using_subcommand help; and not __fish_seen_subcommand_from attach detach create status info check boot explain upgrade help" -f -a "create" -d 'Make an empty cowfile for a base, to keep what is written'
+complete -c cowroot -n "__fish_cowroot_using_subcommand help; and not __fish_seen_subcommand_from attach detach create status info check boot explain upgrade help" -f -a "status" -d 'Show the devices this machine serves: space, base, health'
+complete -c cowroot -n "__fish_cowroot_using_subcommand help; and not __fish_seen_subcommand_from attach detach create status info check boot explain upgrade help" -f -a "info" -d 'Show what a cowfile holds, and which base it wants'
+complete -c cowroot -n "__fish_cowroot_using_subcommand help; and not __fish_seen_subcommand_from attach detach create status info check boot explain upgrade help" -f -a "check" -d 'Read all of a cowfile and say what is damaged; exit code 3 if anything is'
+complete -c cowroot -n "__fish_cowroot_using_subcommand help; and not __fish_seen_subcommand_from attach detach create status info check boot explain upgrade help" -f -a "boot" -d 'The initramfs entry point (also when run as /init): find, attach, mount, switch root'
+complete -c cowroot -n "__fish_cowroot_using_subcommand help; and not __fish_seen_subcommand_from attach detach create status info check boot explain upgrade help" -f -a "explain" -d 'Say what a kernel command line would do, without doing it'
+complete -c cowroot -n "__fish_cowroot_using_subcommand help; and not __fish_seen_subcommand_from attach detach create status info check boot explain upgrade help" -f -a "upgrade" -d 'Hand running devices to this binary: nothing that uses them notices more than a pause'
+complete -c cowroot -n "__fish_cowroot_using_subcommand help; and not __fish_seen_subcommand_from attach detach create status info check boot explain upgrade help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
