@@ -3,7 +3,7 @@
 
 use crate::apt::{BACKPORTS, NEWEST};
 use crate::case::Case;
-use crate::home::Home::{Dracut, DracutPlain};
+use crate::home::Home::{Dracut, DracutBefore, DracutNewest, DracutPlain, InitramfsTools};
 use crate::initramfs::Initramfs::{Bare, BareShell, BareSpoilt, BareWithout, MiniWithout};
 use crate::kernel::Packing::{Gz, Plain, Zst};
 use crate::kernel::Spoilt;
@@ -24,6 +24,7 @@ use crate::stick::Stick as New;
 pub(crate) fn all() -> Vec<Case> {
     const LABEL: &str = "cowroot=LABEL=LIVE:/live/root.img";
     const SMALL: &str = "cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:64M";
+    const CLOSED: &str = "the session is closed, and its media are free";
     const SESSION: &str = "cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=poweroff";
     vec![
         // A live system, whole: Debian with systemd from an ISO.
@@ -42,7 +43,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::iso("iso stick bios", Bios).stick(MiniBoots).guest("root").quiet_s(16).never("efi: EFI v"),
         Case::iso("iso stick uefi", Uefi).stick(MiniBoots).guest("root").quiet_s(28).console("efi: EFI v"),
         Case::iso("iso cd menu-persistent", Bios).cd(MiniBoots).stick(Stick(New::Vfat)).entry("persistent").words("leave=shutdown verb=poweroff").guest("session").boots(2).quiet_s(30)
-            .console("the session is closed"),
+            .console(CLOSED),
         Case::iso("iso cd menu-throwaway", Bios).cd(MiniBoots).entry("throwaway").guest("root")
             .fails_with("'cowroot.session' is not available").console("2 problems"),
         // A stick and its partition that show one ISO: both whole, and only the stick whole.
@@ -70,17 +71,22 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare root f2fs").disk(Root(F2fs)).words(LABEL).guest("root"),
 
         // Sessions that stay, from one boot to the next; the stick is clean when the machine is off.
-        Case::bare("bare stick vfat session").cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(3).quiet_s(20).console("the session is closed"),
-        Case::bare("bare stick ext4 session").cd(Mini(Iso)).stick(Stick(New::Ext4)).words(SESSION).guest("session").boots(2).quiet_s(20).console("the session is closed"),
-        Case::bare("bare stick exfat session").cd(Mini(Iso)).stick(Stick(New::Exfat)).words(SESSION).guest("session").boots(2).quiet_s(20).console("the session is closed"),
-        Case::bare("bare stick partition session").cd(Mini(Iso)).disk(Stick(New::Partition)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=PARTLABEL=COWROOT,create leave=shutdown verb=poweroff").guest("session").boots(2).quiet_s(20).console("the session is closed"),
+        Case::bare("bare stick vfat session").cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(3).quiet_s(20).console(CLOSED),
+        Case::bare("bare stick ext4 session").cd(Mini(Iso)).stick(Stick(New::Ext4)).words(SESSION).guest("session").boots(2).quiet_s(20).console(CLOSED),
+        Case::bare("bare stick exfat session").cd(Mini(Iso)).stick(Stick(New::Exfat)).words(SESSION).guest("session").boots(2).quiet_s(20).console(CLOSED),
+        Case::bare("bare stick partition session").cd(Mini(Iso)).disk(Stick(New::Partition)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=PARTLABEL=COWROOT,create leave=shutdown verb=poweroff").guest("session").boots(2).quiet_s(20).console(CLOSED),
         Case::bare("bare stick no-cowfile").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow").fails_with("it is not there").quiet_s(12),
 
         // The initramfs of each distribution's tool, each with a systemd of its release or none.
+        Case::home("dracut-059 stick vfat session", DracutBefore).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("dracut-106 cd root", Dracut).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
-        Case::home("dracut-106-plain stick vfat session", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console("the session is closed"),
+        Case::home("dracut-106-plain stick vfat session", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("dracut-106 cd multi-user", Dracut).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
-            .console("the session is closed").never("[FAILED]"),
+            .console(CLOSED).never("[FAILED]"),
+        Case::home("dracut-newest stick vfat session", DracutNewest).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
+        Case::home("initramfs-tools stick vfat session", InitramfsTools).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
+        Case::home("initramfs-tools cd multi-user", InitramfsTools).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
+            .console(CLOSED).never("[FAILED]"),
 
         // A full cowfile under a root of each kind.
         Case::bare("bare root ext4-full").disk(Root(Ext4Large)).words(SMALL).guest("full-root").quiet_s(25).console("df will show").console("80 % full").console("95 % full"),

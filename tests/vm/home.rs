@@ -27,6 +27,8 @@ pub(crate) enum Home {
     DracutPlain,
     /// sid's, 112 or later.
     DracutNewest,
+    /// initramfs-tools, of Debian 13.
+    InitramfsTools,
 }
 
 /// What dracut leaves out: nothing of it is on our way, and it makes the image half as large.
@@ -38,28 +40,34 @@ impl Home {
     fn suite(self) -> &'static str {
         match self {
             Self::DracutBefore => BEFORE,
-            Self::Dracut | Self::DracutPlain => SUITE,
+            Self::Dracut | Self::DracutPlain | Self::InitramfsTools => SUITE,
             Self::DracutNewest => NEWEST,
         }
     }
 
     /// What its tree has beyond Essential and apt.
     fn packages(self) -> &'static [&'static str] {
-        &[
-            "dracut-core",
-            "systemd",
-            "systemd-sysv",
-            "udev",
-            "kmod",
-            "e2fsprogs",
-            "zstd",
-        ]
+        match self {
+            Self::InitramfsTools => &["initramfs-tools", "udev", "kmod", "e2fsprogs", "zstd"],
+            _ => &[
+                "dracut-core",
+                "systemd",
+                "systemd-sysv",
+                "udev",
+                "kmod",
+                "e2fsprogs",
+                "zstd",
+            ],
+        }
     }
 
     /// What makes /initrd in its tree.
     fn command(self) -> String {
         let omitted = match self {
             Self::DracutPlain => format!("{OMITTED} systemd systemd-initrd dracut-systemd"),
+            Self::InitramfsTools => {
+                return "mkinitramfs -o /initrd \"$(ls /usr/lib/modules)\"".into();
+            }
             _ => OMITTED.to_owned(),
         };
         format!(
@@ -70,7 +78,10 @@ impl Home {
 
     /// Where our hooks lie in its tree: from the project's folder, to the tree's.
     fn hooks(self) -> (&'static str, &'static str) {
-        ("dracut-module", "usr/lib/dracut/modules.d")
+        match self {
+            Self::InitramfsTools => ("initramfs-tools-hook", "usr/share/initramfs-tools"),
+            _ => ("dracut-module", "usr/lib/dracut/modules.d"),
+        }
     }
 
     /// The image, with `binary` in it.
