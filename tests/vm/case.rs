@@ -14,6 +14,8 @@ pub(crate) enum Ending {
     PowerOff,
     /// The boot fails, and init's death ends the VM (`panic=1` and QEMU's -no-reboot).
     Panic,
+    /// The boot fails in an initramfs that restarts the machine then, as it was told to; no root has started.
+    Restart,
 }
 
 /// One boot and its claim.
@@ -170,6 +172,12 @@ impl Case {
     /// The boot must fail, saying this.
     pub(crate) fn fails_with(mut self, text: &'static str) -> Self {
         self.ending = Ending::Panic;
+        self.console(text)
+    }
+
+    /// The boot must fail so that the initramfs restarts, saying this.
+    pub(crate) fn restarts_with(mut self, text: &'static str) -> Self {
+        self.ending = Ending::Restart;
         self.console(text)
     }
 

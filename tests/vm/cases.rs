@@ -83,6 +83,13 @@ pub(crate) fn all() -> Vec<Case> {
         Case::home("dracut-106-plain stick vfat session", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("dracut-106 cd multi-user", Dracut).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
             .console(CLOSED).never("[FAILED]"),
+        // A failure is told, and no other root is taken, be it there and named.
+        Case::home("dracut-106 disk not-found", Dracut).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.wait=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
+            .restarts_with("finding the medium 'LABEL=LIVE'").console("the boot cannot go on"),
+        Case::home("dracut-106-plain disk unknown-words", DracutPlain).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.weit=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
+            .restarts_with("is 'cowroot.wait' meant?"),
+        Case::home("initramfs-tools disk not-found", InitramfsTools).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.wait=3 root=/dev/vda").guest("root").memory(1024)
+            .restarts_with("finding the medium 'LABEL=LIVE'").console("the boot cannot go on"),
         Case::home("dracut-newest stick vfat session", DracutNewest).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("initramfs-tools stick vfat session", InitramfsTools).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("initramfs-tools cd multi-user", InitramfsTools).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)

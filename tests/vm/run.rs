@@ -283,6 +283,14 @@ fn judge(case: &Case, outcome: &Outcome) -> Result<()> {
     let panicked = shown(PANIC);
     match case.ending {
         Ending::Panic => ensure!(panicked, "the boot did not end in a panic"),
+        Ending::Restart => {
+            ensure!(!panicked, "the kernel panicked");
+            ensure!(
+                outcome.report.is_empty(),
+                "a root has started: {:?}",
+                outcome.report
+            );
+        }
         Ending::PowerOff => {
             ensure!(!panicked, "the kernel panicked");
             ensure!(
