@@ -8,7 +8,7 @@ DEB = $(BUILT)/debian/$(shell sh tools/deb.sh name)
 # The test bed; it boots the binary that `build` made.
 BED = COWROOT_BIN=$(BINARY) COWROOT_DEB=$(DEB) cargo test --locked --test vm --
 BENCH = COWROOT_BENCH=$(dir $(BINARY))examples/bench $(BED)
-SHELL_FILES := $(shell find tests tools -name '*.sh') .ci/run
+SHELL_FILES := $(shell find tests tools dracut-module -name '*.sh') .ci/run
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:

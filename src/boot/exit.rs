@@ -23,8 +23,9 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::Pid;
 use sys_mount::{MountFlags, UnmountFlags};
 
-use super::early;
+use super::{device, early};
 use crate::daemon::detach;
+use crate::daemon::protocol::{self, Answer, Question};
 use crate::kmsg;
 use crate::media::mount;
 
@@ -54,6 +55,25 @@ pub(super) fn prepare() {
              lost"
         );
     }
+    if let Err(error) = spare(Path::new("/run/sendsigs.omit.d"), device::ID) {
+        log::warn!("preparing the shutdown: sparing the daemon: {error:#}");
+    }
+}
+
+/// Tell Debian's sysvinit, whose killall5 knows nothing of '@', whom to leave alone: initscripts' sendsigs reads the
+/// numbers in this folder. A worker that came later is killed, and its supervisor starts another one.
+fn spare(folder: &Path, id: u32) -> anyhow::Result<()> {
+    let answer = protocol::ask(id, &Question::Status)?;
+    let Some(Answer::Status(report)) = answer else {
+        return Ok(());
+    };
+    fs::create_dir_all(folder)?;
+    let supervisor = report.recovery.supervisor.unwrap_or(report.pid);
+    fs::write(
+        folder.join("cowroot"),
+        format!("{}\n{supervisor}\n", report.pid),
+    )?;
+    Ok(())
 }
 
 fn install(home: &Path) -> anyhow::Result<()> {

@@ -75,12 +75,17 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare stick ext4 session").cd(Mini(Iso)).stick(Stick(New::Ext4)).words(SESSION).guest("session").boots(2).quiet_s(20).console(CLOSED),
         Case::bare("bare stick exfat session").cd(Mini(Iso)).stick(Stick(New::Exfat)).words(SESSION).guest("session").boots(2).quiet_s(20).console(CLOSED),
         Case::bare("bare stick partition session").cd(Mini(Iso)).disk(Stick(New::Partition)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=PARTLABEL=COWROOT,create leave=shutdown verb=poweroff").guest("session").boots(2).quiet_s(20).console(CLOSED),
+        // Forced off, by no shutdown program: what was synced is there. Reboot is another verb of the same program.
+        Case::bare("bare stick vfat session-forced").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create").guest("session").boots(2).quiet_s(20),
+        Case::bare("bare stick ext4 session-reboot").cd(Mini(Iso)).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=reboot").guest("session").boots(2).quiet_s(20).console(CLOSED).console("reboot: Restarting"),
         Case::bare("bare stick no-cowfile").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow").fails_with("it is not there").quiet_s(12),
 
         // The initramfs of each distribution's tool, each with a systemd of its release or none.
         Case::home("dracut-059 stick vfat session", DracutBefore).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("dracut-106 cd root", Dracut).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
         Case::home("dracut-106-plain stick vfat session", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
+        Case::home("dracut-106-plain stick vfat session-exitrd", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=poweroff exitrd=dracut").guest("session").boots(2).memory(1024)
+            .console(CLOSED).console("Unmounted /oldroot"),
         Case::home("dracut-106 cd multi-user", Dracut).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
             .console(CLOSED).never("[FAILED]"),
         // A failure is told, and no other root is taken, be it there and named.

@@ -71,7 +71,7 @@ impl Home {
             _ => OMITTED.to_owned(),
         };
         format!(
-            "dracut --no-hostonly --no-early-microcode --zstd --kver \"$(ls /usr/lib/modules)\" --add cowroot \
+            "dracut --no-hostonly --no-early-microcode --zstd --kver \"$(ls /usr/lib/modules)\" --add 'cowroot cowtest' \
              --omit '{omitted}' /initrd"
         )
     }
@@ -116,6 +116,7 @@ impl Home {
             .name_of(&kernel.modules)
             .text(&self.command())
             .content(&ours)?
+            .content(&bed("dracut"))?
             .content(&script)?;
         cache.get("home", &key, |part| {
             step(&format!("making an initramfs ({self:?})"), || {
@@ -125,6 +126,14 @@ impl Home {
                 run(
                     "cp",
                     ["-r".as_ref(), ours.join(".").as_os_str(), hooks.as_os_str()],
+                )?;
+                run(
+                    "cp",
+                    [
+                        "-r".as_ref(),
+                        bed("dracut/.").as_os_str(),
+                        hooks.as_os_str(),
+                    ],
                 )?;
                 fs::create_dir_all(over.path().join("usr/sbin"))?;
                 fs::copy(binary, over.path().join("usr/sbin/cowroot"))?;
