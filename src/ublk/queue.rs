@@ -22,7 +22,7 @@ use crate::engine::driven::{Engine, Gauges};
 use crate::engine::units::{CHUNK_LEN, Extent, SECTOR_BYTES};
 use crate::sys::SharedBytes;
 use crate::ublk::counters::Counters;
-use crate::ublk::{clock::Clock, fullness::Fullness, memory::Memory, spin::Spin};
+use crate::ublk::{clock::Clock, fua::Fua, fullness::Fullness, memory::Memory, spin::Spin};
 
 /// Marks what is not a request, to libublk too (`UblkUringData::Target`); requests carry their tag instead.
 const OURS: u64 = 1 << 63;
@@ -81,6 +81,7 @@ pub fn serve<E: Engine>(
         counters,
         clock: Clock::new(served.commit_after)?,
         fullness: Fullness::default(),
+        fua: Fua::default(),
         spin: Spin::on(std::thread::available_parallelism().map_or(1, usize::from)),
         arrived: Vec::new(),
         several: false,
@@ -124,6 +125,7 @@ struct Server<'a, E> {
     counters: &'a Counters,
     clock: Clock,
     fullness: Fullness,
+    fua: Fua,
     spin: Spin,
     /// What the ring gave and is not served yet: whose it is, and its result.
     arrived: Vec<(u64, i32)>,
@@ -331,12 +333,20 @@ impl<E: Engine> Server<'_, E> {
     fn pump(&mut self, out: &mut Outbox) -> anyhow::Result<()> {
         loop {
             for (id, result) in std::mem::take(&mut out.done) {
+                let flags = self.queue.get_iod(id.0).op_flags;
+                if let Some(flush) = self.fua.next(id, flags, result) {
+                    self.engine.submit(flush, &mut self.memory, out);
+                    continue;
+                }
                 let code = match result {
                     Ok(()) => self.transferred(id),
                     Err(Failure::Io) => -libc::EIO,
                     Err(Failure::NoSpace) => -libc::ENOSPC,
                 };
                 self.finish(id, code)?;
+            }
+            if !out.done.is_empty() {
+                continue;
             }
             let Some(command) = out.commands.pop() else {
                 self.disk.go();
