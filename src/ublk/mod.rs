@@ -16,6 +16,7 @@
 mod clock;
 pub mod counters;
 pub mod devices;
+mod forget;
 mod fua;
 mod fullness;
 mod kernel;

@@ -25,7 +25,7 @@ use crate::ublk::counters::Counters;
 use crate::ublk::{clock::Clock, fua::Fua, fullness::Fullness, memory::Memory, spin::Spin};
 
 /// Marks what is not a request, to libublk too (`UblkUringData::Target`); requests carry their tag instead.
-const OURS: u64 = 1 << 63;
+pub(super) const OURS: u64 = 1 << 63;
 /// Marks the completion that says a worker has finished.
 const WAKE: u64 = OURS;
 /// Marks the one that says that it is time to commit.
