@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use io_uring::{IoUring, opcode, types};
 use libublk::io::{BufDesc, BufDescList, UblkDev, UblkIOCtx, UblkQueue};
 use libublk::{UblkError, UblkIORes, sys, ublk_init_task_ring, with_task_io_ring_mut};
@@ -21,8 +21,8 @@ use crate::engine::command::{Failure, Op, Outbox, Request, RequestId};
 use crate::engine::driven::{Engine, Gauges};
 use crate::engine::units::{CHUNK_LEN, Extent, SECTOR_BYTES};
 use crate::sys::SharedBytes;
-use crate::ublk::counters::Counters;
-use crate::ublk::{clock::Clock, fua::Fua, fullness::Fullness, memory::Memory, spin::Spin};
+use crate::ublk::{clock::Clock, counters::Counters, fua::Fua, fullness::Fullness};
+use crate::ublk::{devices, memory::Memory, spin::Spin};
 
 /// Marks what is not a request, to libublk too (`UblkUringData::Target`); requests carry their tag instead.
 pub(super) const OURS: u64 = 1 << 63;
@@ -91,8 +91,12 @@ pub fn serve<E: Engine>(
     // What stops the one is no reason for the other to forget what is under way: but another process that goes on
     // finds it in memory that is shared.
     let mut out = served.first;
-    let ran = server.run(&mut out);
-    if ran.is_err() && counters.has_heir.load(Ordering::Relaxed) {
+    let mut ran = server.run(&mut out);
+    let has_heir = counters.has_heir.load(Ordering::Relaxed);
+    if ran.is_ok() && has_heir && devices::goes_on(dev.dev_info.dev_id) {
+        ran = Err(anyhow!("the driver took the queue away, not the device"));
+    }
+    if ran.is_err() && has_heir {
         return ran;
     }
     let closed = server.close(out);
