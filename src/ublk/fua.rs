@@ -1,10 +1,10 @@
 //! Writes that must be durable when they are done (FUA): each is followed by a flush before it is told to be.
 //!
 //! The kernel would do that itself for a device without FUA, and the driver cannot have that: a write that is done and
-//! waits for its flush is still "started" for the block layer (blk-flush.c), and so for the driver (ublk_drv.c), which
-//! takes that for a request that its server works on. When the server dies then, and the flush has not begun, the driver
-//! waits for the write, the write for the flush, and the flush for the next server: in ublk_wait_tagset_rqs_idle before
-//! Linux 6.15, and since then with a command that ublk_cancel_cmd never gives back. With FUA there is no such write.
+//! waits for its flush is still "started" for the block layer (mq_flush_data_end_io), and so for the driver, which takes
+//! that for a request that its server works on. When the server dies then, the driver waits for the write, the write for
+//! the flush, and the flush for the next server: in ublk_wait_tagset_rqs_idle of Linux 6.12, and later with a command
+//! that ublk_cancel_cmd never gives back. With FUA there is no such write.
 
 use libublk::sys;
 
