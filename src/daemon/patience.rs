@@ -11,8 +11,7 @@ const MOST_FAULTS: u32 = 5;
 const MOST_TIME: Duration = Duration::from_secs(60);
 /// Who serves for so long has no part in what was before.
 const GOOD: Duration = Duration::from_secs(30);
-/// Between two failures. The first come soon one after the other: before Linux 6.16 a worker that is killed at just
-/// that moment leaves the driver with an address space in mind that only chance gives to another one (ublk_ch_mmap).
+/// Between two failures. The first come soon one after the other, for everybody waits.
 const SOON: Duration = Duration::from_millis(20);
 const FIRST: u32 = 50;
 const PAUSE: Duration = Duration::from_secs(1);

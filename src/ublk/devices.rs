@@ -69,6 +69,11 @@ fn is_left(ctrl: &UblkCtrl) -> bool {
     is_ours && u32::from(info.state) != sys::UBLK_S_DEV_DEAD && !server.exists()
 }
 
+/// Whether a device is there and was not stopped, so that another server may go on.
+pub(super) fn goes_on(id: u32) -> bool {
+    control(id).is_some_and(|ctrl| u32::from(ctrl.dev_info().state) != sys::UBLK_S_DEV_DEAD)
+}
+
 /// Delete the device that this process served, and that somebody else stopped.
 pub fn delete_own(id: u32) {
     if let Some(ctrl) = control(id) {

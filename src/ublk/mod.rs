@@ -16,6 +16,8 @@
 mod clock;
 pub mod counters;
 pub mod devices;
+mod forget;
+mod fua;
 mod fullness;
 mod kernel;
 mod memory;
@@ -120,8 +122,11 @@ where
     let initialize = |dev: &mut UblkDev| {
         dev.set_default_params(size_bytes);
         let basic = &mut dev.tgt.params.basic;
-        // A volatile cache cannot be announced later; `write_through` switches its flushes off now.
+        // A volatile cache cannot be announced later; `write_through` switches its flushes off now. And FUA with it,
+        // or the kernel would make a flush of its own of it, for which a write waits in a way that the driver gets
+        // wrong when its server dies (`fua`).
         basic.attrs = sys::UBLK_ATTR_VOLATILE_CACHE
+            | sys::UBLK_ATTR_FUA
             | if read_only {
                 sys::UBLK_ATTR_READ_ONLY
             } else {

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use io_uring::{IoUring, opcode, types};
 use libublk::io::{BufDesc, BufDescList, UblkDev, UblkIOCtx, UblkQueue};
 use libublk::{UblkError, UblkIORes, sys, ublk_init_task_ring, with_task_io_ring_mut};
@@ -21,11 +21,11 @@ use crate::engine::command::{Failure, Op, Outbox, Request, RequestId};
 use crate::engine::driven::{Engine, Gauges};
 use crate::engine::units::{CHUNK_LEN, Extent, SECTOR_BYTES};
 use crate::sys::SharedBytes;
-use crate::ublk::counters::Counters;
-use crate::ublk::{clock::Clock, fullness::Fullness, memory::Memory, spin::Spin};
+use crate::ublk::{clock::Clock, counters::Counters, fua::Fua, fullness::Fullness};
+use crate::ublk::{devices, memory::Memory, spin::Spin};
 
 /// Marks what is not a request, to libublk too (`UblkUringData::Target`); requests carry their tag instead.
-const OURS: u64 = 1 << 63;
+pub(super) const OURS: u64 = 1 << 63;
 /// Marks the completion that says a worker has finished.
 const WAKE: u64 = OURS;
 /// Marks the one that says that it is time to commit.
@@ -81,6 +81,7 @@ pub fn serve<E: Engine>(
         counters,
         clock: Clock::new(served.commit_after)?,
         fullness: Fullness::default(),
+        fua: Fua::default(),
         spin: Spin::on(std::thread::available_parallelism().map_or(1, usize::from)),
         arrived: Vec::new(),
         several: false,
@@ -90,8 +91,12 @@ pub fn serve<E: Engine>(
     // What stops the one is no reason for the other to forget what is under way: but another process that goes on
     // finds it in memory that is shared.
     let mut out = served.first;
-    let ran = server.run(&mut out);
-    if ran.is_err() && counters.has_heir.load(Ordering::Relaxed) {
+    let mut ran = server.run(&mut out);
+    let has_heir = counters.has_heir.load(Ordering::Relaxed);
+    if ran.is_ok() && has_heir && devices::goes_on(dev.dev_info.dev_id) {
+        ran = Err(anyhow!("the driver took the queue away, not the device"));
+    }
+    if ran.is_err() && has_heir {
         return ran;
     }
     let closed = server.close(out);
@@ -124,6 +129,7 @@ struct Server<'a, E> {
     counters: &'a Counters,
     clock: Clock,
     fullness: Fullness,
+    fua: Fua,
     spin: Spin,
     /// What the ring gave and is not served yet: whose it is, and its result.
     arrived: Vec<(u64, i32)>,
@@ -331,12 +337,20 @@ impl<E: Engine> Server<'_, E> {
     fn pump(&mut self, out: &mut Outbox) -> anyhow::Result<()> {
         loop {
             for (id, result) in std::mem::take(&mut out.done) {
+                let flags = self.queue.get_iod(id.0).op_flags;
+                if let Some(flush) = self.fua.next(id, flags, result) {
+                    self.engine.submit(flush, &mut self.memory, out);
+                    continue;
+                }
                 let code = match result {
                     Ok(()) => self.transferred(id),
                     Err(Failure::Io) => -libc::EIO,
                     Err(Failure::NoSpace) => -libc::ENOSPC,
                 };
                 self.finish(id, code)?;
+            }
+            if !out.done.is_empty() {
+                continue;
             }
             let Some(command) = out.commands.pop() else {
                 self.disk.go();

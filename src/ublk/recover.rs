@@ -9,6 +9,7 @@ use libublk::sys;
 use libublk::{UblkError, UblkFlags};
 use nix::errno::Errno;
 
+use super::forget::fetch_and_end;
 use super::{BUFFER_BYTES, DEPTH, Device, NEEDED, Spec, explain, quietly, serve_with};
 
 /// Before Linux 6.15 a server's end may be noticed only after the driver's timeout, which by default is 30 s; then
@@ -40,19 +41,18 @@ where
             .build()
     };
     let ctrl = quietly(build).map_err(|error| explain(&error).context(context()))?;
-    begin(&ctrl).map_err(|error| error.context(context()))?;
+    begin(id, &ctrl).map_err(|error| error.context(context()))?;
     serve_with(ctrl, spec, serve)
 }
 
-/// Whether somebody has told the driver so before, and died before it took over. Before Linux 6.16 the driver then
-/// says EINVAL for ever (ublk_ctrl_start_recovery: no queue is ready), but what it was to reset is reset, and nothing
-/// has been fetched since, for all tags are fetched in one system call.
+/// Whether somebody has told the driver so before, and died before it fetched. Before Linux 6.16 the driver then says
+/// EINVAL for ever.
 fn has_begun(error: &UblkError) -> bool {
     matches!(error, UblkError::UringIOError(code) if *code == -libc::EINVAL)
 }
 
 /// Tell the driver that somebody goes on, as soon as it has noticed that the server before has ended.
-fn begin(ctrl: &UblkCtrl) -> anyhow::Result<()> {
+fn begin(id: u32, ctrl: &UblkCtrl) -> anyhow::Result<()> {
     let deadline = Instant::now() + NOTICED;
     let mut stands;
     loop {
@@ -67,7 +67,11 @@ fn begin(ctrl: &UblkCtrl) -> anyhow::Result<()> {
             match ctrl.start_user_recover() {
                 Ok(0..) => return Ok(()),
                 Ok(code) => stands = format!("it says {}", Errno::from_raw(-code)),
-                Err(error) if has_begun(&error) => return Ok(()),
+                Err(error) if has_begun(&error) => {
+                    if let Err(error) = fetch_and_end(id) {
+                        stands = format!("{error:#}");
+                    }
+                }
                 Err(error) => return Err(explain(&error)),
             }
         }

@@ -196,14 +196,14 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini stick exfat cowfile-refused", "cowfile-refused").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(30),
 
         // Daemons that are killed, again and again.
-        Case::mini("mini file kills", "kills").disk(Tools).words("store=tmpfs gently").kills(200),
-        Case::mini("mini stick ext4 kills", "kills").disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4 gently").kills(200),
-        Case::mini("mini file newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).words("store=tmpfs gently").kills(200),
-        Case::mini("mini stick ext4 newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4 gently").kills(200),
+        Case::mini("mini file kills", "kills").disk(Tools).words("store=tmpfs").kills(200),
+        Case::mini("mini stick ext4 kills", "kills").disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(200),
+        Case::mini("mini file newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).words("store=tmpfs").kills(200),
+        Case::mini("mini stick ext4 newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(200),
 
-        Case::mini("mini disk kills-work", "kills-work").disk(Tools).words("store=tmpfs gently").kills(60),
-        // With Linux 6.12 this hangs now and then: docs/design.md says why.
-        Case::mini("mini stick vfat newest-kernel-kills-work", "kills-work").kernel(NEWEST).disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat gently").kills(60),
+        Case::mini("mini disk kills-work", "kills-work").disk(Tools).words("store=tmpfs").kills(60),
+        Case::mini("mini stick vfat kills-work", "kills-work").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat").kills(60),
+        Case::mini("mini stick vfat newest-kernel-kills-work", "kills-work").kernel(NEWEST).disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat").kills(60),
         Case::mini("mini file stopped", "stopped").quiet_s(90),
         Case::mini("mini file crashes", "crashes").quiet_s(25),
         Case::mini("mini file upgrade", "upgrade").disk(Tools).quiet_s(50),
