@@ -82,14 +82,8 @@ fn install(home: &Path) -> anyhow::Result<()> {
     let flags = statvfs(home).with_context(making)?.flags();
     if flags.contains(FsFlags::ST_NOEXEC) {
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        mount::filesystem(
-            Path::new("cowroot"),
-            home,
-            "tmpfs",
-            flags,
-            "mode=0755,size=32M",
-        )
-        .with_context(|| format!("mounting a tmpfs on '{}'", home.display()))?;
+        mount::filesystem(Path::new("cowroot"), home, "tmpfs", flags, "mode=0755")
+            .with_context(|| format!("mounting a tmpfs on '{}'", home.display()))?;
     }
     let (program, part) = (home.join("shutdown"), home.join(".shutdown.part"));
     let copying = || format!("copying this program to '{}'", program.display());

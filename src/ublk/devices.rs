@@ -1,6 +1,5 @@
 //! The ublk devices of this machine, and what becomes of those whose server has ended.
 
-use std::path::Path;
 use std::time::Duration;
 
 use libublk::ctrl::UblkCtrl;
@@ -36,9 +35,7 @@ pub fn delete_dead(id: u32) -> bool {
         return false;
     };
     let info = ctrl.dev_info();
-    let is_served = Path::new("/proc")
-        .join(info.ublksrv_pid.to_string())
-        .exists();
+    let is_served = is_running(info.ublksrv_pid);
     // A quiesced device waits for somebody who recovers it.
     let is_dead = u32::from(info.state) == sys::UBLK_S_DEV_DEAD;
     is_dead && !is_served && ctrl.del_dev_async().is_ok() && is_gone(id)
@@ -65,8 +62,17 @@ fn is_left(ctrl: &UblkCtrl) -> bool {
     let info = ctrl.dev_info();
     // Another program's may be waiting for its own.
     let is_ours = info.queue_depth == DEPTH && info.max_io_buf_bytes == BUFFER_BYTES;
-    let server = Path::new("/proc").join(info.ublksrv_pid.to_string());
-    is_ours && u32::from(info.state) != sys::UBLK_S_DEV_DEAD && !server.exists()
+    is_ours && u32::from(info.state) != sys::UBLK_S_DEV_DEAD && !is_running(info.ublksrv_pid)
+}
+
+/// Whether a process is there and has not ended: one that has may still be listed, until its parent asks for it.
+fn is_running(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name may hold anything, parentheses too (proc_pid_stat(5)).
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().next());
+    state.is_some_and(|state| !matches!(state, "Z" | "X"))
 }
 
 /// Whether a device is there and was not stopped, so that another server may go on.
@@ -118,4 +124,22 @@ pub fn device_ids() -> Vec<u32> {
         .collect();
     ids.sort_unstable();
     ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_nobody_has_asked_for_has_ended() {
+        assert!(is_running(i32::try_from(std::process::id()).unwrap()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        while is_running(pid) {
+            std::thread::yield_now();
+        }
+        assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
+        child.wait().unwrap();
+        assert!(!is_running(pid));
+    }
 }
