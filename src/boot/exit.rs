@@ -38,6 +38,9 @@ const ENDING: Duration = Duration::from_secs(5);
 /// How long one unmount may take: one that waits for a server that has gone would wait for ever.
 const UNMOUNTING: Duration = Duration::from_secs(20);
 
+/// Where media are mounted, for everybody to see.
+const MEDIA: &str = "/run/cowroot/";
+
 /// What stays mounted to the end.
 const KERNELS: [&str; 5] = ["/", "/proc", "/sys", "/dev", "/run"];
 
@@ -132,6 +135,11 @@ pub(super) fn let_go() -> anyhow::Result<()> {
     let detached = detach::all().context(
         "the device of the root stays, and its cowfile is as after a power cut: nothing that was synced is lost",
     )?;
+    // What everybody saw of the media; under which root it is now depends on who brought us here.
+    let ours = |mounted: &Mounted| mounted.place.to_string_lossy().contains(MEDIA);
+    for Mounted { place, .. } in mounts().iter().rev().filter(|mounted| ours(mounted)) {
+        unmount(place);
+    }
     if detached > 0 {
         // Not the log: `quiet` would hide it.
         let console = OpenOptions::new().write(true).open("/dev/console");

@@ -42,7 +42,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::iso("iso cd uefi", Uefi).cd(MiniBoots).guest("root").quiet_s(25).console("efi: EFI v"),
         Case::iso("iso stick bios", Bios).stick(MiniBoots).guest("root").quiet_s(16).never("efi: EFI v"),
         Case::iso("iso stick uefi", Uefi).stick(MiniBoots).guest("root").quiet_s(28).console("efi: EFI v"),
-        Case::iso("iso cd menu-persistent", Bios).cd(MiniBoots).stick(Stick(New::Vfat)).entry("persistent").words("leave=shutdown verb=poweroff").guest("session").boots(2).quiet_s(30)
+        Case::iso("iso cd menu-persistent", Bios).cd(MiniBoots).stick(Stick(New::Vfat)).entry("persistent").words("leave=shutdown verb=poweroff boot=1").guest("session").quiet_s(30)
             .console(CLOSED),
         Case::iso("iso cd menu-throwaway", Bios).cd(MiniBoots).entry("throwaway").guest("root")
             .fails_with("'cowroot.session' is not available").console("2 problems"),

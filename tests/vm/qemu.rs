@@ -177,7 +177,9 @@ impl Bus {
             Self::Usb => format!("usb-storage,bus=usb.0,drive=m{number}"),
             Self::UsbLate(_) => return,
         };
-        qemu.arg("-device").arg(device);
+        // A firmware starts the first; 0 is what starts a kernel that QEMU is given.
+        qemu.arg("-device")
+            .arg(format!("{device},bootindex={}", number + 1));
     }
 }
 
