@@ -204,6 +204,9 @@ pub struct Serve {
     /// The device to make
     #[command(flatten)]
     pub attach: Attach,
+    /// The file on a server that the base lies in, if it is not that file itself
+    #[arg(long, value_name = "FILE")]
+    pub carrier: Option<PathBuf>,
     /// Where to report "ready" or the reason of failure: an inherited file descriptor
     #[arg(long, value_name = "FD")]
     pub ready_fd: Option<i32>,

@@ -6,6 +6,7 @@
     reason = "this module is the fence around every unsafe block of cowroot"
 )]
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -272,6 +273,31 @@ pub fn read_at_nowait(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
         )
     };
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// What a file's server says of it now, whatever is known of it here: `name` in `folder`, or `folder` itself for
+/// an empty name (statx with AT_STATX_FORCE_SYNC).
+///
+/// # Errors
+/// What statx says.
+pub fn stat_now(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<libc::statx> {
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_FORCE_SYNC;
+    // SAFETY: the descriptor is open, the name ends in a zero, and the kernel writes one statx to a live local.
+    let result = unsafe {
+        libc::statx(
+            folder.as_raw_fd(),
+            name.as_ptr(),
+            flags,
+            libc::STATX_BASIC_STATS,
+            found.as_mut_ptr(),
+        )
+    };
+    match result {
+        // SAFETY: it was zeros before, and any bytes are integers.
+        0 => Ok(unsafe { found.assume_init() }),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Let no program that this process executes inherit a descriptor but 0, 1 and 2, unless its flag is

@@ -8,8 +8,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::media::cow_source::CowSource;
+use crate::media::nfs;
 use crate::media::open::{CowStore, Durability, TmpfsSize};
-use crate::media::source::Base;
+use crate::media::source::{Base, Source};
 
 /// What a boot is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub struct Plan {
     pub durability: Durability,
     /// How long to wait for the medium.
     pub wait: Duration,
+    /// How to mount a medium that is a server's.
+    pub nfs: nfs::Options,
+    /// What the kernel and other initramfs are told of the network, each `ip=`.
+    pub ip: Vec<String>,
     /// Whether to say more.
     pub debug: bool,
     /// The kernel's words for mounting the root and starting init.
@@ -160,7 +165,7 @@ const WORDS: &[(&str, Meaning)] = &[
     ("cowroot.growfs", Meaning::Later),
     ("cowroot.toram", Meaning::Later),
     ("cowroot.verify", Meaning::Later),
-    ("cowroot.nfsopts", Meaning::Later),
+    ("cowroot.nfsopts", Meaning::Plan),
 ];
 
 const LONGEST_WAIT_S: u64 = 24 * 60 * 60;
@@ -178,6 +183,17 @@ impl Plan {
         let durability = ours.read("cowroot.durability", str::parse);
         let wait = ours.read("cowroot.wait", wait);
         let debug = ours.read("cowroot.debug", flag);
+        let nfs = ours.read("cowroot.nfsopts", nfs::Options::from_str);
+        if let (Some(base), Some(_)) = (&base, &nfs)
+            && !matches!(base.medium, Source::Nfs(_))
+        {
+            let problem = format!(
+                "'cowroot.nfsopts' is given, and the base '{base}' is not on NFS; drop one of them"
+            );
+            ours.problems.push(problem);
+        }
+        let ip = line.words.iter().filter(|word| word.name == "ip");
+        let ip = ip.filter_map(|word| word.value.clone()).collect();
         let root = RootWords::of(line);
         match base {
             Some(base) if ours.problems.is_empty() => Ok(Self {
@@ -185,6 +201,8 @@ impl Plan {
                 cow: cow.unwrap_or(Cow::Tmpfs(TmpfsSize::Percent(50))),
                 durability: durability.unwrap_or(Durability::Flush),
                 wait: wait.unwrap_or(Duration::from_secs(30)),
+                nfs: nfs.unwrap_or_default(),
+                ip,
                 debug: debug.unwrap_or(false),
                 root,
             }),

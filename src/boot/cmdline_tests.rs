@@ -74,6 +74,23 @@ fn every_word_reaches_its_field() {
 }
 
 #[test]
+fn a_base_on_nfs_has_words_of_its_own() {
+    let plan = Plan::parse(
+        "ip=192.0.2.9::::x:eth0:none ip=[2001:db8::9]:::64::eth0:none \
+         cowroot=nfs:192.0.2.1:/export:/r cowroot.nfsopts=vers=4.1,rsize=65536",
+    )
+    .unwrap();
+    assert_eq!(plan.base.to_string(), "nfs:192.0.2.1:/export:/r");
+    assert_eq!(plan.nfs.versions, [nfs::Version::V4(1)]);
+    assert_eq!(plan.nfs.rest, "rsize=65536");
+    assert_eq!(plan.ip.len(), 2);
+    let found = problems("cowroot=LABEL=L:/r cowroot.nfsopts=vers=4.1");
+    assert!(found[0].contains("is not on NFS"), "{found:#?}");
+    let found = problems("cowroot=nfs:192.0.2.1:/export:/r cowroot.nfsopts=vers=5");
+    assert!(found[0].contains("'vers=5' is no version"), "{found:#?}");
+}
+
+#[test]
 fn of_the_kernels_own_words_the_last_one_counts() {
     let plan = Plan::parse("cowroot=/dev/sr0:/r ro init=/a rw init=/b").unwrap();
     assert!(!plan.root.read_only);
@@ -121,7 +138,6 @@ fn what_does_not_work_yet_is_refused_by_name() {
         "cowroot.growfs",
         "cowroot.toram",
         "cowroot.verify",
-        "cowroot.nfsopts=vers=3",
     ] {
         let found = problems(&format!("cowroot=/dev/sr0:/r {word}"));
         let name = word.split_once('=').map_or(word, |(name, _)| name);
@@ -132,9 +148,9 @@ fn what_does_not_work_yet_is_refused_by_name() {
             "{found:#?}"
         );
     }
-    let found = problems("cowroot=nfs:192.0.2.1:/export:/root.img");
+    let found = problems("cowroot=/dev/sr0:/r cowroot.cow=nfs:192.0.2.1:/export:/a.cow");
     assert!(
-        found[0].contains("not available in this version"),
+        found[0].contains("a cowfile on NFS") && found[0].contains("not available"),
         "{found:#?}"
     );
 }

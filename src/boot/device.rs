@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::modules::Modules;
+use super::reach::Reached;
 use crate::daemon::{self, Attached};
 use crate::media::open::{CowStore, Durability};
 use crate::ublk;
@@ -26,12 +27,13 @@ pub(super) fn path() -> PathBuf {
 /// # Errors
 /// What the daemon says, or the node does not come.
 pub(super) fn serve(
-    base: PathBuf,
+    base: &Reached,
     cow: CowStore,
     durability: Durability,
 ) -> anyhow::Result<Attached> {
     let attached = daemon::launch(&daemon::Options {
-        base,
+        base: base.path.clone(),
+        carrier: base.carrier.clone(),
         cow,
         durability,
         id: Some(ID),

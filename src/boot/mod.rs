@@ -9,6 +9,7 @@ pub mod device;
 mod early;
 mod exit;
 pub mod modules;
+pub mod network;
 mod reach;
 mod root;
 pub mod stage;
@@ -26,6 +27,7 @@ use self::cmdline::{Plan, RootWords};
 use self::modules::Modules;
 use self::reach::Drivers;
 use crate::kmsg;
+use crate::media::source::Source;
 
 /// Where the root is mounted before it becomes `/`.
 const SYSROOT: &str = "/sysroot";
@@ -111,14 +113,14 @@ fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
                 .map(|kind| modules.load_filesystem(kind))
         };
         let _without = thread::Builder::new().spawn_scoped(scope, load);
-        device::serve(base.path.clone(), cow, plan.durability)
+        device::serve(&base, cow, plan.durability)
     })?;
 
     let sysroot = Path::new(SYSROOT);
     root::mount(&attached.device(), &kind, sysroot, &plan.root, &modules)?;
     let init = switch::find_init(sysroot, plan.root.init.as_deref())?;
     switch::prepare(sysroot)?;
-    finish(sysroot);
+    finish(&plan, sysroot);
     log::info!(
         "starting '{}' after {:.1} s",
         init.display(),
@@ -138,11 +140,18 @@ fn greet(plan: &Plan) {
 
 /// The last that is done before the root at `sysroot` becomes `/`: what its user should know, and what it takes
 /// to end well. Nothing here is worth failing a boot for.
-fn finish(sysroot: &Path) {
+fn finish(plan: &Plan, sysroot: &Path) {
     root::warn_of_promises(sysroot, device::ID);
     root::warn_without_modules(sysroot);
     early::prepare_for_sleep();
     exit::prepare();
+    if let Source::Nfs(share) = &plan.base.medium
+        && let Err(error) = network::leave_alone(share.server, Path::new("/run"))
+    {
+        log::warn!(
+            "{error:#}; what the root starts may take the network down, and with it the root"
+        );
+    }
 }
 
 fn read_cmdline(cmdline: Option<&Path>) -> anyhow::Result<String> {

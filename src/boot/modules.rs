@@ -28,6 +28,8 @@ const COMPANIONS: &[(&str, &[&str])] = &[
         &["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"],
     ),
     ("exfat", &["nls_utf8"]),
+    // A version whose driver is not there is one that the kernel does not speak.
+    ("nfs", &["nfsv4", "nfsv3"]),
 ];
 
 fn is_filesystem_there(driver: &str) -> bool {

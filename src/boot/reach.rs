@@ -8,12 +8,13 @@ use anyhow::{Context, bail};
 
 use super::cmdline::Plan;
 use super::modules::Modules;
+use super::network::{self, Who};
 use super::switch::resolve_inside;
 use crate::disk::base::Base;
 use crate::media::probe::{Content, probe};
-use crate::media::source::Source;
+use crate::media::source::{Share, Source};
 use crate::media::survey::Seen;
-use crate::media::{find, mount, partition, text, whole};
+use crate::media::{find, mount, nfs, partition, text, whole};
 
 /// Where the medium is mounted; what is inside its images goes beside it.
 pub(super) const MOUNTS: &str = "/run/cowroot";
@@ -23,6 +24,8 @@ pub(super) const MOUNTS: &str = "/run/cowroot";
 pub(super) struct Reached {
     /// A regular file or a block device.
     pub(super) path: PathBuf,
+    /// The file on a server that it lies in.
+    pub(super) carrier: Option<PathBuf>,
     /// Its size.
     pub(super) size_bytes: u64,
     /// The root file system in it, as far as recognised.
@@ -51,26 +54,36 @@ pub(super) fn reach(
     modules: &mut Modules,
     drivers: Drivers,
 ) -> anyhow::Result<Reached> {
-    let medium = wait_for(&plan.base.medium, plan, modules, drivers)?;
-    let device = medium.device();
-    let path = match plan.base.path.split_last() {
-        None => {
-            mount::set_read_only(&device)?;
-            device
+    let mut carrier = None;
+    let path = match (&plan.base.medium, plan.base.path.split_last()) {
+        (Source::Nfs(share), Some(in_it)) => {
+            let at = mount_share(share, plan, modules, drivers)?;
+            carrier = in_it
+                .1
+                .first()
+                .map(|image| find_file(&at, image))
+                .transpose()?;
+            enter(at, in_it, modules)?
         }
-        Some((last, images)) => {
-            let mut at = Path::new(MOUNTS).join("medium");
-            let opened = open_device(&device)?;
-            mount_medium(&device, &opened, medium.content.as_ref(), &at, modules)?;
-            for (depth, image) in (1..).zip(images) {
-                let inner = Path::new(MOUNTS).join(format!("inner-{depth}"));
-                mount_image(&find_file(&at, image)?, &inner, modules)?;
-                at = inner;
+        (medium, in_it) => {
+            let medium = wait_for(medium, plan, modules, drivers)?;
+            let device = medium.device();
+            match in_it {
+                None => {
+                    mount::set_read_only(&device)?;
+                    device
+                }
+                Some(in_it) => {
+                    let at = Path::new(MOUNTS).join("medium");
+                    let opened = open_device(&device)?;
+                    mount_medium(&device, &opened, medium.content.as_ref(), &at, modules)?;
+                    enter(at, in_it, modules)?
+                }
             }
-            find_file(&at, last)?
         }
     };
-    let reached = open(path)?;
+    let reached = open(path).map_err(|error| with_squash(error, &plan.base.medium))?;
+    let reached = Reached { carrier, ..reached };
     let kind = reached.kind().unwrap_or("nothing recognised in it");
     log::info!(
         "base '{}': {}, {kind}",
@@ -102,6 +115,57 @@ pub(super) fn wait_for(
         started.elapsed().as_secs_f32()
     );
     Ok(medium)
+}
+
+/// Reach the server and mount what it exports.
+fn mount_share(
+    share: &Share,
+    plan: &Plan,
+    modules: &mut Modules,
+    drivers: Drivers,
+) -> anyhow::Result<PathBuf> {
+    let started = Instant::now();
+    let deadline = started + plan.wait;
+    let who = match drivers {
+        Drivers::Ours => Who::We,
+        Drivers::Udevs => Who::Others,
+    };
+    network::bring_up(share.server, &plan.ip, who, modules, deadline)?;
+    modules.load_filesystem("nfs")?;
+    let at = Path::new(MOUNTS).join("medium");
+    let version = nfs::mount(share, &plan.nfs, &at, deadline)?;
+    log::info!(
+        "medium found after {:.1} s: '{share}', by NFS {version}",
+        started.elapsed().as_secs_f32()
+    );
+    Ok(at)
+}
+
+/// Who may read nothing on a server is nobody there.
+fn with_squash(error: anyhow::Error, medium: &Source) -> anyhow::Error {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    let is_denied = cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied);
+    match medium {
+        Source::Nfs(_) if is_denied => anyhow::anyhow!(
+            "{error:#}; the server takes root for nobody (root_squash): let everybody read that file, or export it \
+             with no_root_squash"
+        ),
+        _ => error,
+    }
+}
+
+/// The base `last` behind images that lie in each other, the first of them below `at`.
+fn enter(
+    mut at: PathBuf,
+    (last, images): (&String, &[String]),
+    modules: &Modules,
+) -> anyhow::Result<PathBuf> {
+    for (depth, image) in (1..).zip(images) {
+        let inner = Path::new(MOUNTS).join(format!("inner-{depth}"));
+        mount_image(&find_file(&at, image)?, &inner, modules)?;
+        at = inner;
+    }
+    find_file(&at, last)
 }
 
 /// A medium that is not there may be one whose driver is no good.
@@ -218,6 +282,7 @@ fn open(path: PathBuf) -> anyhow::Result<Reached> {
     }
     Ok(Reached {
         path,
+        carrier: None,
         size_bytes,
         content,
     })

@@ -14,6 +14,7 @@ use crate::cli::Stage;
 use crate::daemon::protocol::{self, Question};
 use crate::kmsg;
 use crate::media::probe::probe;
+use crate::media::source::Source;
 
 /// Take one step. What it prints is for the hook that called it: `parse` prints "local" or "network", by where the
 /// base is, or nothing if cowroot was not asked for.
@@ -33,7 +34,7 @@ pub fn run(stage: Stage, cmdline: Option<&Path>, sysroot: &Path) -> anyhow::Resu
         Stage::Attach => attach(&plan),
         Stage::Mount => mount(&plan, sysroot),
         Stage::Finish => {
-            super::finish(sysroot);
+            super::finish(&plan, sysroot);
             Ok(())
         }
         Stage::Shutdown => exit::let_go(),
@@ -42,8 +43,9 @@ pub fn run(stage: Stage, cmdline: Option<&Path>, sysroot: &Path) -> anyhow::Resu
 
 fn parse(text: &str) -> anyhow::Result<()> {
     if cmdline::is_asked(text) {
-        Plan::parse(text)?;
-        println!("local");
+        let plan = Plan::parse(text)?;
+        let is_remote = matches!(plan.base.medium, Source::Nfs(_));
+        println!("{}", if is_remote { "network" } else { "local" });
     }
     Ok(())
 }
@@ -60,7 +62,7 @@ fn attach(plan: &Plan) -> anyhow::Result<()> {
     // Before anything is made: a base that is no root needs no cowfile.
     root::kind(&plan.root, &base.path, base.kind())?;
     let cow = cow::reach(plan, &base, &mut modules, Drivers::Udevs)?;
-    device::serve(base.path, cow, plan.durability).map(drop)
+    device::serve(&base, cow, plan.durability).map(drop)
 }
 
 fn mount(plan: &Plan, sysroot: &Path) -> anyhow::Result<()> {

@@ -47,6 +47,7 @@ pub(super) fn options(attach: &Attach) -> anyhow::Result<Options> {
     let size_bytes = super::size_of("--size", attach.size.as_deref())?;
     Ok(Options {
         base: attach.base.clone(),
+        carrier: None,
         cow,
         durability,
         id: attach.id,

@@ -8,7 +8,7 @@ use crate::boot::cmdline::{Cow, Plan, RootWords};
 use crate::cli;
 use crate::media::cow_source::CowSource;
 use crate::media::open::{Durability, TmpfsSize};
-use crate::media::source::{Base, Source};
+use crate::media::source::{Base, Share, Source};
 use crate::media::text;
 
 const COLUMNS: usize = 80;
@@ -37,13 +37,26 @@ fn steps(plan: &Plan) -> Vec<String> {
         "Load the module ublk_drv and, as hardware turns up, its drivers: those that the initramfs \
          holds."
             .into(),
-        format!(
-            "Wait for {}, at most {} s; if it is not there by then, or two answer to that name, \
-             stop.",
-            medium(&plan.base.medium),
-            plan.wait.as_secs()
-        ),
     ];
+    match &plan.base.medium {
+        Source::Nfs(share) => steps.extend(server(share, plan)),
+        device => {
+            steps.push(format!(
+                "Wait for {}, at most {} s; if it is not there by then, or two answer to that name, \
+                 stop.",
+                medium(device),
+                plan.wait.as_secs()
+            ));
+            steps.push(match plan.base.path.is_empty() {
+                true => "Make it read-only; all of it is the base.".into(),
+                false => {
+                    "Make it read-only and mount it at '/run/cowroot/medium' so that no journal is \
+                          replayed: nothing on it changes."
+                        .into()
+                }
+            });
+        }
+    }
     steps.extend(base(&plan.base));
     steps.extend(cow(plan));
     steps.extend(root(&plan.root));
@@ -65,18 +78,41 @@ fn medium(source: &Source) -> String {
         Source::PartUuid(name) => format!("the partition whose UUID is '{name}'"),
         Source::PartLabel(name) => format!("the partition named '{name}'"),
         Source::Device(path) => format!("the device '{}'", path.display()),
+        Source::Nfs(share) => format!("the server '{}'", share.server),
     }
+}
+
+fn server(share: &Share, plan: &Plan) -> Vec<String> {
+    let versions: Vec<String> = plan.nfs.versions.iter().map(ToString::to_string).collect();
+    let options = match plan.nfs.rest.as_str() {
+        "" => String::new(),
+        rest => format!(", with the options '{rest}'"),
+    };
+    let words = match plan.ip.is_empty() {
+        true => "the word ip=".to_owned(),
+        false => format!("ip={}", plan.ip.join(" ip=")),
+    };
+    vec![
+        format!(
+            "Wait for {} to answer over the network, at most {} s. The initramfs brings that up by its own means, a \
+             bare one by {words} (the kernel, or cowroot where the kernel does not).",
+            medium(&plan.base.medium),
+            plan.wait.as_secs()
+        ),
+        format!(
+            "Mount its export '{}' read-only at '/run/cowroot/medium', by the first version of NFS that it \
+             speaks of {}{options}. If the server is away later it is waited for, however long.",
+            share.export,
+            versions.join(", ")
+        ),
+    ]
 }
 
 fn base(base: &Base) -> Vec<String> {
     let Some((last, images)) = base.path.split_last() else {
-        return vec!["Make it read-only; all of it is the base.".into()];
+        return Vec::new();
     };
-    let mut steps = vec![
-        "Make it read-only and mount it at '/run/cowroot/medium' so that no journal is replayed: \
-         nothing on it changes."
-            .into(),
-    ];
+    let mut steps = Vec::new();
     for image in images {
         steps.push(format!("Mount the image '{image}' in it, read-only."));
     }
@@ -209,6 +245,7 @@ mod tests {
         for words in [
             "cowroot=/dev/vda2 cowroot.debug",
             "cowroot=UUID=11111111-2222-3333-4444-555555555555:/a/b/c/d/e.img rootflags=a,b,c",
+            "cowroot=nfs:[2001:db8::1]:/export:/a.img cowroot.nfsopts=vers=4.1,nconnect=2 ip=auto6",
         ] {
             let text = explain(words);
             assert!(

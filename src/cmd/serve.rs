@@ -2,7 +2,7 @@
 
 use crate::cli::Serve;
 use crate::daemon::starter::Starter;
-use crate::daemon::supervisor;
+use crate::daemon::{Options, supervisor};
 
 /// Serve until detached. Whether all went well; if not, the starter has been told.
 ///
@@ -17,5 +17,9 @@ pub fn run(serve: &Serve) -> anyhow::Result<bool> {
     if let Err(error) = nix::unistd::setsid() {
         log::debug!("starting a session: {error}");
     }
-    supervisor::serve(&super::attach::options(&serve.attach)?, starter)
+    let options = Options {
+        carrier: serve.carrier.clone(),
+        ..super::attach::options(&serve.attach)?
+    };
+    supervisor::serve(&options, starter)
 }

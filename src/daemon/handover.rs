@@ -9,6 +9,7 @@ use rkyv::rancor::Error as ArchiveError;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::protocol::Report;
+use crate::disk::watch::{Stamp, Watch};
 use crate::sys;
 
 /// A report has paths in it, which may be long.
@@ -17,7 +18,7 @@ const LONGEST: usize = 64 << 10;
 const MAGIC: [u8; 4] = *b"COWH";
 /// Of what one binary hands to another: `Handover`, the order of the descriptors, the layout of the map's memory and
 /// of the staging's.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a worker tells its supervisor: what became of its start, once; then what only a supervisor can do.
 #[derive(Debug, Archive, Serialize, Deserialize)]
@@ -40,6 +41,28 @@ pub(super) struct Handover {
     /// It was started in an initramfs, so the machine must not hibernate.
     pub(super) in_initramfs: bool,
     pub(super) store: StoreState,
+    /// Of a base on a server; with the descriptors of the file that is watched, and of its folder.
+    pub(super) watched: Option<Watched>,
+}
+
+/// What a file on a server was when the first worker opened it.
+#[derive(Debug, Clone, Archive, Serialize, Deserialize)]
+pub(super) struct Watched {
+    pub(super) path: Vec<u8>,
+    pub(super) first: [u64; 6],
+    /// What has become of it since; for another binary.
+    pub(super) change: u32,
+}
+
+impl Watched {
+    pub(super) fn of(watch: &Watch) -> Self {
+        let (path, _, Stamp(first)) = watch.left();
+        Self {
+            path,
+            first,
+            change: 0,
+        }
+    }
 }
 
 /// What is known of its store beside what is in its files.
@@ -65,6 +88,11 @@ pub(super) enum StoreState {
 }
 
 impl Handover {
+    /// What has become of a base on a server: 0, or the number of a `Change`.
+    pub(super) fn base_change(&self) -> u32 {
+        self.watched.as_ref().map_or(0, |watched| watched.change)
+    }
+
     /// As bytes, for another binary.
     ///
     /// # Errors
@@ -119,6 +147,8 @@ pub(super) struct Kept {
     /// Where it is asked.
     pub(super) listener: UnixListener,
     pub(super) base: File,
+    /// What is watched.
+    pub(super) watched: Vec<File>,
     pub(super) store: Vec<File>,
 }
 
@@ -133,11 +163,15 @@ impl Kept {
             fds.next()
                 .context("taking over a device: a descriptor is missing")
         };
+        let watched_files = if handover.watched.is_some() { 2 } else { 0 };
         Ok(Self {
             handover,
             namespace: next()?,
             listener: next()?.into(),
             base: next()?.into(),
+            watched: (0..watched_files)
+                .map(|_| next().map(File::from))
+                .collect::<Result<_, _>>()?,
             store: fds.map(File::from).collect(),
         })
     }
@@ -149,7 +183,8 @@ impl Kept {
             self.listener.as_fd(),
             self.base.as_fd(),
         ];
-        first.into_iter().chain(self.store.iter().map(AsFd::as_fd))
+        let files = self.watched.iter().chain(&self.store);
+        first.into_iter().chain(files.map(AsFd::as_fd))
     }
 }
 
@@ -217,14 +252,20 @@ mod tests {
                 capacity_slots: 9,
                 reserve_slots: 1,
             },
+            watched: Some(Watched {
+                path: b"/b".into(),
+                first: [1; 6],
+                change: 2,
+            }),
         };
         let bytes = handover.encode().unwrap();
         let read = Handover::decode(&bytes).unwrap();
+        assert_eq!(read.base_change(), 2);
         assert_eq!((read.report, read.in_initramfs), (report, true));
         let mut other = bytes.clone();
         other[4] += 1;
         let error = Handover::decode(&other).unwrap_err().to_string();
-        assert!(error.contains("it is of version 2"), "{error}");
+        assert!(error.contains("it is of version 3"), "{error}");
         for len in 0..bytes.len() {
             assert!(Handover::decode(&bytes[..len]).is_err(), "{len} bytes");
         }

@@ -12,6 +12,7 @@ mod persistent;
 mod protect;
 pub mod protocol;
 mod report;
+mod signals;
 pub mod starter;
 mod store;
 pub mod supervisor;
@@ -40,6 +41,8 @@ const START: Duration = Duration::from_secs(10);
 pub struct Options {
     /// A regular file or block device, never written.
     pub base: PathBuf,
+    /// The file on a server that the base lies in, if it is not that file itself.
+    pub carrier: Option<PathBuf>,
     /// What takes the writes.
     pub cow: CowStore,
     /// When that becomes durable, where it can.
@@ -111,6 +114,9 @@ fn command(options: &Options, ready_fd: i32) -> anyhow::Result<Command> {
     }
     if let Some(size_bytes) = options.size_bytes {
         command.arg("--size").arg(size_bytes.to_string());
+    }
+    if let Some(carrier) = &options.carrier {
+        command.arg("--carrier").arg(carrier);
     }
     if options.read_only {
         command.arg("--read-only");

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use anyhow::Context;
 
@@ -10,16 +11,20 @@ use super::store::{Serving, Store};
 use super::{Options, confine, persistent, protect, volatile};
 use crate::disk::base::{self, Base};
 use crate::disk::cowfile::{CowFiles, Mode};
+use crate::disk::watch::{Stamp, Watch};
 use crate::engine::units::Limits;
 use crate::media::mount;
 use crate::media::namespace::{self, Left};
 use crate::media::open::CowStore;
 
 /// Open base and cowfile, make this process hard to kill, and leave the machine's mounts.
-pub(super) fn open_all(options: &Options) -> anyhow::Result<(Arc<Base>, Store, Left)> {
+pub(super) fn open_all(
+    options: &Options,
+    change: &'static AtomicU32,
+) -> anyhow::Result<(Arc<Base>, Store, Left)> {
     match &options.cow {
         CowStore::Tmpfs(size) => {
-            let (base, left) = leave_with_base(Base::open(&options.base)?)?;
+            let (base, left) = leave_with_base(Base::open(&options.base)?, options, change)?;
             let base = Arc::new(base);
             let device_bytes = base::device_size_bytes(base.size_bytes(), options.size_bytes)?;
             become_server();
@@ -29,7 +34,7 @@ pub(super) fn open_all(options: &Options) -> anyhow::Result<(Arc<Base>, Store, L
         CowStore::File(path) => {
             let base = Base::open(&options.base)?;
             let opened = persistent::open(path, &base, options.read_only, options.size_bytes)?;
-            let (base, left) = leave_with_base(base)?;
+            let (base, left) = leave_with_base(base, options, change)?;
             let base = Arc::new(base);
             become_server();
             let store = persistent::store(path, opened, &base, options.durability)?;
@@ -47,10 +52,18 @@ pub(super) fn become_server() {
 }
 
 /// Leave the machine's mounts, so that nothing but what is open is held in use.
-fn leave_with_base(everybodys: Base) -> anyhow::Result<(Base, Left)> {
+fn leave_with_base(
+    everybodys: Base,
+    options: &Options,
+    change: &'static AtomicU32,
+) -> anyhow::Result<(Base, Left)> {
+    let watch = || Watch::open(options.carrier.as_ref().unwrap_or(&options.base), change);
+    let everybodys = everybodys.watched(watch()?);
     mount::private_namespace()?;
     // Before anything is mounted over its path: a boot's medium is below /run.
     let own = everybodys.opened_again()?;
+    let own = own.map(|own| Ok(own.watched(watch()?))).transpose();
+    let own: Option<Base> = own.map_err(|error: anyhow::Error| error)?;
     let left = namespace::leave()?;
     let base = match (left, own) {
         // Through our own copy of its mount, so that a shutdown can unmount the one everybody sees.
@@ -59,6 +72,22 @@ fn leave_with_base(everybodys: Base) -> anyhow::Result<(Base, Left)> {
         _ => everybodys,
     };
     Ok((base, left))
+}
+
+/// What another worker watched.
+pub(super) fn watch_again(
+    kept: &Kept,
+    change: &'static AtomicU32,
+) -> anyhow::Result<Option<Watch>> {
+    let Some(watched) = &kept.handover.watched else {
+        return Ok(None);
+    };
+    let files: std::io::Result<Vec<File>> = kept.watched.iter().map(File::try_clone).collect();
+    let files = <[File; 2]>::try_from(files.context("taking over the base")?);
+    let files =
+        files.map_err(|_| anyhow::anyhow!("taking over the base: a descriptor is missing"))?;
+    let first = Stamp(watched.first);
+    Watch::go_on(watched.path.clone(), files, first, change).map(Some)
 }
 
 /// The store that another worker served.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::protocol::{CowReport, Recovery, Report};
 use crate::disk::base::Base;
+use crate::disk::watch::Change;
 use crate::engine::units::CHUNK_BYTES;
 use crate::ublk::counters::Counters;
 use crate::ublk::{self, Device, Spec};
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     pub(super) pause_ms: AtomicU64,
     /// The supervisor's process; 0 when it is gone.
     pub(super) supervisor: AtomicU32,
+    /// What has become of a base on a server: 0, or the number of a `Change`.
+    pub(super) base_change: AtomicU32,
 }
 
 /// What is known from the start; the rest is filled in when somebody asks.
@@ -96,6 +99,14 @@ pub(super) fn report(first: &Report, shared: &Shared) -> Report {
     report.warnings.extend(warnings);
     if !report.warnings.is_empty() {
         report.health = NEEDS_ATTENTION.into();
+    }
+    if let Some(change) = Change::of(shared.base_change.load(relaxed)) {
+        report.health = FAILED.into();
+        let text = format!(
+            "its base {}: reading it fails; restart what runs on it",
+            change.text()
+        );
+        report.warnings.insert(0, text);
     }
     report
 }

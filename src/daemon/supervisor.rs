@@ -55,6 +55,8 @@ pub fn take_over(from: &TakeOver) -> anyhow::Result<bool> {
     let mut supervisor = Supervisor::new(false)?;
     let (kept, answer) = from.accept()?;
     supervisor.upgrading = answer;
+    let change = &supervisor.shared.base_change;
+    change.store(kept.handover.base_change(), Ordering::Relaxed);
     let died = Instant::now();
     loop {
         match supervisor.fork(Task::GoOn(&kept), died) {
@@ -306,7 +308,7 @@ impl Supervisor {
                 true
             }
             Ok(Some((Word::Upgrade, fds))) => {
-                upgrade(kept, worker, fds);
+                upgrade(kept, self.shared, worker, fds);
                 true
             }
             Ok(Some((Word::Ready(_), _))) => true,
@@ -365,12 +367,12 @@ impl Supervisor {
 }
 
 /// Become another binary, if that one says that it can go on. Comes back if it cannot.
-fn upgrade(kept: &Kept, worker: &mut Worker, fds: Vec<OwnedFd>) {
+fn upgrade(kept: &Kept, shared: &Shared, worker: &mut Worker, fds: Vec<OwnedFd>) {
     let Ok([binary, customer]) = <[OwnedFd; 2]>::try_from(fds) else {
         return;
     };
     let mut customer = UnixStream::from(customer);
-    let error = match Upgrade::prepare(kept, binary) {
+    let error = match Upgrade::prepare(kept, shared.base_change.load(Ordering::Relaxed), binary) {
         Ok(upgrade) => {
             // What it has acknowledged is in memory that stays, and what it has not the kernel gives to the next.
             let _ = kill(worker.pid, Signal::SIGKILL);

@@ -41,11 +41,15 @@ impl Upgrade {
     ///
     /// # Errors
     /// It would not, and why; nothing has changed.
-    pub(super) fn prepare(kept: &Kept, binary: OwnedFd) -> anyhow::Result<Self> {
+    pub(super) fn prepare(kept: &Kept, change: u32, binary: OwnedFd) -> anyhow::Result<Self> {
         let state = memfd_create(c"cowroot-handover", MFdFlags::MFD_CLOEXEC);
         let mut state = File::from(state.context("making memory for the handover")?);
+        let mut handover = kept.handover.clone();
+        if let Some(watched) = &mut handover.watched {
+            watched.change = change;
+        }
         state
-            .write_all(&kept.handover.encode()?)
+            .write_all(&handover.encode()?)
             .context("writing the handover")?;
         let upgrade = Self { binary, state };
         upgrade.try_out(kept)?;

@@ -12,15 +12,16 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 
-use super::handover::{Handover, Kept, KeptStore, Word};
-use super::opening::{become_server, open_all, store_again};
+use super::handover::{Handover, Kept, KeptStore, Watched, Word};
+use super::opening::{become_server, open_all, store_again, watch_again};
 use super::protocol::{Answer, Question, Report};
 use super::report::{Shared, first_report, report};
 use super::store::Serving;
-use super::{Options, START, confine, handover, protect, protocol};
+use super::{Options, START, confine, handover, protect, protocol, signals};
 use crate::disk::base::Base;
+use crate::disk::watch::Watch;
 use crate::media::namespace::Left;
 use crate::ublk::{self, Device, Spec};
 
@@ -69,9 +70,6 @@ impl Supervisor {
 /// A worker that goes on first waits for the kernel to notice that the one before has ended.
 const TAKE_OVER: Duration = Duration::from_secs(120);
 
-/// How often a daemon that is asked to end looks whether its device is free, once a second.
-const WAITS_FOR_USERS: u32 = 60;
-
 /// Serve a device until it is detached, or cannot be served by this process any more.
 pub(super) fn run(
     task: Task<'_>,
@@ -103,33 +101,11 @@ pub(super) fn run(
     }
     shared.counters.has_heir.store(true, Ordering::Relaxed);
     let id = daemon.device.id();
-    std::thread::spawn(move || mind_signals(id, in_foreground));
-    daemon.live()
-}
-
-/// When somebody asks this process to end: detach if nobody uses the device.
-///
-/// In the foreground that is a person at a terminal, who is told if it is in use. Elsewhere it is
-/// systemd that stops a session or service: it waits, and so the device may become free meanwhile. A
-/// root disk never does, and stays.
-fn mind_signals(id: u32, in_foreground: bool) {
-    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
-        .into_iter()
-        .collect();
-    while signals.wait().is_ok() {
-        let tries = if in_foreground { 1 } else { WAITS_FOR_USERS };
-        for attempt in 1..=tries {
-            match protocol::ask(id, &Question::Detach) {
-                Ok(Some(Answer::Refused(reason))) if attempt == tries => log::warn!("{reason}"),
-                Ok(Some(Answer::Refused(_))) => std::thread::sleep(Duration::from_secs(1)),
-                Ok(_) => return,
-                Err(error) => {
-                    log::warn!("{error:#}");
-                    break;
-                }
-            }
-        }
+    std::thread::spawn(move || signals::mind(id, in_foreground));
+    if let Some(watch) = daemon.watch.clone() {
+        std::thread::spawn(move || watch.mind());
     }
+    daemon.live()
 }
 
 /// libublk can wait for ever for a queue that failed. If it takes too long, say so and end; the supervisor sees to
@@ -160,6 +136,8 @@ struct Daemon {
     _no_hibernation: Option<OwnedFd>,
     /// What does not change while it lives; the rest is filled in for each answer.
     report: Report,
+    /// A base on a server.
+    watch: Option<Arc<Watch>>,
 }
 
 fn start(
@@ -168,7 +146,7 @@ fn start(
     shared: &'static Shared,
 ) -> anyhow::Result<Daemon> {
     ublk::check_kernel()?;
-    let (base, store, left) = open_all(options)?;
+    let (base, store, left) = open_all(options, &shared.base_change)?;
     let in_initramfs = left == Left::Initramfs;
     let no_hibernation = in_initramfs.then(protect::refuse_hibernation).flatten();
     shared.counters.start(store.limits);
@@ -193,9 +171,12 @@ fn start(
         report: report.clone(),
         in_initramfs,
         store: state,
+        watched: base.watch().map(|watch| Watched::of(watch)),
     };
     let namespace = File::open("/proc/self/ns/mnt").context("keeping this view of the mounts")?;
     let mut fds = vec![namespace.as_fd(), listener.as_fd(), base.file().as_fd()];
+    let watched = base.watch().map(|watch| watch.left().1);
+    fds.extend(watched.iter().flatten().map(|file| file.as_fd()));
     fds.extend(files.iter().map(AsFd::as_fd));
     if !supervisor.tell(&Word::Ready(Box::new(handover)), &fds) {
         anyhow::bail!("handing the device to its supervisor: it is gone");
@@ -208,6 +189,7 @@ fn start(
         over,
         _no_hibernation: no_hibernation,
         report,
+        watch: base.watch().cloned(),
     })
 }
 
@@ -226,7 +208,8 @@ fn go_on(
     let no_hibernation = in_initramfs.then(protect::refuse_hibernation).flatten();
     let base = kept.base.try_clone().context("taking over the base")?;
     let base = Base::of(base, Path::new(&report.base), report.base_bytes);
-    let serving = store_again(kept, &Arc::new(base))?;
+    let base = Arc::new(base.watched(watch_again(kept, &shared.base_change)?));
+    let serving = store_again(kept, &base)?;
     let spec = Spec {
         id: Some(report.id),
         size_bytes: report.size_bytes,
@@ -250,6 +233,7 @@ fn go_on(
         over,
         _no_hibernation: no_hibernation,
         report: report.clone(),
+        watch: base.watch().cloned(),
     })
 }
 

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context, bail};
@@ -12,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use crate::disk::uninterrupted;
+use crate::disk::watch::Watch;
 use crate::engine::units::SECTOR_BYTES;
 use crate::sys;
 
@@ -25,6 +27,7 @@ pub struct Base {
     path: PathBuf,
     size_bytes: u64,
     patience: AtomicU8,
+    watch: Option<Arc<Watch>>,
     /// Tells other sessions that a block device's claim is held by one of us.
     _lock: Option<Flock<File>>,
 }
@@ -90,8 +93,24 @@ impl Base {
             path: path.to_owned(),
             size_bytes,
             patience: AtomicU8::new(if in_ram { NEVER_WAITS } else { ASK }),
+            watch: None,
             _lock: None,
         }
+    }
+
+    /// The same, whose reads count only as long as `watch` says so.
+    #[must_use]
+    pub fn watched(self, watch: Option<Watch>) -> Self {
+        Self {
+            watch: watch.map(Arc::new),
+            ..self
+        }
+    }
+
+    /// What sees to it that it stays as it is, if it is on a server.
+    #[must_use]
+    pub fn watch(&self) -> Option<&Arc<Watch>> {
+        self.watch.as_ref()
     }
 
     /// The same once more, through the mounts that this process sees now; `None` for a block device,
@@ -127,12 +146,17 @@ impl Base {
 
     /// Read, and wait for it if need be. Short only where the file ends.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        uninterrupted(|| self.file.read_at(buffer, offset))
+        let read = uninterrupted(|| self.file.read_at(buffer, offset));
+        // Afterwards, and also what failed: a file that is gone fails with other words.
+        self.watch.as_ref().map_or(Ok(()), |watch| watch.verify())?;
+        read
     }
 
     /// Read what is in memory.
     pub(crate) fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> AtOnce {
         match self.patience.load(Ordering::Relaxed) {
+            // The server has to be asked, whatever is in memory.
+            _ if self.watch.is_some() => return AtOnce::WouldWait,
             NEVER_WAITS => return AtOnce::Done(self.read_at(buffer, offset)),
             MAY_WAIT => return AtOnce::WouldWait,
             _ => {}

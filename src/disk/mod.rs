@@ -13,6 +13,7 @@ mod lock;
 mod medium;
 mod ram;
 mod sibling;
+pub mod watch;
 mod workers;
 
 use std::collections::HashMap;

@@ -40,6 +40,11 @@ impl FromStr for CowSource {
             _ => (text, None),
         };
         let Base { medium, mut path } = place.parse()?;
+        if matches!(medium, Source::Nfs(_)) {
+            return Err(format!(
+                "a cowfile on NFS ('{place}') is not available in this version; name a medium of this machine"
+            ));
+        }
         let file = path.pop();
         if !path.is_empty() {
             return Err(format!(

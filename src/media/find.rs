@@ -161,6 +161,8 @@ fn answers(source: &Source, seen: &Seen) -> bool {
         Source::PartUuid(asked) => same(seen.names.uuid.as_ref(), asked),
         Source::PartLabel(asked) => seen.names.label.as_ref() == Some(asked),
         Source::Device(path) => seen.trouble.is_none() && is_device(path, &seen.device()),
+        // No device is one.
+        Source::Nfs(_) => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a base is called on the command line: which medium, and which path on it.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -17,6 +18,17 @@ pub enum Source {
     PartLabel(String),
     /// A device node.
     Device(PathBuf),
+    /// What a server exports.
+    Nfs(Share),
+}
+
+/// What an NFS server exports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The server. Never a name: an initramfs has nobody to ask for its address.
+    pub server: IpAddr,
+    /// The exported folder, as the server calls it.
+    pub export: String,
 }
 
 /// A base by its words: a medium, and where on it the base lies.
@@ -39,13 +51,19 @@ const TAGS: [Tag; 4] = [
     ("PARTLABEL", "/dev/disk/by-partlabel/", Source::PartLabel),
 ];
 
-const FORMS: &str =
-    "use LABEL=, UUID=, PARTUUID=, PARTLABEL= or /dev/NAME, each with :/path or alone";
+const FORMS: &str = "use LABEL=, UUID=, PARTUUID=, PARTLABEL= or /dev/NAME, each with :/path or alone, \
+                     or nfs:ADDRESS:/EXPORT:/path";
+
+/// How a base on NFS begins.
+const NFS: &str = "nfs:";
 
 impl FromStr for Source {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(share) = text.strip_prefix(NFS) {
+            return share.parse().map(Self::Nfs);
+        }
         // Without udev there are no links in /dev/disk: they mean the same as a tag.
         let tagged = TAGS.iter().find_map(|(tag, folder, make)| {
             let value = text
@@ -86,12 +104,7 @@ impl FromStr for Base {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("nfs:") {
-            return Err(format!(
-                "a base on NFS ('{text}') is not available in this version"
-            ));
-        }
-        let Some(colon) = text.find(":/") else {
+        let Some(colon) = before_path(text)? else {
             let medium = text.parse()?;
             return Ok(Self {
                 medium,
@@ -123,6 +136,69 @@ impl FromStr for Base {
     }
 }
 
+/// Where the path in a base's words begins, with a colon, if there is one.
+fn before_path(text: &str) -> Result<Option<usize>, String> {
+    let Some(share) = text.strip_prefix(NFS) else {
+        return Ok(text.find(":/"));
+    };
+    let (_, export) = split_server(share)?;
+    // Behind the export's own slash.
+    let path = export.get(1..).and_then(|export| export.find(":/"));
+    match path {
+        Some(path) => Ok(Some(text.len() - export.len() + 1 + path)),
+        None => Err(format!(
+            "'{text}' names no file on the server; write nfs:ADDRESS:/EXPORT:/path, e.g. \
+             nfs:192.0.2.1:/export:/images/root.img"
+        )),
+    }
+}
+
+/// The server and the rest, which begins with a slash, of `ADDRESS:/EXPORT...`; an IPv6 address is in brackets.
+fn split_server(share: &str) -> Result<(IpAddr, &str), String> {
+    let bracketed = share.strip_prefix('[').and_then(|v6| v6.split_once("]:"));
+    let split = bracketed.or_else(|| {
+        share
+            .split_once(":/")
+            .map(|(server, _)| (server, share.get(server.len() + 1..).unwrap_or_default()))
+    });
+    let Some((server, rest)) = split.filter(|(_, rest)| rest.starts_with('/')) else {
+        return Err(format!(
+            "'{NFS}{share}' names no export; write nfs:ADDRESS:/EXPORT:/path, an IPv6 address in brackets"
+        ));
+    };
+    let address = match bracketed {
+        Some(_) => server.parse::<Ipv6Addr>().map(IpAddr::V6),
+        None => server.parse::<Ipv4Addr>().map(IpAddr::V4),
+    };
+    match address {
+        Ok(address) => Ok((address, rest)),
+        Err(_) => Err(format!(
+            "'{server}' in '{NFS}{share}' is no IP address, and there is no DNS in an initramfs; write the server's \
+             address, an IPv6 one in brackets: nfs:192.0.2.1:... or nfs:[2001:db8::1]:..."
+        )),
+    }
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (server, export) = split_server(text)?;
+        let export = export.to_owned();
+        Ok(Self { server, export })
+    }
+}
+
+impl fmt::Display for Share {
+    /// As the kernel takes it, too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.server {
+            IpAddr::V4(server) => write!(f, "{server}:{}", self.export),
+            IpAddr::V6(server) => write!(f, "[{server}]:{}", self.export),
+        }
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -131,6 +207,7 @@ impl fmt::Display for Source {
             Self::PartUuid(value) => write!(f, "PARTUUID={value}"),
             Self::PartLabel(value) => write!(f, "PARTLABEL={value}"),
             Self::Device(path) => path.display().fmt(f),
+            Self::Nfs(share) => write!(f, "{NFS}{share}"),
         }
     }
 }
@@ -152,6 +229,12 @@ mod tests {
     #[test]
     fn a_base_is_a_medium_and_a_path_through_images() {
         let label = |text: &str| Source::Label(text.into());
+        let share = |server: &str, export: &str| {
+            Source::Nfs(Share {
+                server: server.parse().unwrap(),
+                export: export.into(),
+            })
+        };
         for (text, medium, path) in [
             (
                 "LABEL=LIVE:/live/root.img",
@@ -177,6 +260,17 @@ mod tests {
             ("PARTUUID=1-02", Source::PartUuid("1-02".into()), vec![]),
             ("PARTLABEL=p", Source::PartLabel("p".into()), vec![]),
             ("UUID=1A2B-3C4D", Source::Uuid("1A2B-3C4D".into()), vec![]),
+            (
+                "nfs:192.0.2.1:/export:/images/root.img",
+                share("192.0.2.1", "/export"),
+                vec!["/images/root.img"],
+            ),
+            (
+                "nfs:[2001:db8::1]:/srv/a:b:/x.sqfs!/root.img",
+                share("2001:db8::1", "/srv/a:b"),
+                vec!["/x.sqfs", "/root.img"],
+            ),
+            ("nfs:192.0.2.1:/:/r", share("192.0.2.1", "/"), vec!["/r"]),
         ] {
             let base: Base = text.parse().unwrap();
             let path = path.into_iter().map(str::to_owned).collect();
@@ -198,10 +292,15 @@ mod tests {
             ("LABEL=L:/a!b", "must be an absolute path"),
             ("LABEL=L:/a!", "must be an absolute path"),
             ("LABEL=L:/a/../b", "without '..'"),
-            (
-                "nfs:192.0.2.1:/export:/root.img",
-                "not available in this version",
-            ),
+            ("nfs:192.0.2.1:/export", "names no file on the server"),
+            ("nfs:192.0.2.1", "names no export"),
+            ("nfs:192.0.2.1:export:/r", "is no IP address"),
+            ("nfs:server:/export:/r", "there is no DNS in an initramfs"),
+            ("nfs:2001:db8::1:/export:/r", "an IPv6 one in brackets"),
+            ("nfs:[192.0.2.1]:/export:/r", "is no IP address"),
+            ("nfs:[2001:db8::1]/export:/r", "is no IP address"),
+            ("nfs:192.0.2.1:/export:/../r", "without '..'"),
+            ("nfs:192.0.2.1:/export:/", "must be an absolute path"),
         ] {
             let error = text.parse::<Base>().unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
