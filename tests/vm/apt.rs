@@ -130,6 +130,21 @@ impl Apt {
         deb.with_context(|| format!("downloading {package}: no file came"))
     }
 
+    /// Downloads `packages` and all they depend on into `dir`; apt checks their hashes.
+    pub(crate) fn download_all(&self, packages: &[&str], dir: &Path) -> Result<()> {
+        fs::create_dir_all(dir.join("partial"))?;
+        let archives = format!("Dir::Cache::archives={}", dir.display());
+        let words = ["install", "--download-only", "--no-install-recommends"];
+        output(
+            self.get()
+                .arg("-o")
+                .arg(archives)
+                .args(words)
+                .args(packages),
+        )
+        .map(drop)
+    }
+
     fn get(&self) -> Command {
         let mut get = self.tool("apt-get");
         get.args(["-qq", "-o", "APT::Get::Assume-Yes=true"]);

@@ -22,7 +22,7 @@ const UNUSED: Duration = Duration::from_hours(3);
 const UNUSED_DOWNLOAD: Duration = Duration::from_hours(7 * 24);
 
 /// How the names of downloaded artifacts begin.
-const DOWNLOADS: [&str; 2] = ["kernel-", "debian-tar-"];
+const DOWNLOADS: [&str; 3] = ["kernel-", "debian-tar-", "debian-tree-"];
 
 /// The folder of artifacts.
 #[derive(Debug)]

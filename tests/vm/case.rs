@@ -5,6 +5,7 @@ use crate::home::Home;
 use crate::initramfs::Initramfs;
 use crate::kernel::Packing;
 use crate::media::{Bus, Content, Medium};
+use crate::nfs::Server;
 use crate::qemu::Firmware;
 
 /// How a VM is expected to end.
@@ -31,6 +32,8 @@ pub(crate) struct Case {
     /// The Debian suite whose kernel boots.
     pub(crate) kernel: &'static str,
     pub(crate) media: Vec<Medium>,
+    /// The network it is on, if any.
+    pub(crate) server: Option<Server>,
     pub(crate) words: &'static str,
     /// The script of `guest/` that checks, without `.sh`.
     pub(crate) guest: &'static str,
@@ -58,6 +61,7 @@ impl Case {
             entry: "",
             kernel: SUITE,
             media: Vec::new(),
+            server: None,
             words: "",
             guest: "",
             console: Vec::new(),
@@ -143,6 +147,12 @@ impl Case {
     /// A stick that is plugged in some seconds after the boot began.
     pub(crate) fn late_stick(self, content: Content, after_s: u64) -> Self {
         self.medium(content, Bus::UsbLate(after_s), None)
+    }
+
+    /// On a network with this server.
+    pub(crate) fn server(mut self, server: Server) -> Self {
+        self.server = Some(server);
+        self
     }
 
     /// Kernel words.

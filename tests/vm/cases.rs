@@ -12,6 +12,9 @@ use crate::media::Content::{
     MiniModules, MiniNested, MiniRaw, Package, Random, Root, Stick, Tools,
 };
 use crate::media::Fs::{Btrfs, Erofs, Ext4, Iso, Squashfs, Vfat, Xfs};
+use crate::nfs::Server::{
+    Kernel, Kernel3, Nobody, UserSpace, UserSpace41, UserSpaceDebian, UserSpaceNested,
+};
 use crate::qemu::Firmware::{Bios, Uefi};
 use crate::rootfs::RootFs::{
     self, Ext2, Ext4Blocks1k, Ext4Cut, Ext4Damaged, Ext4Large, F2fs, Xfs512,
@@ -170,6 +173,35 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare disk ublk-of-another-kernel").initramfs(BareSpoilt("ublk_drv", Spoilt::OtherKernel)).disk(Mini(Ext4)).words(LABEL).fails_with("ublk_drv.ko': the kernel refused it").quiet_s(8),
         Case::bare("bare disk ublk-cut").initramfs(BareSpoilt("ublk_drv", Spoilt::Cut)).disk(Mini(Ext4)).words(LABEL).fails_with("ublk_drv.ko': the kernel refused it").quiet_s(8),
         Case::bare("bare disk driver-refused").initramfs(BareSpoilt("virtio_blk", Spoilt::Cut)).disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.wait=3").fails_with("virtio_blk.ko': the kernel refused it").quiet_s(10),
+
+        // Bases on NFS: by each version and both kinds of server, whose image changes, and what goes wrong with them.
+        Case::bare("bare nfs v4").server(UserSpace).words("ip=10.0.2.15:::255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").quiet_s(14).console("by NFS 4.2"),
+        Case::bare("bare nfs v4 multi-user").server(UserSpaceDebian).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs-multi-user").quiet_s(45)
+            .console("re-mounted").console("Power down").never("[FAILED]"),
+        Case::bare("bare nfs v4 nested").server(UserSpaceNested).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img!/LiveOS/squashfs.img!/LiveOS/rootfs.img cowroot.nfsopts=port={port}").guest("root").quiet_s(16),
+        Case::bare("bare nfs v4 falls-to-4.1").server(UserSpace41).words("ip=10.0.2.15::10.0.2.2:24:box::off cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").quiet_s(16).console("by NFS 4.1"),
+        Case::bare("bare nfs v4 kernel").server(Kernel).words("ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img").guest("root").quiet_s(14).console("by NFS 4.2"),
+        Case::bare("bare nfs v4 ipv6").server(Kernel).words("ip=[fd76::2]:::64::eth0:none cowroot=nfs:[fd76::1]:/export:/live/root.img").guest("root").quiet_s(14).console("by NFS 4.2"),
+        Case::bare("bare nfs v3").server(Kernel).words("ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("root").quiet_s(14).console("by NFS 3"),
+        Case::bare("bare nfs v3 ipv6-falls-to-3").server(Kernel3).words("ip=[fd76::2]:::64::eth0:none cowroot=nfs:[fd76::1]:/export:/live/root.img").guest("root").quiet_s(14).console("by NFS 3"),
+        Case::bare("bare nfs v4 away").server(UserSpace).words("deed=away ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(110),
+        Case::bare("bare nfs v3 away").server(Kernel).words("deed=away ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("nfs").quiet_s(110),
+        Case::bare("bare nfs v4 replaced").server(UserSpace).words("deed=replace ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("the base '/run/cowroot/medium/live/root.img' was "),
+        Case::bare("bare nfs v4 changed").server(Kernel).words("deed=change ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img").guest("nfs").quiet_s(50).console("was changed on its server"),
+        Case::bare("bare nfs v4 removed").server(UserSpace).words("deed=remove ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("was removed from its server"),
+        Case::bare("bare nfs v4 nested-changed").server(UserSpaceNested).words("deed=change ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img!/LiveOS/squashfs.img!/LiveOS/rootfs.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("the base '/run/cowroot/medium/live/root.img' was changed on its server"),
+        Case::bare("bare nfs v3 replaced").server(Kernel).words("deed=replace ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("nfs").quiet_s(50).console("was replaced by another file"),
+        Case::bare("bare nfs v3 changed").server(Kernel).words("deed=change ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("nfs").quiet_s(50).console("was changed on its server"),
+        Case::bare("bare nfs none no-card").words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/r cowroot.wait=3").fails_with("the interface that ip= means is not there").quiet_s(10).console("There is no network interface at all"),
+        Case::bare("bare nfs none no-address").server(Nobody).words("cowroot=nfs:10.0.2.2:/export:/r").fails_with("no network: the command line gives this machine no address").quiet_s(8),
+        Case::bare("bare nfs none dhcp").server(Nobody).words("ip=dhcp cowroot=nfs:10.0.2.2:/export:/r").fails_with("no network: this initramfs asks nobody for an address").quiet_s(8),
+        Case::bare("bare nfs none no-way").server(Nobody).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:192.0.2.1:/export:/r cowroot.wait=3").fails_with("does the word ip= name the right network").quiet_s(10).console("There is 'eth0' (up)"),
+        Case::bare("bare nfs none unreachable").server(Nobody).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.77:/export:/r cowroot.wait=10").fails_with("reaching the NFS server '10.0.2.77' (TCP port 2049): ").console("is that its address, does it run").quiet_s(15),
+        Case::bare("bare nfs none refused").server(Nobody).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/r cowroot.nfsopts=port=9 cowroot.wait=8").fails_with("reaching the NFS server '10.0.2.2' (TCP port 9): Connection refused").quiet_s(10),
+        Case::bare("bare nfs v4 wrong-export").server(UserSpace).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/nothing:/r cowroot.nfsopts=port={port}").fails_with("mounting '10.0.2.2:/nothing' (NFS 4.2): No such file or directory (os error 2); the server exports no such folder").quiet_s(12),
+        Case::bare("bare nfs v4 not-there").server(UserSpace).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/other.img cowroot.nfsopts=port={port}").fails_with("looking for '/live/other.img' on the medium: not there; '/live' holds 'root.img'").quiet_s(12),
+        Case::bare("bare nfs v3 wrong-export").server(Kernel).words("ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/nothing:/r cowroot.nfsopts=vers=3").fails_with("mounting '192.168.76.1:/nothing' (NFS 3): ").quiet_s(12),
+        Case::bare("bare nfs v3 not-for-us").server(Kernel).words("ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/closed:/r cowroot.nfsopts=vers=3").fails_with("the server does not export that folder, or not to this machine").quiet_s(12),
 
         // attach, detach, status.
         Case::mini("mini file attach", "attach"),

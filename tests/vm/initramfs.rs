@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::apt::{Apt, SUITE};
 use crate::cache::{Cache, Key};
 use crate::command::{command, output, run};
 use crate::cpio;
 use crate::home::Home;
 use crate::kernel::{Kernel, Packing, Spoilt};
+use crate::packages::Tree;
 use crate::root::bed;
 
 /// What a live system's initramfs would hold: media, their buses, their file systems, ublk.
@@ -31,6 +33,7 @@ const MODULES: &[&str] = &[
     "uas",
     "xhci_pci",
     "ehci_pci",
+    "virtio_net",
     // what is on it
     "isofs",
     "ext4",
@@ -41,6 +44,8 @@ const MODULES: &[&str] = &[
     "f2fs",
     "squashfs",
     "erofs",
+    "nfsv3",
+    "nfsv4",
     "nls_cp437",
     "nls_ascii",
     "nls_iso8859-1",
@@ -56,6 +61,16 @@ const MODULES: &[&str] = &[
 
 /// What the bench has besides.
 const BENCH_MODULES: &[&str] = &["dm_snapshot", "dm_delay", "overlay"];
+
+/// What an NFS server has besides, and its programs.
+const SERVER_MODULES: &[&str] = &["nfsd"];
+const SERVER_PACKAGES: &[&str] = &["nfs-kernel-server", "rpcbind"];
+const SERVER_PROGRAMS: &[&str] = &[
+    "usr/sbin/rpc.nfsd",
+    "usr/sbin/rpc.mountd",
+    "usr/sbin/exportfs",
+    "usr/sbin/rpcbind",
+];
 
 /// What checks and repairs a stick's file system, and that of a root.
 const CHECKERS: [&str; 3] = ["e2fsck", "fsck.fat", "fsck.exfat"];
@@ -79,6 +94,8 @@ pub(crate) enum Initramfs {
     Bench,
     /// What a distribution's tool makes.
     Home(Home),
+    /// The mini one with the kernel's NFS server.
+    NfsServer,
     /// The mini one with programs that check and repair file systems.
     Checkers,
 }
@@ -89,6 +106,13 @@ impl Initramfs {
         if let Self::Home(home) = self {
             return home.get(cache, kernel, binary);
         }
+        let server = match self {
+            Self::NfsServer => {
+                let apt = Apt::open(cache, SUITE)?;
+                Some(Tree::get(cache, &apt, SERVER_PACKAGES)?)
+            }
+            _ => None,
+        };
         let key = Key::new().name_of(&kernel.modules).content(binary)?;
         let key = key
             .text(&format!(
@@ -102,16 +126,18 @@ impl Initramfs {
             let (packing, without) = match self {
                 Self::Bare(packing) => (packing, None),
                 // busybox's modprobe reads plain ones only.
-                Self::Mini | Self::Bench | Self::Checkers => (Packing::Plain, None),
+                Self::Mini | Self::Bench | Self::Checkers | Self::NfsServer => {
+                    (Packing::Plain, None)
+                }
                 Self::MiniWithout(module) => (Packing::Plain, Some(module)),
                 Self::BareWithout(module) => (Packing::Xz, Some(module)),
                 Self::BareSpoilt(..) | Self::Home(_) => (Packing::Plain, None),
                 Self::BareShell => (Packing::Xz, None),
             };
-            let more = if self == Self::Bench {
-                BENCH_MODULES
-            } else {
-                &[]
+            let more = match self {
+                Self::Bench => BENCH_MODULES,
+                Self::NfsServer => SERVER_MODULES,
+                _ => &[],
             };
             let modules: Vec<&str> = MODULES
                 .iter()
@@ -133,6 +159,12 @@ impl Initramfs {
                 }
                 Self::Mini | Self::MiniWithout(_) | Self::Bench => mini(tree.path(), binary)?,
                 Self::Home(_) => {}
+                Self::NfsServer => {
+                    mini(tree.path(), binary)?;
+                    if let Some(server) = &server {
+                        server.copy(SERVER_PROGRAMS, tree.path())?;
+                    }
+                }
                 Self::Checkers => {
                     mini(tree.path(), binary)?;
                     for program in CHECKERS {

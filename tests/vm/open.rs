@@ -39,6 +39,7 @@ pub(crate) fn run() -> Result<bool> {
         initramfs: Initramfs::Mini.get(&bed.cache, &kernel, &bed.binary)?,
         words: "console=ttyS0 panic=1 cowtest=bench-open".into(),
         media: NAMES.map(medium).into(),
+        network: None,
     };
     let outcome = machine.run(&dir, Duration::from_mins(10))?;
     for line in &outcome.report {

@@ -11,12 +11,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::accel::Accel;
 use crate::command::command;
 use crate::media::{Bus, Medium};
+use crate::nfs::Network;
 use crate::qmp::Qmp;
 
 /// What starts a machine that boots from its medium.
@@ -56,6 +57,8 @@ pub(crate) struct Machine {
     pub(crate) words: String,
     /// Each medium with the file that stands for it in this run.
     pub(crate) media: Vec<(Medium, PathBuf)>,
+    /// Without one there is no network card either.
+    pub(crate) network: Option<Network>,
 }
 
 /// What a run left behind.
@@ -105,6 +108,7 @@ impl Machine {
         for (number, (medium, file)) in self.media.iter().enumerate() {
             medium.bus.add(&mut qemu, number, medium.throttle, file);
         }
+        qemu.args(self.network.iter().flat_map(Network::args));
         qemu
     }
 
@@ -139,7 +143,7 @@ impl Machine {
             plugged: 0,
         };
         let log = File::create(dir.join("serial.log"))?;
-        let result = watch.follow(&self.media, &lines, log, deadline);
+        let result = watch.follow(self, &lines, log, deadline);
         // Only ever our own child; a VM that ended by itself is not there any more.
         if child.try_wait()?.is_none() {
             child.kill()?;
@@ -240,6 +244,15 @@ fn plain(line: &[u8]) -> String {
     out
 }
 
+/// Does what a line of the report asks for, if it does.
+fn obey(machine: &Machine, line: &str) -> Result<()> {
+    match (line.strip_prefix("COWROOT-HOST "), &machine.network) {
+        (Some(order), Some(network)) => network.obey(order),
+        (Some(order), None) => bail!("the guest asks for '{order}', and has no network"),
+        (None, _) => Ok(()),
+    }
+}
+
 /// Follows a run.
 struct Watch {
     monitor: PathBuf,
@@ -252,7 +265,7 @@ struct Watch {
 impl Watch {
     fn follow(
         mut self,
-        media: &[(Medium, PathBuf)],
+        machine: &Machine,
         lines: &Receiver<String>,
         mut log: File,
         deadline: Duration,
@@ -271,8 +284,12 @@ impl Watch {
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            let from = outcome.report.len();
             self.read_report(&mut outcome, &mut log)?;
-            self.plug(media)?;
+            for line in outcome.report.iter().skip(from) {
+                obey(machine, line)?;
+            }
+            self.plug(&machine.media)?;
             if start.elapsed() > deadline {
                 outcome.stuck = Some(format!("still running after {} s", deadline.as_secs()));
                 break;

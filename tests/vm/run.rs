@@ -19,6 +19,7 @@ use crate::initramfs::{Initramfs, ensure_static};
 use crate::kernel::Kernel;
 use crate::loader::Loader;
 use crate::media::{Bus, Content, Maker, Medium};
+use crate::nfs::Network;
 use crate::qemu::{Machine, Outcome};
 
 /// A good boot says at most this much: what a person wants to know.
@@ -175,16 +176,47 @@ impl Bed {
     fn machine(&self, case: &Case, dir: &Path) -> Result<Machine> {
         let kernel = self.kernel(case.kernel)?;
         let initramfs = case.initramfs.get(&self.cache, &kernel, &self.binary)?;
+        let network = case.server.map(|server| Network::start(server, self, dir));
+        let network = network.transpose()?;
+        let words = case.command_line();
         Ok(Machine {
             accel: self.accel,
             memory_mib: case.memory_mib,
             memory_at_once: false,
             firmware: case.firmware,
             vmlinuz: kernel.vmlinuz.clone(),
-            words: case.command_line(),
+            words: match &network {
+                Some(network) => network.words(&words),
+                None => words,
+            },
+            network,
             media: self.media(case, dir, &kernel, &initramfs)?,
             initramfs,
         })
+    }
+
+    /// A copy at `copy` of a medium that boots nothing.
+    pub(crate) fn copy_of(
+        &self,
+        medium: Medium,
+        kernel: &Kernel,
+        initramfs: &Path,
+        copy: &Path,
+    ) -> Result<PathBuf> {
+        let loader = Loader {
+            vmlinuz: &kernel.vmlinuz,
+            initramfs,
+            settings: String::new(),
+        };
+        let maker = Maker {
+            cache: &self.cache,
+            apt: &self.apt,
+            binary: &self.binary,
+            loader: &loader,
+            release: &kernel.release,
+        };
+        copied(&maker.get(medium.content)?, copy)?;
+        Ok(copy.to_owned())
     }
 
     /// The files that stand for the case's media: a copy where the guest could write.
@@ -213,14 +245,7 @@ impl Bed {
                 return Ok((*medium, made));
             }
             let copy = dir.join(format!("medium{number}"));
-            run(
-                "cp",
-                [
-                    "--sparse=always".as_ref(),
-                    made.as_os_str(),
-                    copy.as_os_str(),
-                ],
-            )?;
+            copied(&made, &copy)?;
             if medium.bus == Bus::Usb {
                 let stick = fs::File::options().write(true).open(&copy)?;
                 stick.set_len(stick.metadata()?.len() + LARGER)?;
@@ -229,6 +254,11 @@ impl Bed {
         });
         media.collect()
     }
+}
+
+fn copied(made: &Path, copy: &Path) -> Result<()> {
+    let paths = [made.as_os_str(), copy.as_os_str()];
+    run("cp", ["--sparse=always".as_ref()].into_iter().chain(paths)).map(drop)
 }
 
 /// Who copies an ISO to a stick seldom has one of just that size: what should be at the end is not.

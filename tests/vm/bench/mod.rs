@@ -107,6 +107,7 @@ impl Boot {
                 self.part, self.rounds
             ),
             media,
+            network: None,
         };
         let monitor = dir.join("qmp");
         let _absent = fs::remove_file(&monitor);

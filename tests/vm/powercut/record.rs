@@ -44,6 +44,7 @@ pub(super) fn machine(
         vmlinuz: kernel.vmlinuz.clone(),
         initramfs: Initramfs::Checkers.get(&bed.cache, &kernel, &bed.binary)?,
         words: format!("console=ttyS0 panic=1 cowtest={script} {words}"),
+        network: None,
         media: media
             .iter()
             .map(|&(bus, file)| (medium(bus), file.to_owned()))
