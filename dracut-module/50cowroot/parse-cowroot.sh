@@ -7,10 +7,15 @@ if cowroot_base=$(cowroot boot --stage=parse 2>&1); then
 		rm -f "$hookdir"/initqueue/finished/devexists-*.sh
 		# shellcheck disable=SC2034 # dracut reads these two
 		root=block:/dev/ublkb0 rootok=1
+		cowroot_queue=--settled
 		if [ "$cowroot_base" = network ]; then
+			# An interface that comes up late is brought up by this queue, too: so not before one is. The other
+			# one says what is wrong if none ever is.
 			echo 'rd.neednet=1' >/etc/cmdline.d/50-cowroot.conf
+			cowroot_queue=--online
+			/sbin/initqueue --timeout --onetime --unique --name cowroot /sbin/attach-cowroot
 		fi
-		/sbin/initqueue --settled --onetime --unique --name cowroot /sbin/attach-cowroot
+		/sbin/initqueue "$cowroot_queue" --onetime --unique --name cowroot /sbin/attach-cowroot
 		echo '[ -e /dev/ublkb0 ]' >"$hookdir/initqueue/finished/cowroot.sh"
 	fi
 else

@@ -91,6 +91,8 @@ pub(crate) fn all() -> Vec<Case> {
             .console(CLOSED).console("Unmounted /oldroot"),
         Case::home("dracut-106 cd multi-user", Dracut).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
             .console(CLOSED).never("[FAILED]"),
+        Case::home("dracut-106 nfs v4", Dracut).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
+        Case::home("initramfs-tools nfs v4", InitramfsTools).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
         // A failure is told, and no other root is taken, be it there and named.
         Case::home("dracut-106 disk not-found", Dracut).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.wait=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
             .restarts_with("finding the medium 'LABEL=LIVE'").console("the boot cannot go on"),
@@ -184,13 +186,13 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare nfs v4 ipv6").server(Kernel).words("ip=[fd76::2]:::64::eth0:none cowroot=nfs:[fd76::1]:/export:/live/root.img").guest("root").quiet_s(14).console("by NFS 4.2"),
         Case::bare("bare nfs v3").server(Kernel).words("ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("root").quiet_s(14).console("by NFS 3"),
         Case::bare("bare nfs v3 ipv6-falls-to-3").server(Kernel3).words("ip=[fd76::2]:::64::eth0:none cowroot=nfs:[fd76::1]:/export:/live/root.img").guest("root").quiet_s(14).console("by NFS 3"),
-        Case::bare("bare nfs v4 away").server(UserSpace).words("deed=away ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(110),
+        Case::bare("bare nfs v4 away-long").server(UserSpace).words("deed=away ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(110),
         Case::bare("bare nfs v3 away").server(Kernel).words("deed=away ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("nfs").quiet_s(110),
         Case::bare("bare nfs v4 replaced").server(UserSpace).words("deed=replace ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("the base '/run/cowroot/medium/live/root.img' was "),
         Case::bare("bare nfs v4 changed").server(Kernel).words("deed=change ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img").guest("nfs").quiet_s(50).console("was changed on its server"),
-        Case::bare("bare nfs v4 removed").server(UserSpace).words("deed=remove ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("was removed from its server"),
-        Case::bare("bare nfs v4 nested-changed").server(UserSpaceNested).words("deed=change ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img!/LiveOS/squashfs.img!/LiveOS/rootfs.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("the base '/run/cowroot/medium/live/root.img' was changed on its server"),
-        Case::bare("bare nfs v3 replaced").server(Kernel).words("deed=replace ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("nfs").quiet_s(50).console("was replaced by another file"),
+        Case::bare("bare nfs v4 removed-long").server(UserSpace).words("deed=remove ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("was removed from its server"),
+        Case::bare("bare nfs v4 nested-changed-long").server(UserSpaceNested).words("deed=change ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img!/LiveOS/squashfs.img!/LiveOS/rootfs.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("the base '/run/cowroot/medium/live/root.img' was changed on its server"),
+        Case::bare("bare nfs v3 replaced-long").server(Kernel).words("deed=replace ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("nfs").quiet_s(50).console("was replaced by another file"),
         Case::bare("bare nfs v3 changed").server(Kernel).words("deed=change ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("nfs").quiet_s(50).console("was changed on its server"),
         Case::bare("bare nfs none no-card").words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/r cowroot.wait=3").fails_with("the interface that ip= means is not there").quiet_s(10).console("There is no network interface at all"),
         Case::bare("bare nfs none no-address").server(Nobody).words("cowroot=nfs:10.0.2.2:/export:/r").fails_with("no network: the command line gives this machine no address").quiet_s(8),

@@ -49,6 +49,17 @@ impl Home {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::InitramfsTools => &["initramfs-tools", "udev", "kmod", "e2fsprogs", "zstd"],
+            Self::Dracut => &[
+                "dracut-core",
+                "dracut-network",
+                "iproute2",
+                "systemd",
+                "systemd-sysv",
+                "udev",
+                "kmod",
+                "e2fsprogs",
+                "zstd",
+            ],
             _ => &[
                 "dracut-core",
                 "systemd",
@@ -70,8 +81,12 @@ impl Home {
             }
             _ => OMITTED.to_owned(),
         };
+        let network = match self {
+            Self::Dracut => " systemd-networkd",
+            _ => "",
+        };
         format!(
-            "dracut --no-hostonly --no-early-microcode --zstd --kver \"$(ls /usr/lib/modules)\" --add 'cowroot cowtest' \
+            "dracut --no-hostonly --no-early-microcode --zstd --kver \"$(ls /usr/lib/modules)\" --add 'cowroot cowtest{network}' \
              --omit '{omitted}' /initrd"
         )
     }
