@@ -2,6 +2,7 @@
 //!
 //! [`Index`] knows what there is and what needs what; [`file`] gets one file into the kernel.
 
+mod depmod;
 mod error;
 mod file;
 mod index;
@@ -70,7 +71,7 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// Read what there is: modules.dep and its companions, or else the modules themselves.
+    /// Read what there is: modules.dep and its companions, as texts or binary, or else the modules themselves.
     ///
     /// # Errors
     /// The kernel's release cannot be asked, or its folder not be read.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::depmod;
 use super::file::{self, ENDINGS};
 use super::modinfo;
 use crate::boot::cmdline;
@@ -50,7 +51,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Read depmod's files in `folder`, or every module there if modules.dep is missing.
+    /// Read depmod's files in `folder`, its texts or else its binary ones, or every module there if it has none.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -67,10 +68,34 @@ impl Index {
                 index.read_softdeps(&text("modules.softdep"));
                 index.read_aliases(&text("modules.alias"));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => index.read_modules(folder)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if index.read_binary(folder)? {
+                    index.read_softdeps(&text("modules.softdep"));
+                } else {
+                    index.read_modules(folder)?;
+                }
+            }
             Err(error) => return Err(error),
         }
         Ok(index)
+    }
+
+    /// Read depmod's binary files; whether they are there.
+    fn read_binary(&mut self, folder: &Path) -> io::Result<bool> {
+        let entries = |name: &str| depmod::read(&folder.join(name));
+        let Some(depends) = entries("modules.dep.bin")? else {
+            return Ok(false);
+        };
+        for (_, line) in depends {
+            self.read_depends(folder, &line);
+        }
+        for (pattern, name) in entries("modules.alias.bin")?.into_iter().flatten() {
+            self.read_aliases(&format!("alias {pattern} {name}"));
+        }
+        let built_in = entries("modules.builtin.bin")?.into_iter().flatten();
+        self.built_in
+            .extend(built_in.map(|(name, _)| canonical(&name)));
+        Ok(true)
     }
 
     /// Whether there is a module of this (canonical) name.
@@ -92,6 +117,8 @@ impl Index {
         let mut names: Vec<String> = Vec::new();
         for (pattern, name) in &self.aliases {
             let is_match = matches(pattern.as_bytes(), alias.as_bytes())
+                // Binary indexes have the canonical spelling.
+                || matches(pattern.as_bytes(), canonical_alias.as_bytes())
                 || canonical(pattern) == canonical_alias;
             if is_match && self.has(name) && !names.contains(name) {
                 names.push(name.clone());

@@ -140,3 +140,35 @@ fn what_each_device_is_is_found_without_following_links() {
     let found: Vec<String> = modaliases(folder.path()).into_iter().collect();
     assert_eq!(found, ["pci:v1d2", "usb:v3"]);
 }
+
+/// A trie of one name, as `depmod` tells it.
+fn binary(name: &str, value: &str) -> Vec<u8> {
+    let head = [0xb007_f457_u32, 0x0002_0001, 0x8000_0000 | 0x4000_0000 | 12];
+    let mut bytes: Vec<u8> = head.iter().flat_map(|n| n.to_be_bytes()).collect();
+    bytes.extend(name.bytes().chain([0, 0, 0, 0, 1, 0, 0, 0, 0]));
+    bytes.extend(value.bytes().chain([0]));
+    bytes
+}
+
+#[test]
+fn depmods_binary_files_do_where_its_texts_are_left_out() {
+    let folder = tree(&[
+        ("kernel/a.ko.xz", ""),
+        ("modules.softdep", "softdep a pre: b\n"),
+    ]);
+    for (file, name, value) in [
+        ("modules.dep.bin", "a", "kernel/a.ko.xz:"),
+        ("modules.alias.bin", "usb_x*", "a"),
+        ("modules.builtin.bin", "vfat", ""),
+    ] {
+        std::fs::write(folder.path().join(file), binary(name, value)).unwrap();
+    }
+    let index = Index::read(folder.path()).unwrap();
+    assert_eq!(index.of_alias("usb-x1"), ["a"]);
+    assert_eq!(index.plan("a").soft, ["b"]);
+    assert!(index.is_built_in("vfat"));
+
+    std::fs::write(folder.path().join("modules.dep.bin"), "not an index").unwrap();
+    let error = Index::read(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("run depmod again"), "{error}");
+}
