@@ -15,7 +15,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// What the three initramfs tools get in these tests, whatever is in the checkout, and with which mode.
-const PIECES: [(&str, u32, &str); 7] = [
+const PIECES: [(&str, u32, &str); 8] = [
     (
         "dracut-module/50cowroot/module-setup.sh",
         0o755,
@@ -35,6 +35,11 @@ const PIECES: [(&str, u32, &str); 7] = [
         "mkinitcpio-hook/hooks/cowroot",
         0o644,
         "usr/lib/initcpio/hooks/cowroot",
+    ),
+    (
+        "mkinitcpio-hook/cowroot-generator",
+        0o755,
+        "usr/lib/initcpio/cowroot-generator",
     ),
     (
         "mkinitcpio-hook/units/cowroot.service",

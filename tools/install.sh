@@ -48,6 +48,7 @@ part() {
 	mkinitcpio)
 		tree mkinitcpio-hook/install "$INITCPIODIR/install"
 		tree mkinitcpio-hook/hooks "$INITCPIODIR/hooks"
+		file 755 mkinitcpio-hook/cowroot-generator "$INITCPIODIR/cowroot-generator"
 		tree mkinitcpio-hook/units "$UNITDIR"
 		;;
 	initramfs-tools)

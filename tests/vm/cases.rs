@@ -3,7 +3,10 @@
 
 use crate::apt::{BACKPORTS, NEWEST};
 use crate::case::Case;
-use crate::home::Home::{Dracut, DracutBefore, DracutNewest, DracutPlain, InitramfsTools};
+use crate::home::Home::{
+    Dracut, DracutBefore, DracutNewest, DracutPlain, InitramfsTools, MkinitcpioShim,
+    MkinitcpioShimSystemd,
+};
 use crate::initramfs::Initramfs::{Bare, BareShell, BareSpoilt, BareWithout, MiniWithout};
 use crate::kernel::Packing::{Gz, Plain, Zst};
 use crate::kernel::Spoilt;
@@ -104,6 +107,24 @@ pub(crate) fn all() -> Vec<Case> {
         Case::home("initramfs-tools stick vfat session", InitramfsTools).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("initramfs-tools cd multi-user", InitramfsTools).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
             .console(CLOSED).never("[FAILED]"),
+
+        // mkinitcpio, as a shim. /dev/vda is another root, and a good one: only a boot without our words may take it.
+        Case::home("mkinitcpio-shim cd root", MkinitcpioShim).cd(Mini(Iso)).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img root=/dev/vda").guest("root").never("real root").never("fsck"),
+        Case::home("mkinitcpio-shim stick vfat session", MkinitcpioShim).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).console(CLOSED),
+        Case::home("mkinitcpio-shim none not-found", MkinitcpioShim).disk(MiniRaw).words("cowroot=LABEL=LIVE:/x cowroot.wait=1 root=/dev/vda").guest("root").fails_with("finding the medium 'LABEL=LIVE'")
+            .console("emergency shell, number 3").never("real root").never("fsck").never("late hook"),
+        Case::home("mkinitcpio-shim none wrong-words", MkinitcpioShim).disk(MiniRaw).words("cowroot=LIVE root=/dev/vda").guest("root").fails_with("'cowroot': 'LIVE'")
+            .console("emergency shell, number 3").never("real root").never("fsck").never("late hook"),
+        Case::home("mkinitcpio-shim disk not-asked", MkinitcpioShim).disk(MiniRaw).words("root=/dev/vda ro").guest("not-asked").console("real root").console("fsck").never("cowroot["),
+        Case::home("mkinitcpio-shim-systemd cd root", MkinitcpioShimSystemd).cd(Mini(Iso)).words("cowroot=LABEL=LIVE:/live/root.img root=/dev/not-there").guest("root").memory(1024),
+        Case::home("mkinitcpio-shim-systemd stick vfat session", MkinitcpioShimSystemd).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
+        Case::home("mkinitcpio-shim-systemd cd multi-user", MkinitcpioShimSystemd).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
+            .console(CLOSED).never("[FAILED]"),
+        Case::home("mkinitcpio-shim-systemd none not-found", MkinitcpioShimSystemd).disk(MiniRaw).words("cowroot=LABEL=LIVE:/x cowroot.wait=1 root=/dev/vda").guest("root").memory(1024).fails_with("finding the medium 'LABEL=LIVE'")
+            .console("shim: emergency shell").never("Switch Root"),
+        Case::home("mkinitcpio-shim-systemd none wrong-words", MkinitcpioShimSystemd).disk(MiniRaw).words("cowroot=LIVE root=/dev/vda").guest("root").memory(1024).fails_with("'cowroot': 'LIVE'")
+            .console("shim: emergency shell").never("Switch Root"),
+        Case::home("mkinitcpio-shim-systemd disk not-asked", MkinitcpioShimSystemd).disk(MiniRaw).words("root=/dev/vda ro").guest("not-asked").memory(1024).never("cowroot["),
 
         // A full cowfile under a root of each kind.
         Case::bare("bare root ext4-full").disk(Root(Ext4Large)).words(SMALL).guest("full-root").quiet_s(25).console("df will show").console("80 % full").console("95 % full"),

@@ -1,4 +1,5 @@
-//! The initramfs that a distribution's own tool makes, with our hooks in it: dracut, initramfs-tools.
+//! The initramfs that a distribution's own tool makes, with our hooks in it: dracut, initramfs-tools;
+//! and a shim of mkinitcpio.
 //!
 //! The tool runs in a tree of its release, once for each version of it, of the kernel and of the hooks. Our binary
 //! changes more often: it is laid over the image as a second archive, which the kernel unpacks over the first.
@@ -15,6 +16,7 @@ use crate::command::{command, output, run, step};
 use crate::cpio;
 use crate::kernel::Kernel;
 use crate::root::{bed, debian_tar};
+use crate::shim;
 
 /// Which tool, of which release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +31,10 @@ pub(crate) enum Home {
     DracutNewest,
     /// initramfs-tools, of Debian 13.
     InitramfsTools,
+    /// A shim of mkinitcpio, which is not in Debian, with its hook for its own init.
+    MkinitcpioShim,
+    /// The same with systemd as its init.
+    MkinitcpioShimSystemd,
 }
 
 /// What dracut leaves out: nothing of it is on our way, and it makes the image half as large.
@@ -40,14 +46,15 @@ impl Home {
     fn suite(self) -> &'static str {
         match self {
             Self::DracutBefore => BEFORE,
-            Self::Dracut | Self::DracutPlain | Self::InitramfsTools => SUITE,
             Self::DracutNewest => NEWEST,
+            _ => SUITE,
         }
     }
 
     /// What its tree has beyond Essential and apt.
     fn packages(self) -> &'static [&'static str] {
         match self {
+            Self::MkinitcpioShim | Self::MkinitcpioShimSystemd => shim::PACKAGES,
             Self::InitramfsTools => &["initramfs-tools", "udev", "kmod", "e2fsprogs", "zstd"],
             Self::Dracut => &[
                 "dracut-core",
@@ -79,6 +86,8 @@ impl Home {
             Self::InitramfsTools => {
                 return "mkinitramfs -o /initrd \"$(ls /usr/lib/modules)\"".into();
             }
+            Self::MkinitcpioShim => return shim::COMMAND.into(),
+            Self::MkinitcpioShimSystemd => return shim::COMMAND_SYSTEMD.into(),
             _ => OMITTED.to_owned(),
         };
         let network = match self {
@@ -91,11 +100,23 @@ impl Home {
         )
     }
 
-    /// Where our hooks lie in its tree: from the project's folder, to the tree's.
-    fn hooks(self) -> (&'static str, &'static str) {
+    /// What lies where in its tree, our hooks first: from the project's folders, to the tree's.
+    fn hooks(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::InitramfsTools => ("initramfs-tools-hook", "usr/share/initramfs-tools"),
-            _ => ("dracut-module", "usr/lib/dracut/modules.d"),
+            Self::InitramfsTools => &[("initramfs-tools-hook", "usr/share/initramfs-tools")],
+            Self::MkinitcpioShim | Self::MkinitcpioShimSystemd => shim::HOOKS,
+            _ => &[
+                ("dracut-module", "usr/lib/dracut/modules.d"),
+                ("tests/vm/dracut", "usr/lib/dracut/modules.d"),
+            ],
+        }
+    }
+
+    /// Where our binary lies in the image.
+    fn program(self) -> &'static str {
+        match self {
+            Self::MkinitcpioShim | Self::MkinitcpioShimSystemd => shim::PROGRAM,
+            _ => "usr/sbin/cowroot",
         }
     }
 
@@ -106,8 +127,9 @@ impl Home {
         cache.get("home-initramfs", &key, |part| {
             run("cp", [made.as_path(), part])?;
             let tree = tempfile::tempdir()?;
-            fs::create_dir_all(tree.path().join("usr/sbin"))?;
-            fs::copy(binary, tree.path().join("usr/sbin/cowroot"))?;
+            let program = tree.path().join(self.program());
+            fs::create_dir_all(program.parent().unwrap_or(tree.path()))?;
+            fs::copy(binary, program)?;
             let over = tempfile::NamedTempFile::new()?;
             cpio::pack(tree.path(), over.path())?;
             let mut image = File::options().append(true).open(part)?;
@@ -123,33 +145,27 @@ impl Home {
     fn made(self, cache: &Cache, kernel: &Kernel, binary: &Path) -> Result<PathBuf> {
         let apt = Apt::open(cache, self.suite())?;
         let tar = debian_tar(cache, &apt, self.packages())?;
-        let (ours, theirs) = self.hooks();
-        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(ours);
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
         let script = bed("build/initramfs.sh");
-        let key = Key::new()
+        let mut key = Key::new()
             .name_of(&tar)
             .name_of(&kernel.modules)
             .text(&self.command())
-            .content(&ours)?
-            .content(&bed("dracut"))?
             .content(&script)?;
+        for (ours, _) in self.hooks() {
+            key = key.content(&project.join(ours))?;
+        }
         cache.get("home", &key, |part| {
             step(&format!("making an initramfs ({self:?})"), || {
                 let over = tempfile::tempdir()?;
-                let hooks = over.path().join(theirs);
-                fs::create_dir_all(&hooks)?;
-                run(
-                    "cp",
-                    ["-r".as_ref(), ours.join(".").as_os_str(), hooks.as_os_str()],
-                )?;
-                run(
-                    "cp",
-                    [
-                        "-r".as_ref(),
-                        bed("dracut/.").as_os_str(),
-                        hooks.as_os_str(),
-                    ],
-                )?;
+                for (ours, theirs) in self.hooks() {
+                    let (ours, hooks) = (project.join(ours), over.path().join(theirs));
+                    fs::create_dir_all(&hooks)?;
+                    run(
+                        "cp",
+                        ["-r".as_ref(), ours.join(".").as_os_str(), hooks.as_os_str()],
+                    )?;
+                }
                 fs::create_dir_all(over.path().join("usr/sbin"))?;
                 fs::copy(binary, over.path().join("usr/sbin/cowroot"))?;
                 let modules = kernel.modules.parent().unwrap_or(&kernel.modules);

@@ -41,6 +41,7 @@ mod qmp;
 mod root;
 mod rootfs;
 mod run;
+mod shim;
 mod stick;
 
 use std::io::IsTerminal;
