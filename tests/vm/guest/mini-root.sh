@@ -12,10 +12,14 @@ sync
 mount -o remount,ro / 2>/dev/null
 grep -q leave=shutdown /proc/cmdline || poweroff -f
 # As systemd does at the end (systemd.io/INITRD_INTERFACE): back to the initramfs, with the root at /oldroot.
-cd /run/initramfs || poweroff -f
+cd /run/initramfs || exit
 mkdir -p oldroot proc sys dev run
-mount --bind . . && cd /run/initramfs || poweroff -f
+mount --bind . .
+cd /run/initramfs || exit
 for kernels in proc sys dev; do mount --move /$kernels $kernels; done
 mount --rbind /run run
 pivot_root . oldroot
-exec chroot . /shutdown "$(sed -n 's/.*verb=\([^ ]*\).*/\1/p' /proc/cmdline)" <dev/console >dev/console 2>&1
+verb=$(sed -n 's/.*verb=\([^ ]*\).*/\1/p' /proc/cmdline)
+exec <dev/console
+exec >dev/console 2>&1
+exec chroot . /shutdown "$verb"
