@@ -258,8 +258,11 @@ pub(crate) fn all() -> Vec<Case> {
 
         Case::mini("mini disk kills-work", "kills-work").disk(Tools).words("store=tmpfs").kills(200),
         Case::mini("mini disk newest-kernel-kills-work", "kills-work").kernel(NEWEST).disk(Tools).words("store=tmpfs").kills(200),
-        Case::mini("mini stick vfat kills-work", "kills-work").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat").kills(200),
-        Case::mini("mini stick vfat newest-kernel-kills-work", "kills-work").kernel(NEWEST).disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat").kills(200),
+        Case::mini("mini stick vfat kills-work", "kills-work").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--file-size,32M").kills(200),
+        Case::mini("mini stick vfat newest-kernel-kills-work", "kills-work").kernel(NEWEST).disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--file-size,32M").kills(200),
+        // At the border: a cowfile that is full, and full, and full again.
+        Case::mini("mini stick vfat kills-full", "kills-full").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--max-size,48M,--file-size,20M").kills(100),
+        Case::mini("mini stick ext4 newest-kernel-kills-full", "kills-full").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4 made=--max-size,48M").kills(100),
         Case::mini("mini stick vfat both-killed", "both-killed").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat").quiet_s(30),
         Case::mini("mini stick ext4 newest-kernel-both-killed", "both-killed").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").quiet_s(30),
         Case::mini("mini file stopped", "stopped").quiet_s(90),

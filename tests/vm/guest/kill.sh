@@ -13,10 +13,12 @@ kill_often() {
 	done
 	sleep 2
 }
-# attach_store BASE SIZE: in RAM, of that size, or on the stick.
+# attach_store BASE SIZE: in RAM, of that size, or on the stick, made with the options of the word made=.
+made=$(sed -n 's/.*made=\([^ ]*\).*/\1/p' /proc/cmdline | tr , ' ')
 attach_store() {
 	[ "$store" = tmpfs ] && cow=tmpfs:$2
-	[ "$store" = tmpfs ] || { mount_stick && cowroot create "$cow" --base "$1"; } || return 1
+	# shellcheck disable=SC2086 # words
+	[ "$store" = tmpfs ] || { mount_stick && cowroot create "$cow" --base "$1" $made; } || return 1
 	cowroot attach --base "$1" --cow "$cow"
 }
 # The pauses, as the kernel's log has them.
