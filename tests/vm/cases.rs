@@ -11,8 +11,8 @@ use crate::initramfs::Initramfs::{Bare, BareShell, BareSpoilt, BareWithout, Mini
 use crate::kernel::Packing::{Gz, Plain, Zst};
 use crate::kernel::Spoilt;
 use crate::media::Content::{
-    DebianBoots, DebianIso, Mini, MiniBoots, MiniBootsWithOffset, MiniDirty, MiniGpt, MiniHybrid,
-    MiniModules, MiniNested, MiniRaw, Package, Random, Root, Stick, Tools,
+    DebianBoots, DebianIso, DebianSysv, Mini, MiniBoots, MiniBootsWithOffset, MiniDirty, MiniGpt,
+    MiniHybrid, MiniModules, MiniNested, MiniRaw, Package, Random, Root, Stick, Tools,
 };
 use crate::media::Fs::{Btrfs, Erofs, Ext4, Iso, Squashfs, Vfat, Xfs};
 use crate::nfs::Server::{
@@ -83,6 +83,9 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare stick partition session").cd(Mini(Iso)).disk(Stick(New::Partition)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=PARTLABEL=COWROOT,create leave=shutdown verb=poweroff").guest("session").boots(2).quiet_s(20).console(CLOSED),
         // Forced off, by no shutdown program: what was synced is there. Reboot is another verb of the same program.
         Case::bare("bare stick vfat session-forced").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create").guest("session").boots(2).quiet_s(20),
+        // sysvinit gives nothing back to an initramfs: its killall5 must spare the daemon, and what was synced is there.
+        Case::bare("bare stick ext4 session-sysvinit").cd(DebianSysv).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create").guest("session").boots(2).quiet_s(40)
+            .console("Asking all remaining processes to terminate").console("Power down").never("ended by SIGKILL"),
         Case::bare("bare stick ext4 session-reboot").cd(Mini(Iso)).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=reboot").guest("session").boots(2).quiet_s(20).console(CLOSED).console("reboot: Restarting"),
         Case::bare("bare stick no-cowfile").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow").fails_with("it is not there").quiet_s(12),
 

@@ -34,6 +34,8 @@ pub(crate) enum Fs {
 pub(crate) enum Content {
     /// Debian with systemd, in an ISO.
     DebianIso,
+    /// Debian with sysvinit, in an ISO.
+    DebianSysv,
     /// The same, and the ISO boots itself.
     DebianBoots,
     /// The busybox root, as /live/root.img on this file system, labelled LIVE.
@@ -131,6 +133,7 @@ impl Maker<'_> {
             Content::DebianIso | Content::DebianBoots => {
                 root::debian(self.cache, self.apt, self.binary)?
             }
+            Content::DebianSysv => root::debian_sysv(self.cache, self.apt, self.binary)?,
             Content::Root(fs) => root::mini(self.cache, self.binary, fs, None)?,
             Content::MiniModules => {
                 let fs = RootFs::Ext4;
@@ -149,7 +152,7 @@ impl Maker<'_> {
             self.tree_with(&base, |tree| self.loader.iso(tree, options, part))
         };
         self.cache.get("medium", &key, |part| match content {
-            Content::DebianIso => step("making the ISO", || {
+            Content::DebianIso | Content::DebianSysv => step("making the ISO", || {
                 self.tree_with(&base, |t| write(Fs::Iso, t, part))
             }),
             Content::DebianBoots => step("making the ISO that boots itself", || boots(&[], part)),

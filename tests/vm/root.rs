@@ -28,6 +28,15 @@ pub(crate) const PACKAGES: &[&str] = &[
     "nano-tiny",
 ];
 
+/// The same with sysvinit.
+const SYSV_PACKAGES: &[&str] = &[
+    "sysvinit-core",
+    "initscripts",
+    "sysv-rc",
+    "kmod",
+    "e2fsprogs",
+];
+
 /// Documentation is half of a small root, and nobody reads it here.
 const EXCLUDED: &[&str] = &[
     "/usr/share/doc/*",
@@ -48,16 +57,32 @@ pub(crate) fn bed(path: &str) -> PathBuf {
 
 /// The Debian root as an ext4 image, with `binary` and the guest scripts in it.
 pub(crate) fn debian(cache: &Cache, apt: &Apt, binary: &Path) -> Result<PathBuf> {
-    let tar = debian_tar(cache, apt, PACKAGES)?;
+    debian_with(cache, apt, binary, PACKAGES, "root")
+}
+
+/// The same with sysvinit as its init.
+pub(crate) fn debian_sysv(cache: &Cache, apt: &Apt, binary: &Path) -> Result<PathBuf> {
+    debian_with(cache, apt, binary, SYSV_PACKAGES, "root-sysv")
+}
+
+/// A Debian of `packages`, with the bed's `files` over it.
+fn debian_with(
+    cache: &Cache,
+    apt: &Apt,
+    binary: &Path,
+    packages: &[&str],
+    files: &str,
+) -> Result<PathBuf> {
+    let tar = debian_tar(cache, apt, packages)?;
     let script = bed("build/debian-image.sh");
     let key = Key::new()
         .name_of(&tar)
         .text(DEBIAN_SIZE)
         .content(&bed("build"))?
-        .content(&bed("root"))?;
+        .content(&bed(files))?;
     let plain = cache.get("debian-ext4", &key, |part| {
         step("making the Debian root's file system", || {
-            let args = [&tar, &bed("root"), Path::new(DEBIAN_SIZE), part];
+            let args = [&tar, &bed(files), Path::new(DEBIAN_SIZE), part];
             output(command("sh").arg(&script).args(args)).map(drop)
         })
     })?;

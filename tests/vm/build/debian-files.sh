@@ -11,6 +11,7 @@ rm -rf "$tree"/etc/apt/sources.list* "$tree"/var/lib/apt/lists/* "$tree"/var/cac
 echo cowroot >"$tree/etc/hostname"
 rm -f "$tree/etc/fstab"
 
+mkdir -p "$tree/etc/systemd/system/multi-user.target.wants"
 # What a live system in a VM neither needs nor should wait for.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
 	e2scrub_reap.service fstrim.timer man-db.timer systemd-timesyncd.service \
@@ -25,7 +26,6 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
 	systemd-udev-load-credentials.service systemd-tmpfiles-clean.timer; do
 	ln -sf /dev/null "$tree/etc/systemd/system/$unit"
 done
-mkdir -p "$tree/etc/systemd/system/multi-user.target.wants"
 ln -sf ../cowtest.service "$tree/etc/systemd/system/multi-user.target.wants/"
 
 mke2fs -q -F -t ext4 -L LIVEROOT -d "$tree" "$image" "$size"

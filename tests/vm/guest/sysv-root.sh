@@ -1,0 +1,11 @@
+#!/bin/sh
+# What sysvinit's inittab runs: the check the kernel command line names, then a shutdown by its own scripts.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+# shellcheck source=tests/vm/guest/lib.sh
+. /usr/lib/cowtest/lib.sh
+cowtest=$(sed -n 's/.*cowtest=\([^ ]*\).*/\1/p' /proc/cmdline)
+# shellcheck source=/dev/null
+. "/usr/lib/cowtest/$cowtest.sh"
+check init-is-sysvinit sh -c 'grep -qx init /proc/1/comm && [ ! -d /run/systemd ]'
+report finished
+shutdown -h -P now
