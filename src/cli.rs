@@ -207,6 +207,9 @@ pub struct Serve {
     /// The file on a server that the base lies in, if it is not that file itself
     #[arg(long, value_name = "FILE")]
     pub carrier: Option<PathBuf>,
+    /// What `status` is to warn of from the start
+    #[arg(long, value_name = "TEXT")]
+    pub notice: Option<String>,
     /// Where to report "ready" or the reason of failure: an inherited file descriptor
     #[arg(long, value_name = "FD")]
     pub ready_fd: Option<i32>,

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::media::cow_source::CowSource;
+use crate::media::cow_source::{CowSource, Fallback};
 use crate::media::nfs;
 use crate::media::open::{CowStore, Durability, TmpfsSize};
 use crate::media::source::{Base, Source};
@@ -19,6 +19,8 @@ pub struct Plan {
     pub base: Base,
     /// What takes the writes.
     pub cow: Cow,
+    /// What to do if that is not there.
+    pub fallback: Fallback,
     /// When that becomes durable.
     pub durability: Durability,
     /// How long to wait for the medium.
@@ -157,7 +159,7 @@ const WORDS: &[(&str, Meaning)] = &[
     ("cowroot.session", Meaning::Later),
     ("cowroot.durability", Meaning::Plan),
     ("cowroot.onfull", Meaning::Only(&["error"])),
-    ("cowroot.fallback", Meaning::Only(&["fail"])),
+    ("cowroot.fallback", Meaning::Plan),
     ("cowroot.merge", Meaning::Only(&["requested", "no"])),
     ("cowroot.lost", Meaning::Later),
     ("cowroot.root", Meaning::Later),
@@ -180,6 +182,7 @@ impl Plan {
         let mut ours = Ours::of(&line.words);
         let base = ours.base(&line.words);
         let cow = ours.read("cowroot.cow", cow);
+        let fallback = ours.read("cowroot.fallback", str::parse);
         let durability = ours.read("cowroot.durability", str::parse);
         let wait = ours.read("cowroot.wait", wait);
         let debug = ours.read("cowroot.debug", flag);
@@ -199,6 +202,7 @@ impl Plan {
             Some(base) if ours.problems.is_empty() => Ok(Self {
                 base,
                 cow: cow.unwrap_or(Cow::Tmpfs(TmpfsSize::Percent(50))),
+                fallback: fallback.unwrap_or(Fallback::Fail),
                 durability: durability.unwrap_or(Durability::Flush),
                 wait: wait.unwrap_or(Duration::from_secs(30)),
                 nfs: nfs.unwrap_or_default(),

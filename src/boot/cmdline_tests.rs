@@ -130,7 +130,6 @@ fn what_does_not_work_yet_is_refused_by_name() {
     for word in [
         "cowroot.session=resume",
         "cowroot.onfull=wait:10",
-        "cowroot.fallback=tmpfs",
         "cowroot.merge=yes",
         "cowroot.lost=eio",
         "cowroot.root=LABEL=r",

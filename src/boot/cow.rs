@@ -11,27 +11,72 @@ use super::reach::{Drivers, MOUNTS, Reached, list, open_device, wait_for};
 use super::switch::resolve_inside;
 use crate::disk::base::Base;
 use crate::engine::format::Shape;
-use crate::media::cow_source::{CowSource, Create};
+use crate::media::cow_source::{CowSource, Create, Fallback};
 use crate::media::create::{self, Wishes};
-use crate::media::open::CowStore;
+use crate::media::find::NotThere;
+use crate::media::open::{CowStore, TmpfsSize};
 use crate::media::probe::Content;
 use crate::media::{cowfile, mount, text};
 use crate::sys;
 
-/// Wait for the medium of the cowfile, mount it, and make the cowfile if that was asked for and it is not there.
+/// How large a session in RAM may become that nobody has planned for.
+const FALLBACK: TmpfsSize = TmpfsSize::Percent(50);
+
+/// What takes the writes of this boot.
+pub(super) struct Store {
+    pub(super) store: CowStore,
+    /// What whoever uses the system must know of it.
+    pub(super) notice: Option<String>,
+}
+
+impl From<CowStore> for Store {
+    fn from(store: CowStore) -> Self {
+        Self {
+            store,
+            notice: None,
+        }
+    }
+}
+
+/// Get ready what takes the writes: the cowfile that was named. Where that is not there the fallback decides; what is
+/// there and no good is never passed over.
 ///
 /// # Errors
-/// The medium or the cowfile is not there or no good; nothing else is taken for it.
+/// The medium or the cowfile is not there, or no good.
 pub(super) fn reach(
     plan: &Plan,
     base: &Reached,
     modules: &mut Modules,
     drivers: Drivers,
-) -> anyhow::Result<CowStore> {
+) -> anyhow::Result<Store> {
     let source = match &plan.cow {
-        Cow::Tmpfs(size) => return Ok(CowStore::Tmpfs(*size)),
+        Cow::Tmpfs(size) => return Ok(CowStore::Tmpfs(*size).into()),
         Cow::Medium(source) => source,
     };
+    match on_medium(source, plan, base, modules, drivers) {
+        Err(error) if plan.fallback == Fallback::Tmpfs && error.is::<NotThere>() => {
+            let notice = format!(
+                "nothing that is written will be kept: cowfile '{source}' is not there, and cowroot.fallback=tmpfs was \
+                 asked for"
+            );
+            log::error!("{notice}: {error:#}");
+            Ok(Store {
+                store: CowStore::Tmpfs(FALLBACK),
+                notice: Some(notice),
+            })
+        }
+        result => Ok(result?.into()),
+    }
+}
+
+/// Wait for the medium of the cowfile, mount it, and make the cowfile if that was asked for and it is not there.
+fn on_medium(
+    source: &CowSource,
+    plan: &Plan,
+    base: &Reached,
+    modules: &mut Modules,
+    drivers: Drivers,
+) -> anyhow::Result<CowStore> {
     let seen = wait_for(&source.medium, plan, modules, drivers)?;
     let device = seen.device();
     let opened = open_device(&device)?;
@@ -52,7 +97,7 @@ pub(super) fn reach(
             let path = resolve_inside(&mounted, Path::new(path))
                 .unwrap_or_else(|| mounted.join(path.trim_start_matches('/')));
             if !path.exists() && source.create.is_none() {
-                bail!("{}", missing(source, &path));
+                return Err(NotThere(missing(source, &path)).into());
             }
             path
         }

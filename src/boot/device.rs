@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use super::cow;
 use super::modules::Modules;
 use super::reach::Reached;
 use crate::daemon::{self, Attached};
-use crate::media::open::{CowStore, Durability};
+use crate::media::open::Durability;
 use crate::ublk;
 
 /// How long the node of a device that is being served may take to appear.
@@ -28,13 +29,14 @@ pub(super) fn path() -> PathBuf {
 /// What the daemon says, or the node does not come.
 pub(super) fn serve(
     base: &Reached,
-    cow: CowStore,
+    cow: cow::Store,
     durability: Durability,
 ) -> anyhow::Result<Attached> {
     let attached = daemon::launch(&daemon::Options {
         base: base.path.clone(),
         carrier: base.carrier.clone(),
-        cow,
+        cow: cow.store,
+        notice: cow.notice,
         durability,
         id: Some(ID),
         size_bytes: None,

@@ -8,6 +8,7 @@ mod cow;
 pub mod device;
 mod early;
 mod exit;
+mod login;
 pub mod modules;
 pub mod network;
 mod reach;
@@ -26,6 +27,7 @@ use anyhow::{Context, bail};
 use self::cmdline::{Plan, RootWords};
 use self::modules::Modules;
 use self::reach::Drivers;
+use crate::daemon::protocol::{self, Answer, Question};
 use crate::kmsg;
 use crate::media::source::Source;
 
@@ -141,7 +143,12 @@ fn greet(plan: &Plan) {
 /// The last that is done before the root at `sysroot` becomes `/`: what its user should know, and what it takes
 /// to end well. Nothing here is worth failing a boot for.
 fn finish(plan: &Plan, sysroot: &Path) {
-    root::warn_of_promises(sysroot, device::ID);
+    if let Ok(Some(Answer::Status(report))) = protocol::ask(device::ID, &Question::Status) {
+        root::warn_of_promises(sysroot, &report);
+        if let Err(error) = login::tell(Path::new("/run"), &report.warnings) {
+            log::warn!("preparing what a login says: {error:#}");
+        }
+    }
     root::warn_without_modules(sysroot);
     early::prepare_for_sleep();
     exit::prepare();

@@ -11,6 +11,7 @@ use super::modules::Modules;
 use super::network::{self, Who};
 use super::switch::resolve_inside;
 use crate::disk::base::Base;
+use crate::media::find::NotThere;
 use crate::media::probe::{Content, probe};
 use crate::media::source::{Share, Source};
 use crate::media::survey::Seen;
@@ -177,7 +178,10 @@ fn with_refused(error: &anyhow::Error, refused: &[String]) -> anyhow::Error {
     for driver in refused {
         text.push_str(&format!("\n  {driver}"));
     }
-    anyhow::anyhow!(text)
+    match error.is::<NotThere>() {
+        true => NotThere(text).into(),
+        false => anyhow::anyhow!(text),
+    }
 }
 
 pub(super) fn open_device(device: &Path) -> anyhow::Result<File> {

@@ -9,7 +9,7 @@ use sys_mount::MountFlags;
 use super::cmdline::RootWords;
 use super::modules::Modules;
 use super::switch;
-use crate::daemon::protocol::{self, Answer, Question};
+use crate::daemon::protocol::Report;
 use crate::media::{mount, text};
 
 /// What makes a root tell which of its blocks are free again, at once: the cowfile is RAM, and whoever
@@ -115,9 +115,8 @@ fn with_discard(kind: &str, mut options: String) -> String {
 }
 
 /// The root counts the free blocks of its base; what the cowfile can take is another matter.
-pub(super) fn warn_of_promises(root: &Path, id: u32) {
-    let answer = protocol::ask(id, &Question::Status);
-    let (Ok(Some(Answer::Status(report))), Ok(root)) = (answer, statvfs(root)) else {
+pub(super) fn warn_of_promises(root: &Path, report: &Report) {
+    let Ok(root) = statvfs(root) else {
         return;
     };
     #[allow(
@@ -125,7 +124,7 @@ pub(super) fn warn_of_promises(root: &Path, id: u32) {
         reason = "both are narrower on other targets"
     )]
     let promised = u64::from(root.blocks_available()).saturating_mul(root.fragment_size().into());
-    let (cow, is_read_only) = (report.cow, report.read_only);
+    let (cow, is_read_only) = (&report.cow, report.read_only);
     let for_data = cow.capacity_bytes.saturating_sub(cow.reserve_bytes);
     let room = for_data.saturating_sub(cow.used_bytes);
     if promised > room && !is_read_only {

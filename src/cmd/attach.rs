@@ -48,6 +48,7 @@ pub(super) fn options(attach: &Attach) -> anyhow::Result<Options> {
     Ok(Options {
         base: attach.base.clone(),
         carrier: None,
+        notice: None,
         cow,
         durability,
         id: attach.id,

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::boot::cmdline::{Cow, Plan, RootWords};
 use crate::cli;
-use crate::media::cow_source::CowSource;
+use crate::media::cow_source::{CowSource, Fallback};
 use crate::media::open::{Durability, TmpfsSize};
 use crate::media::source::{Base, Share, Source};
 use crate::media::text;
@@ -126,7 +126,7 @@ fn cow(plan: &Plan) -> Vec<String> {
         Cow::Tmpfs(TmpfsSize::Percent(percent)) => {
             format!("{percent} % of the machine's RAM")
         }
-        Cow::Medium(source) => return on_medium(source, plan.durability),
+        Cow::Medium(source) => return on_medium(source, plan),
     };
     vec![format!(
         "Serve the base as a writable block device, /dev/ublkb0. What is written goes to RAM, to at most {size}, \
@@ -134,7 +134,7 @@ fn cow(plan: &Plan) -> Vec<String> {
     )]
 }
 
-fn on_medium(source: &CowSource, durability: Durability) -> Vec<String> {
+fn on_medium(source: &CowSource, plan: &Plan) -> Vec<String> {
     let medium = medium(&source.medium);
     let place = match &source.path {
         Some(path) => format!(
@@ -143,11 +143,15 @@ fn on_medium(source: &CowSource, durability: Durability) -> Vec<String> {
         ),
         None => format!("Wait for {medium} too, and take all of it as the cowfile"),
     };
-    let made = match source.create {
-        Some(_) => "; if it is not there, make it",
-        None => "; if it is not there, stop",
+    let otherwise = match plan.fallback {
+        Fallback::Fail => "stop",
+        Fallback::Tmpfs => "go on with half of the RAM, and say that nothing will be kept",
     };
-    let kept = match durability {
+    let made = match source.create {
+        Some(_) => format!("; make it if it is missing. If the medium is not there, {otherwise}"),
+        None => format!("; if one of them is not there, {otherwise}"),
+    };
+    let kept = match plan.durability {
         Durability::Flush => "with each sync".into(),
         Durability::Interval(seconds) => format!("every {seconds} s"),
         Durability::Shutdown => "when the machine is shut down".into(),

@@ -19,6 +19,7 @@ pub fn run(serve: &Serve) -> anyhow::Result<bool> {
     }
     let options = Options {
         carrier: serve.carrier.clone(),
+        notice: serve.notice.clone(),
         ..super::attach::options(&serve.attach)?
     };
     supervisor::serve(&options, starter)

@@ -45,6 +45,8 @@ pub struct Options {
     pub carrier: Option<PathBuf>,
     /// What takes the writes.
     pub cow: CowStore,
+    /// What whoever asks how the device is must know of that.
+    pub notice: Option<String>,
     /// When that becomes durable, where it can.
     pub durability: Durability,
     /// The N of /dev/ublkbN, or the first free one.
@@ -117,6 +119,9 @@ fn command(options: &Options, ready_fd: i32) -> anyhow::Result<Command> {
     }
     if let Some(carrier) = &options.carrier {
         command.arg("--carrier").arg(carrier);
+    }
+    if let Some(notice) = &options.notice {
+        command.arg("--notice").arg(notice);
     }
     if options.read_only {
         command.arg("--read-only");

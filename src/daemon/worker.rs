@@ -165,7 +165,8 @@ fn start(
         log::warn!("{error:#}; the device works, but slower");
     }
     let listener = protocol::listen(device.id())?;
-    let report = first_report(&device, &spec, &base, (store.cow, store.warnings));
+    let warnings = options.notice.iter().cloned().chain(store.warnings);
+    let report = first_report(&device, &spec, &base, (store.cow, warnings.collect()));
     let KeptStore { state, files } = store.kept;
     let handover = Handover {
         report: report.clone(),

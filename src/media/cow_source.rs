@@ -25,6 +25,27 @@ pub struct Create {
     pub max_bytes: Option<u64>,
 }
 
+/// What a boot does where the cowfile, or its medium, is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// It fails.
+    Fail,
+    /// It goes on with a session in RAM, and says so wherever somebody could look.
+    Tmpfs,
+}
+
+impl FromStr for Fallback {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "fail" => Ok(Self::Fail),
+            "tmpfs" => Ok(Self::Tmpfs),
+            _ => Err(format!("'{text}' is no fallback; use fail or tmpfs")),
+        }
+    }
+}
+
 const CREATE: &str = ",create";
 
 impl FromStr for CowSource {

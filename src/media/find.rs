@@ -3,6 +3,7 @@
 //! The kernel's uevents say when to look again; a look each second is the backstop, for an event can
 //! be lost and a disc put into a drive announces nothing.
 
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ const STICKS: [&str; 2] = [
 /// may be it, and the list of what was seen is to be whole. `each_look` runs before every look: it loads drivers.
 ///
 /// # Errors
-/// It was not found, with the list of what was; or several media answer to its name.
+/// [`NotThere`], with the list of what is; or several media answer to its name.
 pub fn wait_for(
     source: &Source,
     limit: Duration,
@@ -58,7 +59,7 @@ pub fn wait_for(
         } else if started.elapsed() >= limit
             && (survey.pending().next().is_none() || started.elapsed() >= limit + SETTLE)
         {
-            bail!(not_found(source, limit, &survey));
+            return Err(NotThere(not_found(source, limit, &survey)).into());
         }
         let left = match found_at {
             Some(_) => POLL / 10,
@@ -170,6 +171,18 @@ fn answers(source: &Source, seen: &Seen) -> bool {
 fn is_device(path: &Path, device: &Path) -> bool {
     path == device || path.canonicalize().is_ok_and(|path| path == device)
 }
+
+/// What was asked for is not there: neither damaged, nor another one, nor in use.
+#[derive(Debug)]
+pub struct NotThere(pub String);
+
+impl fmt::Display for NotThere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotThere {}
 
 fn not_found(source: &Source, limit: Duration, survey: &Survey) -> String {
     let mut seen = list(survey.seen());

@@ -87,6 +87,12 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare stick ext4 session-sysvinit").cd(DebianSysv).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create").guest("session").boots(2).quiet_s(40)
             .console("Asking all remaining processes to terminate").console("Power down").never("ended by SIGKILL"),
         Case::bare("bare stick ext4 session-reboot").cd(Mini(Iso)).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=reboot").guest("session").boots(2).quiet_s(20).console(CLOSED).console("reboot: Restarting"),
+        Case::bare("bare none stick-missing").cd(Mini(Iso)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow,create cowroot.wait=3").fails_with("finding the medium 'LABEL=COWROOT'").quiet_s(12),
+        Case::bare("bare none stick-missing-fallback").cd(Mini(Iso)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow,create cowroot.wait=3 cowroot.fallback=tmpfs").guest("fallback").quiet_s(14)
+            .console("nothing that is written will be kept"),
+        Case::bare("bare stick no-cowfile-fallback").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow cowroot.fallback=tmpfs").guest("fallback").quiet_s(14),
+        // A cowfile's medium that is there and no good is never passed over.
+        Case::bare("bare disk no-good-no-fallback").cd(Mini(Iso)).disk(Random(8)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=/dev/vda:/session.cow cowroot.fallback=tmpfs").fails_with("no file system is recognised on it").quiet_s(12),
         Case::bare("bare stick no-cowfile").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow").fails_with("it is not there").quiet_s(12),
 
         // The initramfs of each distribution's tool, each with a systemd of its release or none.
