@@ -1,13 +1,13 @@
 //! From the words for a cowfile to a file or device that can be opened as one.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use super::cmdline::{Cow, Plan};
 use super::modules::Modules;
-use super::reach::{Drivers, MOUNTS, Reached, list, open_device, wait_for};
+use super::reach::{Drivers, MEDIUM, MOUNTS, Reached, list, open_device, wait_for};
 use super::switch::resolve_inside;
 use crate::disk::base::Base;
 use crate::engine::format::Shape;
@@ -77,35 +77,48 @@ fn on_medium(
     modules: &mut Modules,
     drivers: Drivers,
 ) -> anyhow::Result<CowStore> {
-    let seen = wait_for(&source.medium, plan, modules, drivers)?;
-    let device = seen.device();
-    let opened = open_device(&device)?;
-    if sys::is_block_device_read_only(&opened)
-        .with_context(|| format!("asking '{}'", device.display()))?
-    {
-        bail!(
-            "opening cowfile '{source}': '{}' is read-only: it is write-protected, or the base is on it, which nobody \
-             may write then; that is not available in this version, use another partition",
-            device.display()
-        );
-    }
     let path = match &source.path {
-        None => device,
-        Some(path) => {
-            let mounted = Path::new(MOUNTS).join("cow");
-            mount_medium(&device, seen.content.as_ref(), &mounted, modules)?;
-            let path = resolve_inside(&mounted, Path::new(path))
-                .unwrap_or_else(|| mounted.join(path.trim_start_matches('/')));
-            if !path.exists() && source.create.is_none() {
-                return Err(NotThere(missing(source, &path)).into());
+        Some(path) if base.is_shared => find(source, path, &Path::new(MOUNTS).join(MEDIUM))?,
+        path => {
+            let seen = wait_for(&source.medium, plan, modules, drivers)?;
+            let device = seen.device();
+            require_writable(source, &device)?;
+            match path {
+                None => device,
+                Some(path) => {
+                    let mounted = Path::new(MOUNTS).join("cow");
+                    mount_medium(&device, seen.content.as_ref(), &mounted, modules)?;
+                    find(source, path, &mounted)?
+                }
             }
-            path
         }
     };
     if let Some(create) = source.create {
         make_if_missing(&path, base, create)?;
     }
     Ok(CowStore::File(path))
+}
+
+fn require_writable(source: &CowSource, device: &Path) -> anyhow::Result<()> {
+    let opened = open_device(device)?;
+    let is_read_only = sys::is_block_device_read_only(&opened);
+    if is_read_only.with_context(|| format!("asking '{}'", device.display()))? {
+        bail!(
+            "opening cowfile '{source}': '{}' is write-protected, or all of it is the base",
+            device.display()
+        );
+    }
+    Ok(())
+}
+
+/// The cowfile `path` in the file system at `mounted`; where it would be, if it may be made.
+fn find(source: &CowSource, path: &str, mounted: &Path) -> anyhow::Result<PathBuf> {
+    let path = resolve_inside(mounted, Path::new(path))
+        .unwrap_or_else(|| mounted.join(path.trim_start_matches('/')));
+    if !path.exists() && source.create.is_none() {
+        return Err(NotThere(missing(source, &path)).into());
+    }
+    Ok(path)
 }
 
 fn mount_medium(

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use super::cmdline::Plan;
+use super::cmdline::{Cow, Plan};
 use super::modules::Modules;
 use super::network::{self, Who};
 use super::switch::resolve_inside;
@@ -19,6 +19,8 @@ use crate::media::{find, mount, nfs, partition, text, whole};
 
 /// Where the medium is mounted; what is inside its images goes beside it.
 pub(super) const MOUNTS: &str = "/run/cowroot";
+/// The base's medium there.
+pub(super) const MEDIUM: &str = "medium";
 
 /// A base that was found.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct Reached {
     pub(super) path: PathBuf,
     /// The file on a server that it lies in.
     pub(super) carrier: Option<PathBuf>,
+    /// The cowfile is in the same file system, which is therefore mounted to be written.
+    pub(super) is_shared: bool,
     /// Its size.
     pub(super) size_bytes: u64,
     /// The root file system in it, as far as recognised.
@@ -56,6 +60,7 @@ pub(super) fn reach(
     drivers: Drivers,
 ) -> anyhow::Result<Reached> {
     let mut carrier = None;
+    let mut is_shared = false;
     let path = match (&plan.base.medium, plan.base.path.split_last()) {
         (Source::Nfs(share), Some(in_it)) => {
             let at = mount_share(share, plan, modules, drivers)?;
@@ -75,16 +80,26 @@ pub(super) fn reach(
                     device
                 }
                 Some(in_it) => {
-                    let at = Path::new(MOUNTS).join("medium");
+                    let at = Path::new(MOUNTS).join(MEDIUM);
                     let opened = open_device(&device)?;
-                    mount_medium(&device, &opened, medium.content.as_ref(), &at, modules)?;
+                    is_shared = is_cowfiles_too(&plan.cow, &medium);
+                    let how: Mounting = match is_shared {
+                        true => mount::writable,
+                        false => mount::medium,
+                    };
+                    let content = medium.content.as_ref();
+                    mount_medium((&device, &opened), content, &at, how, modules)?;
                     enter(at, in_it, modules)?
                 }
             }
         }
     };
     let reached = open(path).map_err(|error| with_squash(error, &plan.base.medium))?;
-    let reached = Reached { carrier, ..reached };
+    let reached = Reached {
+        carrier,
+        is_shared,
+        ..reached
+    };
     let kind = reached.kind().unwrap_or("nothing recognised in it");
     log::info!(
         "base '{}': {}, {kind}",
@@ -92,6 +107,14 @@ pub(super) fn reach(
         text::size(reached.size_bytes)
     );
     Ok(reached)
+}
+
+/// Whether the cowfile lies in a file on the base's own medium.
+fn is_cowfiles_too(cow: &Cow, medium: &Seen) -> bool {
+    match cow {
+        Cow::Medium(source) => source.path.is_some() && find::answers(&source.medium, medium),
+        Cow::Tmpfs(_) => false,
+    }
 }
 
 /// Wait for one of the media of a boot.
@@ -133,7 +156,7 @@ fn mount_share(
     };
     network::bring_up(share.server, &plan.ip, who, modules, deadline)?;
     modules.load_filesystem("nfs")?;
-    let at = Path::new(MOUNTS).join("medium");
+    let at = Path::new(MOUNTS).join(MEDIUM);
     let version = nfs::mount(share, &plan.nfs, &at, deadline)?;
     log::info!(
         "medium found after {:.1} s: '{share}', by NFS {version}",
@@ -188,11 +211,14 @@ pub(super) fn open_device(device: &Path) -> anyhow::Result<File> {
     File::open(device).with_context(|| format!("opening '{}'", device.display()))
 }
 
+/// Mounts a device, which holds a file system of that kind, at a place.
+type Mounting = fn(&Path, &str, &Path) -> anyhow::Result<()>;
+
 fn mount_medium(
-    device: &Path,
-    bytes: &File,
+    (device, bytes): (&Path, &File),
     content: Option<&Content>,
     target: &Path,
+    mounting: Mounting,
     modules: &Modules,
 ) -> anyhow::Result<()> {
     let Some(content) = content else {
@@ -212,7 +238,7 @@ fn mount_medium(
     if let Some(driver) = mount::driver(content.kind) {
         modules.load_filesystem(driver)?;
     }
-    mount::medium(device, content.kind, target)
+    mounting(device, content.kind, target)
 }
 
 fn mount_image(image: &Path, target: &Path, modules: &Modules) -> anyhow::Result<()> {
@@ -222,10 +248,10 @@ fn mount_image(image: &Path, target: &Path, modules: &Modules) -> anyhow::Result
     let device = mount::loop_read_only(image)?;
     let content = probe(&device.holder);
     mount_medium(
-        &device.path,
-        &device.holder,
+        (&device.path, &device.holder),
         content.as_ref(),
         target,
+        mount::medium,
         modules,
     )
     .with_context(|| format!("entering the image '{}'", image.display()))
@@ -287,6 +313,7 @@ fn open(path: PathBuf) -> anyhow::Result<Reached> {
     Ok(Reached {
         path,
         carrier: None,
+        is_shared: false,
         size_bytes,
         content,
     })

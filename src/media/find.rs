@@ -149,7 +149,9 @@ fn choose<'a>(source: &Source, seen: &[&'a Seen]) -> Choice<'a> {
     }
 }
 
-fn answers(source: &Source, seen: &Seen) -> bool {
+/// Whether `seen` is a medium that is called so.
+#[must_use]
+pub fn answers(source: &Source, seen: &Seen) -> bool {
     let content = seen.content.as_ref();
     let same = |found: Option<&String>, asked: &str| {
         found.is_some_and(|found| found.eq_ignore_ascii_case(asked))

@@ -12,7 +12,7 @@ use crate::kernel::Packing::{Gz, Plain, Zst};
 use crate::kernel::Spoilt;
 use crate::media::Content::{
     DebianBoots, DebianIso, DebianSysv, Mini, MiniBoots, MiniBootsWithOffset, MiniDirty, MiniGpt,
-    MiniHybrid, MiniModules, MiniNested, MiniRaw, Package, Random, Root, Stick, Tools,
+    MiniHybrid, MiniModules, MiniNested, MiniRaw, Package, Pocket, Random, Root, Stick, Tools,
 };
 use crate::media::Fs::{Btrfs, Erofs, Ext4, Iso, Squashfs, Vfat, Xfs};
 use crate::nfs::Server::{
@@ -31,6 +31,7 @@ pub(crate) fn all() -> Vec<Case> {
     const LABEL: &str = "cowroot=LABEL=LIVE:/live/root.img";
     const SMALL: &str = "cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:64M";
     const CLOSED: &str = "the session is closed, and its media are free";
+    const POCKET: &str = "cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=LIVE:/cowroot/session.cow,create leave=shutdown verb=poweroff";
     const SESSION: &str = "cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=poweroff";
     vec![
         // A live system, whole: Debian with systemd from an ISO.
@@ -87,6 +88,9 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare stick ext4 session-sysvinit").cd(DebianSysv).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create").guest("session").boots(2).quiet_s(40)
             .console("Asking all remaining processes to terminate").console("Power down").never("ended by SIGKILL"),
         Case::bare("bare stick ext4 session-reboot").cd(Mini(Iso)).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=reboot").guest("session").boots(2).quiet_s(20).console(CLOSED).console("reboot: Restarting"),
+        // Base and cowfile on one stick, in one file system. The base in it stays as it is.
+        Case::bare("bare stick vfat pocket").stick(Pocket(Vfat)).words(POCKET).guest("session").boots(2).quiet_s(25).console(CLOSED),
+        Case::bare("bare stick ext4 pocket").stick(Pocket(Ext4)).words(POCKET).guest("session").boots(2).quiet_s(25).console(CLOSED),
         Case::bare("bare none stick-missing").cd(Mini(Iso)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow,create cowroot.wait=3").fails_with("finding the medium 'LABEL=COWROOT'").quiet_s(12),
         Case::bare("bare none stick-missing-fallback").cd(Mini(Iso)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow,create cowroot.wait=3 cowroot.fallback=tmpfs").guest("fallback").quiet_s(14)
             .console("nothing that is written will be kept"),

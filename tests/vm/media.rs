@@ -29,6 +29,33 @@ pub(crate) enum Fs {
     Erofs,
 }
 
+impl Fs {
+    /// Copies `path` out of the file system in `file`.
+    pub(crate) fn extract(self, file: &Path, path: &str, out: &Path) -> Result<()> {
+        let inside = format!("::{path}");
+        match self {
+            Self::Vfat => quiet(
+                &["mcopy", "-n", "-o", "-i"],
+                &[file, Path::new(&inside), out],
+            ),
+            Self::Ext4 => {
+                let dump = format!("dump /{path} {}", out.display());
+                quiet(&["debugfs", "-R", &dump], &[file])
+            }
+            _ => bail!("reading a file of {self:?} on the host: not needed yet"),
+        }
+    }
+
+    /// Whether the file system in `file` needs no repair.
+    pub(crate) fn check(self, file: &Path) -> Result<()> {
+        match self {
+            Self::Vfat => quiet(&["fsck.fat", "-n"], &[file]),
+            Self::Ext4 => quiet(&["e2fsck", "-fn"], &[file]),
+            _ => bail!("checking {self:?} on the host: not needed yet"),
+        }
+    }
+}
+
 /// What is on a medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Content {
@@ -40,6 +67,8 @@ pub(crate) enum Content {
     DebianBoots,
     /// The busybox root, as /live/root.img on this file system, labelled LIVE.
     Mini(Fs),
+    /// The same with room, for a stick that holds base and cowfile.
+    Pocket(Fs),
     /// The same, in the second partition of a GPT.
     MiniGpt(Fs),
     /// The same on an ISO with a partition that is all of it, as isohybrid makes them.
@@ -71,7 +100,7 @@ pub(crate) enum Content {
 impl Content {
     /// Whether the guest is meant to write to it.
     pub(crate) fn is_written(self) -> bool {
-        matches!(self, Self::Stick(_))
+        matches!(self, Self::Stick(_) | Self::Pocket(_))
     }
 }
 
@@ -162,6 +191,9 @@ impl Maker<'_> {
             Content::Root(_) | Content::MiniModules => {
                 self.tree_with(&base, |tree| write(Fs::Ext4, tree, part))
             }
+            Content::Pocket(fs) => {
+                self.tree_with(&base, |tree| write_with_room(fs, tree, 400, part))
+            }
             Content::Mini(fs) => self.tree_with(&base, |tree| write(fs, tree, part)),
             Content::MiniGpt(fs) => self.tree_with(&base, |tree| gpt(fs, tree, part)),
             Content::MiniNested => nested(&base, part),
@@ -190,9 +222,14 @@ impl Maker<'_> {
 
 /// Puts `tree` into a new file system at `out`.
 fn write(fs: Fs, tree: &Path, out: &Path) -> Result<()> {
-    let image = tree.join("live/root.img");
     // Room for the file system's own needs.
-    let mib = fs::metadata(&image)?.len().div_ceil(1 << 20) + 40;
+    write_with_room(fs, tree, 40, out)
+}
+
+/// The same with so many MiB beyond what the image takes.
+fn write_with_room(fs: Fs, tree: &Path, room_mib: u64, out: &Path) -> Result<()> {
+    let image = tree.join("live/root.img");
+    let mib = fs::metadata(&image)?.len().div_ceil(1 << 20) + room_mib;
     let empty = |mib: u64| -> Result<()> { Ok(fs::File::create(out)?.set_len(mib << 20)?) };
     match fs {
         Fs::Iso => iso(tree, &[], out),

@@ -276,17 +276,30 @@ fn last_words(console: &[String]) -> &[String] {
         .unwrap_or_default()
 }
 
+/// What must be the same afterwards: media as a whole, and the base on one that holds the cowfile, too.
 fn sums(media: &[(Medium, PathBuf)]) -> Result<Vec<String>> {
-    let kept = media
-        .iter()
-        .filter(|(medium, _)| !medium.content.is_written());
-    kept.map(|(_, file)| sha256(file)).collect()
+    let mut sums = Vec::new();
+    for (medium, file) in media {
+        match medium.content {
+            Content::Pocket(fs) => {
+                let base = tempfile::NamedTempFile::new()?;
+                fs.extract(file, "live/root.img", base.path())?;
+                sums.push(sha256(base.path())?);
+            }
+            content if content.is_written() => {}
+            _ => sums.push(sha256(file)?),
+        }
+    }
+    Ok(sums)
 }
 
 /// Whether sticks of a machine that was shut down are as they should be when they are taken out.
 fn left_well(case: &Case, media: &[(Medium, PathBuf)]) -> Result<()> {
     for (medium, file) in media {
         match medium.content {
+            Content::Pocket(fs) if case.words.contains("leave=shutdown") => {
+                fs.check(file).context("a stick that was let go of")?;
+            }
             Content::Stick(stick) if case.words.contains("leave=shutdown") => {
                 stick.check(file).context("a stick that was let go of")?;
             }
