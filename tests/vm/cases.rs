@@ -175,7 +175,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare disk unknown-medium").disk(Random(8)).words("cowroot=/dev/vda:/live/root.img").fails_with("mounting '/dev/vda': no file system").quiet_s(8),
         Case::bare("bare disk partition-not-named").disk(MiniGpt(Ext4)).words("cowroot=/dev/vda:/live/root.img").fails_with("mounting '/dev/vda': it is a whole disk with partitions").quiet_s(8),
         Case::bare("bare disk no-driver").initramfs(BareWithout("vfat")).disk(Mini(Vfat)).words(LABEL).fails_with("getting a driver for vfat").quiet_s(8),
-        Case::bare("bare root unknown").disk(Random(8)).words("cowroot=/dev/vda").fails_with("looking for a root file system in the base '/dev/vda': none is recognised").quiet_s(8),
+        Case::bare("bare root unknown").disk(Random(8)).words("cowroot=/dev/vda").fails_with("looking for a root file system in '/dev/vda': none is recognised").quiet_s(8),
         Case::bare("bare root not-writable").disk(Mini(Squashfs)).words("cowroot=/dev/vda").fails_with("it holds squashfs, which cannot be written").quiet_s(8),
         Case::bare("bare root cut").disk(Root(Ext4Cut)).words(LABEL).fails_with("/live/root.img': the ext4 in it says that it has").quiet_s(8),
         Case::bare("bare root damaged").disk(Root(Ext4Damaged)).words(LABEL).fails_with("mounting the root '/dev/ublkb0' (ext4, writable): Bad message (os error 74); it is damaged").quiet_s(8),
