@@ -19,5 +19,6 @@ if cowroot_base=$(cowroot boot --stage=parse 2>&1); then
 		echo '[ -e /dev/ublkb0 ]' >"$hookdir/initqueue/finished/cowroot.sh"
 	fi
 else
-	die "$cowroot_base"
+	warn "$cowroot_base"
+	die "cowroot: the boot cannot go on; why is said above."
 fi

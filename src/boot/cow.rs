@@ -12,7 +12,7 @@ use super::switch::resolve_inside;
 use crate::disk::base::Base;
 use crate::engine::format::Shape;
 use crate::media::cow_source::{CowSource, Create, Fallback};
-use crate::media::create::{self, Wishes};
+use crate::media::create::{self, Created, Wishes};
 use crate::media::find::NotThere;
 use crate::media::open::{CowStore, TmpfsSize};
 use crate::media::probe::Content;
@@ -99,7 +99,7 @@ fn on_medium(
     Ok(CowStore::File(path))
 }
 
-fn require_writable(source: &CowSource, device: &Path) -> anyhow::Result<()> {
+pub(super) fn require_writable(source: &CowSource, device: &Path) -> anyhow::Result<()> {
     let opened = open_device(device)?;
     let is_read_only = sys::is_block_device_read_only(&opened);
     if is_read_only.with_context(|| format!("asking '{}'", device.display()))? {
@@ -113,12 +113,23 @@ fn require_writable(source: &CowSource, device: &Path) -> anyhow::Result<()> {
 
 /// The cowfile `path` in the file system at `mounted`; where it would be, if it may be made.
 fn find(source: &CowSource, path: &str, mounted: &Path) -> anyhow::Result<PathBuf> {
-    let path = resolve_inside(mounted, Path::new(path))
-        .unwrap_or_else(|| mounted.join(path.trim_start_matches('/')));
-    if !path.exists() && source.create.is_none() {
+    let path = place(mounted, Path::new(path));
+    let is_there = path.try_exists();
+    if !is_there.with_context(|| format!("looking for cowfile '{source}'"))?
+        && source.create.is_none()
+    {
         return Err(NotThere(missing(source, &path)).into());
     }
     Ok(path)
+}
+
+/// Where `path` leads below `root`, as far as it is there; the rest follows as it is.
+fn place(root: &Path, path: &Path) -> PathBuf {
+    match (resolve_inside(root, path), path.parent(), path.file_name()) {
+        (Some(found), ..) => found,
+        (None, Some(folder), Some(name)) => place(root, folder).join(name),
+        (None, ..) => root.to_owned(),
+    }
 }
 
 fn mount_medium(
@@ -162,12 +173,17 @@ fn make_if_missing(path: &Path, base: &Reached, create: Create) -> anyhow::Resul
     } else if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| format!("making '{}'", folder.display()))?;
     }
+    let name = path.file_name().unwrap_or_default();
     let wishes = Wishes {
+        name: Some(name.to_string_lossy().into_owned()),
         max_bytes: create.max_bytes,
         ..Wishes::default()
     };
     let base = Base::open(&base.path)?;
-    let made = create::create(path, &base, &wishes, &mut |_, _| {})?;
+    let made = match path.starts_with("/dev") {
+        true => create::create(path, &base, &wishes, &mut |_, _| {})?,
+        false => make_whole(path, &base, &wishes)?,
+    };
     let max_bytes = Shape::PRODUCT.offset_bytes(made.superblock.max_slots);
     log::info!(
         "cowfile '{}' made, of {} at most",
@@ -175,4 +191,79 @@ fn make_if_missing(path: &Path, base: &Reached, create: Create) -> anyhow::Resul
         text::size(max_bytes)
     );
     Ok(())
+}
+
+/// Make a cowfile under another name, so that one which a power cut left half made is never taken for it.
+fn make_whole(path: &Path, base: &Base, wishes: &Wishes) -> anyhow::Result<Created> {
+    let part = with_end(path, ".part");
+    for left in siblings(&part) {
+        fs::remove_file(&left)
+            .with_context(|| format!("removing what was begun, '{}'", left.display()))?;
+    }
+    let made = create::create(&part, base, wishes, &mut |_, _| {})?;
+    // Siblings first: the name is given when all is there.
+    let parts = siblings(&part);
+    for (number, part) in parts.iter().enumerate().rev() {
+        let target = match number {
+            0 => path.to_owned(),
+            number => with_end(path, &format!(".{number}")),
+        };
+        fs::rename(part, &target)
+            .with_context(|| format!("naming the new cowfile '{}'", target.display()))?;
+    }
+    let folder = path.parent().unwrap_or(path);
+    let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    synced.with_context(|| format!("syncing '{}'", folder.display()))?;
+    Ok(made)
+}
+
+/// Those of a cowfile's files that are there: itself, and its siblings.
+fn siblings(path: &Path) -> Vec<PathBuf> {
+    let names = (1..).map(|number| with_end(path, &format!(".{number}")));
+    let names = std::iter::once(path.to_owned()).chain(names);
+    names.take_while(|name| name.exists()).collect()
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_new_cowfile_lies_where_its_folders_links_lead_on_the_medium() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        fs::create_dir_all(root.join("data/sessions")).unwrap();
+        symlink("/data/sessions", root.join("sessions")).unwrap();
+        for (path, expected) in [
+            ("/sessions/a.cow", "data/sessions/a.cow"),
+            ("/data/new/deep/a.cow", "data/new/deep/a.cow"),
+            ("/a.cow", "a.cow"),
+        ] {
+            assert_eq!(place(root, Path::new(path)), root.join(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_a_cut_left_half_made_is_begun_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let base_path = folder.path().join("base");
+        fs::write(&base_path, vec![7; 4 << 20]).unwrap();
+        let base = Base::open(&base_path).unwrap();
+        let path = folder.path().join("session.cow");
+        fs::write(with_end(&path, ".part"), "half").unwrap();
+        fs::write(with_end(&path, ".part.1"), "half").unwrap();
+        make_whole(&path, &base, &Wishes::default()).unwrap();
+        let opened = cowfile::open(&path, crate::disk::cowfile::Mode::Read, Some(&base));
+        opened.unwrap();
+        let names = fs::read_dir(folder.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(names.into_iter().all(|name| !name.contains("part")));
+    }
 }

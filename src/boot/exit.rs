@@ -35,8 +35,8 @@ const HOME: &str = "/run/initramfs";
 /// How long processes have to end, when asked and when told.
 const ENDING: Duration = Duration::from_secs(5);
 
-/// How long one unmount may take: one that waits for a server that has gone would wait for ever.
-const UNMOUNTING: Duration = Duration::from_secs(20);
+/// How long one unmount or sync may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where media are mounted, for everybody to see.
 const MEDIA: &str = "/run/cowroot/";
@@ -108,7 +108,7 @@ pub(super) fn end_machine(verb: Option<&OsStr>) -> anyhow::Result<Infallible> {
     if let Err(error) = let_go() {
         log::error!("shutting down: {error:#}");
     }
-    nix::unistd::sync();
+    let _ = within(nix::unistd::sync);
     let mode = match verb.and_then(OsStr::to_str) {
         Some("poweroff") => RebootMode::RB_POWER_OFF,
         Some("halt") => RebootMode::RB_HALT_SYSTEM,
@@ -133,14 +133,10 @@ pub(super) fn end_machine(verb: Option<&OsStr>) -> anyhow::Result<Infallible> {
 /// A device stays: it is still used, or its last commit failed.
 pub(super) fn let_go() -> anyhow::Result<()> {
     let detached = detach::all().context(
-        "the device of the root stays, and its cowfile is as after a power cut: nothing that was synced is lost",
-    )?;
-    // What everybody saw of the media; under which root it is now depends on who brought us here.
-    let ours = |mounted: &Mounted| mounted.place.to_string_lossy().contains(MEDIA);
-    for Mounted { place, .. } in mounts().iter().rev().filter(|mounted| ours(mounted)) {
-        unmount(place);
-    }
-    if detached > 0 {
+        "a device stays, and its cowfile is as after a power cut: nothing that was synced is lost",
+    );
+    unmount_media();
+    if detached? > 0 {
         // Not the log: `quiet` would hide it.
         let console = OpenOptions::new().write(true).open("/dev/console");
         if let Ok(mut console) = console {
@@ -150,6 +146,14 @@ pub(super) fn let_go() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Unmount what everybody sees of the media; under which root it is depends on who brought us here.
+pub(super) fn unmount_media() {
+    let ours = |mounted: &Mounted| mounted.place.to_string_lossy().contains(MEDIA);
+    for Mounted { place, .. } in mounts().iter().rev().filter(|mounted| ours(mounted)) {
+        unmount(place);
+    }
 }
 
 /// End whoever is left, but for storage daemons, whose names begin with '@' (systemd.io/ROOT_STORAGE_DAEMONS).
@@ -190,7 +194,7 @@ fn unmount_all() {
         for Mounted { place, kind } in mounted.iter().rev() {
             // What is only in RAM may be in use: there is nothing to lose, and something below it may be waiting.
             if IN_RAM.contains(&kind.as_str()) {
-                let _ = mount::unmount_lazily(place);
+                unmount_lazily(place);
             } else {
                 unmount(place);
             }
@@ -198,33 +202,50 @@ fn unmount_all() {
     }
     for Mounted { place, .. } in mounts() {
         log::warn!("'{}' is still in use: making it read-only", place.display());
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        let none = None::<&str>;
-        if let Err(error) = nix::mount::mount(none, &place, none, flags, none) {
-            log::warn!("making '{}' read-only: {error}", place.display());
+        let owned = place.clone();
+        let remounted = within(move || {
+            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+            let none = None::<&str>;
+            nix::mount::mount(none, &owned, none, flags, none)
+        });
+        match remounted {
+            Some(Ok(())) => {}
+            Some(Err(error)) => log::warn!("making '{}' read-only: {error}", place.display()),
+            None => log::warn!("making '{}' read-only: still waiting", place.display()),
         }
     }
 }
 
 fn unmount(place: &Path) {
-    let (told, hear) = mpsc::channel();
     let owned = place.to_owned();
-    thread::spawn(move || {
-        let result = sys_mount::unmount(&owned, UnmountFlags::empty());
-        let _ = told.send(result);
-    });
-    match hear.recv_timeout(UNMOUNTING) {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => log::debug!("unmounting '{}': {error}", place.display()),
-        Err(_) => {
+    let done = within(move || sys_mount::unmount(&owned, UnmountFlags::empty()));
+    match done {
+        Some(Ok(())) => {}
+        Some(Err(error)) => log::debug!("unmounting '{}': {error}", place.display()),
+        None => {
             log::warn!(
                 "unmounting '{}': still waiting after {} s, going on without it",
                 place.display(),
-                UNMOUNTING.as_secs()
+                PATIENCE.as_secs()
             );
-            let _ = mount::unmount_lazily(place);
+            unmount_lazily(place);
         }
     }
+}
+
+fn unmount_lazily(place: &Path) {
+    let place = place.to_owned();
+    let _ = within(move || mount::unmount_lazily(&place));
+}
+
+/// What `act` comes to, if that does not take too long: what waits for a server that has gone waits for ever.
+fn within<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (told, hear) = mpsc::channel();
+    let acting = thread::Builder::new().spawn(move || {
+        let _ = told.send(act());
+    });
+    acting.ok()?;
+    hear.recv_timeout(PATIENCE).ok()
 }
 
 /// A file system that is to be unmounted.

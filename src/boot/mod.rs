@@ -163,8 +163,10 @@ fn finish(plan: &Plan, sysroot: &Path) {
 
 fn read_cmdline(cmdline: Option<&Path>) -> anyhow::Result<String> {
     let path = cmdline.unwrap_or(Path::new("/proc/cmdline"));
-    std::fs::read_to_string(path)
-        .with_context(|| format!("reading the kernel command line from '{}'", path.display()))
+    let text = std::fs::read(path)
+        .with_context(|| format!("reading the kernel command line from '{}'", path.display()))?;
+    // Other people's words may have any letters.
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// As /init the kernel has given us what is meant for init; else it is what follows `--`.

@@ -82,7 +82,7 @@ pub(super) fn reach(
                 Some(in_it) => {
                     let at = Path::new(MOUNTS).join(MEDIUM);
                     let opened = open_device(&device)?;
-                    is_shared = is_cowfiles_too(&plan.cow, &medium);
+                    is_shared = is_cowfiles_too(plan, &medium, modules, drivers)?;
                     let how: Mounting = match is_shared {
                         true => mount::writable,
                         false => mount::medium,
@@ -109,12 +109,26 @@ pub(super) fn reach(
     Ok(reached)
 }
 
-/// Whether the cowfile lies in a file on the base's own medium.
-fn is_cowfiles_too(cow: &Cow, medium: &Seen) -> bool {
-    match cow {
-        Cow::Medium(source) => source.path.is_some() && find::answers(&source.medium, medium),
-        Cow::Tmpfs(_) => false,
+/// Whether the cowfile lies in a file on the base's own medium; which can be written then.
+fn is_cowfiles_too(
+    plan: &Plan,
+    medium: &Seen,
+    modules: &mut Modules,
+    drivers: Drivers,
+) -> anyhow::Result<bool> {
+    let source = match &plan.cow {
+        Cow::Medium(source) if source.path.is_some() => source,
+        _ => return Ok(false),
+    };
+    if !find::answers(&source.medium, medium) {
+        return Ok(false);
     }
+    // Another one may be called so, too.
+    let is_same = wait_for(&source.medium, plan, modules, drivers)?.name == medium.name;
+    if is_same {
+        super::cow::require_writable(source, &medium.device())?;
+    }
+    Ok(is_same)
 }
 
 /// Wait for one of the media of a boot.

@@ -24,20 +24,25 @@ use crate::media::source::Source;
 /// of all with another root.
 pub fn run(stage: Stage, cmdline: Option<&Path>, sysroot: &Path) -> anyhow::Result<()> {
     let text = read_cmdline(cmdline)?;
-    if stage == Stage::Parse {
-        return parse(&text);
+    match stage {
+        Stage::Parse => return parse(&text),
+        // Whatever the machine was booted from.
+        Stage::Shutdown => {
+            kmsg::init(kmsg::Reader::Kernel, false);
+            return exit::let_go();
+        }
+        Stage::Attach | Stage::Mount | Stage::Finish => {}
     }
     let plan = Plan::parse(&text)?;
     kmsg::init(kmsg::Reader::Kernel, plan.debug);
     match stage {
-        Stage::Parse => Ok(()),
-        Stage::Attach => attach(&plan),
+        Stage::Parse | Stage::Shutdown => Ok(()),
+        Stage::Attach => attach(&plan).inspect_err(|_| exit::unmount_media()),
         Stage::Mount => mount(&plan, sysroot),
         Stage::Finish => {
             super::finish(&plan, sysroot);
             Ok(())
         }
-        Stage::Shutdown => exit::let_go(),
     }
 }
 
@@ -50,7 +55,8 @@ fn parse(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Find the media and serve the device. Once it is served there is nothing to do: hooks may be run again.
+/// Find the media and serve the device. Once it is served there is nothing to do: hooks may be run again. So they may
+/// where it failed, and what it had mounted is unmounted then.
 fn attach(plan: &Plan) -> anyhow::Result<()> {
     if is_served() {
         return Ok(());

@@ -22,7 +22,8 @@ use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};
 use crate::sys::SharedSource;
 
 /// Threads for each kind of work.
-pub(super) const LANES: [(Lane, usize); 4] = [
+pub(super) const LANES: [(Lane, usize); 5] = [
+    (Lane::Base, super::READERS),
     (Lane::Read, super::READERS),
     (Lane::Write, 2),
     (Lane::Sync, 1),

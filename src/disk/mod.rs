@@ -61,7 +61,7 @@ impl Disk {
     /// If the kernel gives no eventfd or threads.
     pub fn new(base: Arc<Base>, cow: Cow) -> io::Result<Self> {
         let lanes = match cow {
-            Cow::Ram(_) => [(Lane::Read, READERS), (Lane::Punch, 1)].as_slice(),
+            Cow::Ram(_) => [(Lane::Base, READERS), (Lane::Punch, 1)].as_slice(),
             Cow::Medium(_) => &medium::LANES,
         };
         Ok(Self {
@@ -154,7 +154,7 @@ impl Disk {
                 result,
             });
         };
-        self.workers.send(Lane::Read, Box::new(job));
+        self.workers.send(Lane::Base, Box::new(job));
     }
 
     /// What the workers have finished since the last call.

@@ -81,6 +81,8 @@ impl Watch {
     /// It cannot be opened.
     pub fn open(path: &Path, change: &'static AtomicU32) -> anyhow::Result<Option<Self>> {
         let context = || format!("watching '{}'", path.display());
+        // Links are followed now, for a daemon does not see where they lead.
+        let path = &path.canonicalize().with_context(context)?;
         let file = File::open(path).with_context(context)?;
         let is_shared = fstatfs(&file).is_ok_and(|found| {
             let kind = found.filesystem_type();

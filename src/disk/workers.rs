@@ -31,6 +31,8 @@ pub(crate) struct Finished {
 /// Threads that do one kind of work, so that it does not hold up another kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
+    /// Of the base: it may be on a server that has gone, which the cowfile need not wait for.
+    Base,
     Read,
     Write,
     Sync,

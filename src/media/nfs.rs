@@ -126,7 +126,7 @@ pub fn mount(
             Ok(found) => attempt(
                 share,
                 version,
-                &found.words(version, options),
+                (&found.words(version, options), options.rest.is_empty()),
                 target,
                 deadline,
             )?,
@@ -286,7 +286,7 @@ const UNREACHED: &str = "is that its address, does it run, and does no firewall 
 fn attempt(
     share: &Share,
     version: Version,
-    words: &str,
+    (words, options_are_ours): (&str, bool),
     target: &Path,
     deadline: Instant,
 ) -> anyhow::Result<Option<String>> {
@@ -317,7 +317,11 @@ fn attempt(
             left.as_secs()
         ),
     };
-    if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) {
+    // A kernel without a minor version calls it an invalid argument (nfs4_alloc_client).
+    let is_unknown = error.raw_os_error() == Some(libc::EINVAL)
+        && options_are_ours
+        && matches!(version, Version::V4(1..));
+    if is_unknown || error.raw_os_error() == Some(libc::EPROTONOSUPPORT) {
         return Ok(Some("server or kernel does not speak it".into()));
     }
     bail!(

@@ -93,16 +93,29 @@ pub(super) fn call(
         left.max(Duration::from_millis(100))
     };
     stream.set_write_timeout(Some(left()))?;
-    stream.set_read_timeout(Some(left()))?;
     let len = u32::try_from(message.len()).unwrap_or_default();
     stream.write_all(&(LAST | len).to_be_bytes())?;
     stream.write_all(&message)?;
-    let record = record(stream).map_err(|error| match error.kind() {
+    let record = record(&mut Until(stream, deadline)).map_err(|error| match error.kind() {
         // What a socket calls its timeout.
         io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
         _ => error,
     })?;
     understood(&record, TRANSACTION).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// A connection that is read until then, however slowly it comes.
+struct Until<'a>(&'a mut TcpStream, Instant);
+
+impl Read for Until<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.1.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.0.set_read_timeout(Some(left))?;
+        self.0.read(buffer)
+    }
 }
 
 /// Marks a record's last fragment.
@@ -117,7 +130,8 @@ fn record(stream: &mut impl Read) -> io::Result<Vec<u8>> {
         let mark = u32::from_be_bytes(mark);
         let len = usize::try_from(mark & !LAST).unwrap_or(usize::MAX);
         let start = record.len();
-        if len > LONGEST - start {
+        let is_endless = len == 0 && mark & LAST == 0;
+        if is_endless || len > LONGEST - start {
             return Err(io::ErrorKind::InvalidData.into());
         }
         record.resize(start + len, 0);
@@ -270,6 +284,7 @@ mod tests {
     fn a_record_may_come_in_pieces_and_must_not_be_endless() {
         let pieces = [&[0, 0, 0, 1, 9][..], &[0x80, 0, 0, 2, 8, 7]].concat();
         assert_eq!(record(&mut pieces.as_slice()).unwrap(), [9, 8, 7]);
+        assert!(record(&mut [0; 64].as_slice()).is_err(), "no end in sight");
         let long = [0x7f, 0xff, 0xff, 0xff];
         assert!(record(&mut long.as_slice()).is_err());
         let endless = [0, 0, 8, 0]

@@ -114,6 +114,8 @@ pub(crate) fn all() -> Vec<Case> {
             .restarts_with("finding the medium 'LABEL=LIVE'").console("the boot cannot go on"),
         Case::home("dracut-106-plain disk unknown-words", DracutPlain).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.weit=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
             .restarts_with("is 'cowroot.wait' meant?"),
+        Case::home("dracut-106 disk unknown-words", Dracut).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.weit=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
+            .restarts_with("is 'cowroot.wait' meant?"),
         Case::home("initramfs-tools disk not-found", InitramfsTools).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.wait=3 root=/dev/vda").guest("root").memory(1024)
             .restarts_with("finding the medium 'LABEL=LIVE'").console("the boot cannot go on"),
         Case::home("dracut-newest stick vfat session", DracutNewest).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
@@ -241,6 +243,7 @@ pub(crate) fn all() -> Vec<Case> {
 
         // attach, detach, status.
         Case::mini("mini file attach", "attach"),
+        Case::mini("mini disk stages", "stages").disk(Mini(Ext4)).disk(Stick(New::Vfat)).quiet_s(20),
         Case::mini("mini file many-devices", "many-devices"),
         Case::mini("mini file two-sessions", "two-sessions"),
         Case::mini("mini disk mounted-not-detached", "mounted").disk(MiniRaw),

@@ -55,7 +55,7 @@ fn entries(bytes: &[u8]) -> Option<Vec<(String, String)>> {
 
 struct Trie<'a> {
     bytes: &'a [u8],
-    /// A damaged one may lead in circles.
+    /// A damaged one may lead in circles, or to the same values from everywhere.
     nodes_left: usize,
     found: Vec<(String, String)>,
 }
@@ -103,6 +103,7 @@ impl<'a> Trie<'a> {
             let count = self.number(at)?;
             at += 4;
             for _ in 0..count {
+                self.nodes_left = self.nodes_left.checked_sub(1)?;
                 let value = self.text(at.checked_add(4)?)?;
                 at += 4 + value.len() + 1;
                 let text = |bytes| String::from_utf8_lossy(bytes).into_owned();

@@ -101,7 +101,10 @@ impl Netlink {
         match self.ask(RTM_GETROUTE, 0, &body) {
             Ok(answer) => Ok(way(&answer)),
             Err(error) => match error.raw_os_error() {
-                Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EAFNOSUPPORT) => Ok(None),
+                // The last two: this kernel has no such addresses, or not yet.
+                Some(
+                    libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EAFNOSUPPORT | libc::EOPNOTSUPP,
+                ) => Ok(None),
                 _ => Err(error),
             },
         }
