@@ -193,35 +193,30 @@ fn make_if_missing(path: &Path, base: &Reached, create: Create) -> anyhow::Resul
     Ok(())
 }
 
-/// Make a cowfile under another name, so that one which a power cut left half made is never taken for it.
+/// Make a cowfile under another name, so that one which a power cut left half made is never taken for it. A new one is
+/// one file, whose siblings come as it grows.
 fn make_whole(path: &Path, base: &Base, wishes: &Wishes) -> anyhow::Result<Created> {
+    let sibling = with_end(path, ".1");
+    if sibling.exists() {
+        bail!(
+            "creating cowfile '{}': '{}' is there, where it would go on after its first file; move it away, it may hold \
+             a session",
+            path.display(),
+            sibling.display()
+        );
+    }
     let part = with_end(path, ".part");
-    for left in siblings(&part) {
-        fs::remove_file(&left)
-            .with_context(|| format!("removing what was begun, '{}'", left.display()))?;
+    if part.exists() {
+        fs::remove_file(&part)
+            .with_context(|| format!("removing what was begun, '{}'", part.display()))?;
     }
     let made = create::create(&part, base, wishes, &mut |_, _| {})?;
-    // Siblings first: the name is given when all is there.
-    let parts = siblings(&part);
-    for (number, part) in parts.iter().enumerate().rev() {
-        let target = match number {
-            0 => path.to_owned(),
-            number => with_end(path, &format!(".{number}")),
-        };
-        fs::rename(part, &target)
-            .with_context(|| format!("naming the new cowfile '{}'", target.display()))?;
-    }
+    fs::rename(&part, path)
+        .with_context(|| format!("naming the new cowfile '{}'", path.display()))?;
     let folder = path.parent().unwrap_or(path);
     let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
     synced.with_context(|| format!("syncing '{}'", folder.display()))?;
     Ok(made)
-}
-
-/// Those of a cowfile's files that are there: itself, and its siblings.
-fn siblings(path: &Path) -> Vec<PathBuf> {
-    let names = (1..).map(|number| with_end(path, &format!(".{number}")));
-    let names = std::iter::once(path.to_owned()).chain(names);
-    names.take_while(|name| name.exists()).collect()
 }
 
 fn with_end(path: &Path, end: &str) -> PathBuf {
@@ -258,7 +253,14 @@ mod tests {
         let base = Base::open(&base_path).unwrap();
         let path = folder.path().join("session.cow");
         fs::write(with_end(&path, ".part"), "half").unwrap();
-        fs::write(with_end(&path, ".part.1"), "half").unwrap();
+        let stray = with_end(&path, ".1");
+        fs::write(&stray, "somebody's").unwrap();
+        let error = make_whole(&path, &base, &Wishes::default()).unwrap_err();
+        assert!(
+            error.to_string().contains("session.cow.1' is there"),
+            "{error}"
+        );
+        fs::remove_file(&stray).unwrap();
         make_whole(&path, &base, &Wishes::default()).unwrap();
         let opened = cowfile::open(&path, crate::disk::cowfile::Mode::Read, Some(&base));
         opened.unwrap();
