@@ -195,6 +195,16 @@ impl Bed {
         })
     }
 
+    fn maker<'a>(&'a self, loader: &'a Loader<'a>, kernel: &'a Kernel) -> Maker<'a> {
+        Maker {
+            cache: &self.cache,
+            apt: &self.apt,
+            binary: &self.binary,
+            loader,
+            release: &kernel.release,
+        }
+    }
+
     /// A copy at `copy` of a medium that boots nothing.
     pub(crate) fn copy_of(
         &self,
@@ -208,13 +218,7 @@ impl Bed {
             initramfs,
             settings: String::new(),
         };
-        let maker = Maker {
-            cache: &self.cache,
-            apt: &self.apt,
-            binary: &self.binary,
-            loader: &loader,
-            release: &kernel.release,
-        };
+        let maker = self.maker(&loader, kernel);
         copied(&maker.get(medium.content)?, copy)?;
         Ok(copy.to_owned())
     }
@@ -232,13 +236,7 @@ impl Bed {
             initramfs,
             settings: case.menu_settings(),
         };
-        let maker = Maker {
-            cache: &self.cache,
-            apt: &self.apt,
-            binary: &self.binary,
-            loader: &loader,
-            release: &kernel.release,
-        };
+        let maker = self.maker(&loader, kernel);
         let media = case.media.iter().enumerate().map(|(number, medium)| {
             let made = maker.get(medium.content)?;
             if medium.bus == Bus::Cd {
