@@ -44,7 +44,7 @@ const PLACES: [(&str, &[&str], &str); 11] = [
     ("io_uring::", &["ublk/"], "the ring belongs to the queue"),
     (
         "clap::",
-        &["cli.rs", "main.rs"],
+        &["cli.rs", "cli/", "main.rs"],
         "the command line is read in one place",
     ),
     (
