@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::cache::alone;
 use crate::command::command;
 
 /// A kernel under working KVM panics for want of a root in about a second; a /dev/kvm that hangs never does.
@@ -20,8 +22,16 @@ pub(crate) enum Accel {
 }
 
 impl Accel {
-    /// `$COWROOT_ACCEL`; else emulation in CI, where nobody promises more; else what a short boot shows.
+    /// `$COWROOT_ACCEL`; else emulation in CI, where nobody promises more; else what a short boot shows, once.
     pub(crate) fn choose(vmlinuz: &Path) -> Result<Self> {
+        static CHOSEN: OnceLock<Accel> = OnceLock::new();
+        alone(|| match CHOSEN.get() {
+            Some(chosen) => Ok(*chosen),
+            None => Self::look(vmlinuz).map(|found| *CHOSEN.get_or_init(|| found)),
+        })
+    }
+
+    fn look(vmlinuz: &Path) -> Result<Self> {
         match std::env::var("COWROOT_ACCEL").as_deref() {
             Ok("kvm") => return Ok(Self::Kvm),
             Ok("tcg") => return Ok(Self::Tcg),

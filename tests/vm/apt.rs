@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, alone};
 use crate::command::{command, output, step};
 
 /// The release the guests run.
@@ -45,6 +45,10 @@ pub(crate) struct Apt {
 impl Apt {
     /// Prepares the private state, fetching package lists where there are none or old ones.
     pub(crate) fn open(cache: &Cache, suite: &'static str) -> Result<Self> {
+        alone(|| Self::open_alone(cache, suite))
+    }
+
+    fn open_alone(cache: &Cache, suite: &'static str) -> Result<Self> {
         let mirror = mirror()?;
         if !Path::new(KEYRING).exists() {
             bail!("finding '{KEYRING}': not there; install debian-archive-keyring");

@@ -6,11 +6,13 @@
 //! an artifact that no run asked for in a while goes away: what took a download after a week, what our
 //! own machine makes in seconds, anew for every edit of the binary, after hours.
 
+use std::cell::Cell;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -108,24 +110,32 @@ impl Cache {
     ) -> Result<PathBuf> {
         let done = self.root.join(format!("{kind}-{}", key.hex()));
         if !done.exists() {
-            let part = self
-                .root
-                .join(format!("{kind}-{}.part{}", key.hex(), std::process::id()));
-            remove(&part)?;
-            if let Err(error) = make(&part) {
-                remove(&part)?;
-                return Err(error).with_context(|| format!("making '{}'", done.display()));
-            }
-            // Another run may have been faster; a folder in its place is as good as ours.
-            if let Err(error) = fs::rename(&part, &done) {
-                remove(&part)?;
-                if !done.exists() {
-                    return Err(error).with_context(|| format!("renaming '{}'", part.display()));
-                }
-            }
+            alone(|| match done.exists() {
+                true => Ok(()),
+                false => self.make(&done, make),
+            })?;
         }
         touch(&done)?;
         Ok(done)
+    }
+
+    fn make(&self, done: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let mut part = done.as_os_str().to_owned();
+        part.push(format!(".part{}", std::process::id()));
+        let part = PathBuf::from(part);
+        remove(&part)?;
+        if let Err(error) = make(&part) {
+            remove(&part)?;
+            return Err(error).with_context(|| format!("making '{}'", done.display()));
+        }
+        // Another run may have been faster; a folder in its place is as good as ours.
+        if let Err(error) = fs::rename(&part, done) {
+            remove(&part)?;
+            if !done.exists() {
+                return Err(error).with_context(|| format!("renaming '{}'", part.display()));
+            }
+        }
+        Ok(())
     }
 
     /// Removes what no run asked for in a while, half-made artifacts included.
@@ -143,6 +153,21 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// Do what no other thread of this run may do at the same time: make artifacts, which may need others made, and ask
+/// apt for package lists.
+pub(crate) fn alone<T>(act: impl FnOnce() -> T) -> T {
+    static BUSY: Mutex<()> = Mutex::new(());
+    thread_local!(static MINE: Cell<bool> = const { Cell::new(false) });
+    if MINE.get() {
+        return act();
+    }
+    let _busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
+    MINE.set(true);
+    let done = act();
+    MINE.set(false);
+    done
 }
 
 /// What a folder holds, in order of name.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! vm list             the cases' names
-//! vm run [PART]       the cases whose names contain PART, one after the other
+//! vm run [PART]       the cases whose names contain PART, two at a time where there are two cores
 //! vm kills [COUNT]    the cases that kill daemons, each with so many kills
 //! vm powercut [IMAGES [PART]]   the power cuts that `run` only samples, on the media whose case contains PART
 //! vm bench [ROUNDS]   the table of docs/performance.md; COWROOT_BENCH names tests/vm/bench/guest's program
@@ -38,6 +38,7 @@ mod packages;
 mod powercut;
 mod qemu;
 mod qmp;
+mod queue;
 mod root;
 mod rootfs;
 mod run;
@@ -46,11 +47,9 @@ mod stick;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::case::Case;
 use crate::run::Bed;
 
 fn main() -> ExitCode {
@@ -77,10 +76,13 @@ fn command_line() -> Result<bool> {
             }
             Ok(true)
         }
-        ["run"] => run(cases::all(), ""),
-        ["run", part] => run(cases::all(), part),
-        ["kills"] => run(cases::killing(10_000), ""),
-        ["kills", count] => run(cases::killing(count.parse().context("how many kills")?), ""),
+        ["run"] => queue::run(cases::all(), "", queue::threads()),
+        ["run", part] => queue::run(cases::all(), part, queue::threads()),
+        ["kills"] => queue::run(cases::killing(10_000), "", 1),
+        ["kills", count] => {
+            let count = count.parse().context("how many kills")?;
+            queue::run(cases::killing(count), "", 1)
+        }
         ["powercut", words @ ..] => powercut::command(words),
         ["bench"] => bench::run(5),
         ["bench", rounds] => bench::run(rounds.parse().context("how many rounds")?),
@@ -93,60 +95,6 @@ fn command_line() -> Result<bool> {
              bench-open, demo"
         ),
     }
-}
-
-/// Runs the matching ones of `cases`; true if all passed.
-/// What takes minutes and shows what a shorter case shows, too: only when it is asked for by this name.
-const LONG: &str = "-long";
-
-fn run(cases: Vec<Case>, part: &str) -> Result<bool> {
-    let (long, cases): (Vec<Case>, Vec<Case>) = cases
-        .into_iter()
-        .filter(|case| case.name.contains(part))
-        .partition(|case| case.name.ends_with(LONG) && !part.contains(LONG));
-    if !long.is_empty() {
-        println!(
-            "vm: {} cases that end in {LONG} are left out: make vm CASE={LONG} runs them",
-            long.len()
-        );
-    }
-    let samples = powercut::SAMPLES.into_iter();
-    let samples: Vec<_> = samples.filter(|(name, _)| name.contains(part)).collect();
-    if cases.is_empty() && samples.is_empty() {
-        bail!("no case's name contains '{part}'; `make vm-list` shows them");
-    }
-    let bed = Bed::open()?;
-    let mut results = Vec::new();
-    for case in &cases {
-        let passed = told(case.name, || bed.run(case).map(drop));
-        results.push((case.name, passed));
-    }
-    for (name, on) in samples {
-        let sample = || powercut::cut(&bed, on, powercut::Extent::SAMPLE);
-        results.push((name, told(name, sample)));
-    }
-    let failed = results.iter().filter(|(_, passed)| !passed);
-    let failed: Vec<&str> = failed.map(|(name, _)| *name).collect();
-    println!(
-        "{} passed, {} failed",
-        results.len() - failed.len(),
-        failed.len()
-    );
-    // Once more, where the end of a long output is all that one sees.
-    failed.iter().for_each(|name| println!("failed: {name}"));
-    Ok(failed.is_empty())
-}
-
-/// Runs a case and says how it ended; true if it passed.
-fn told(name: &str, case: impl FnOnce() -> Result<()>) -> bool {
-    let start = Instant::now();
-    let result = case();
-    let seconds = start.elapsed().as_secs();
-    match &result {
-        Ok(()) => println!("case {name} ok {seconds}"),
-        Err(error) => println!("case {name} FAILED {seconds}\n{error:#}"),
-    }
-    result.is_ok()
 }
 
 /// Boots the first case's machine for a person, or has the guest show itself off.

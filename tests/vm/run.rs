@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -62,7 +63,8 @@ impl Bed {
         let kernel = Kernel::get(&cache, &apt)?;
         let accel = Accel::choose(&kernel.vmlinuz)?;
         let runs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm");
-        eprintln!("vm: {accel:?}, logs in {}", runs.display());
+        static SAID: Once = Once::new();
+        SAID.call_once(|| eprintln!("vm: {accel:?}, logs in {}", runs.display()));
         Ok(Self {
             cache,
             apt,
