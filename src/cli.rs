@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod session;
+
+use session::Session;
+
 /// A writable root on a base that must not be written.
 #[derive(Debug, Parser)]
 #[command(
@@ -38,6 +42,8 @@ pub enum Command {
     Info(Info),
     /// Read all of a cowfile and say what is damaged; exit code 3 if anything is
     Check(Check),
+    /// Keep several sessions in one cowfile: list, begin, seal, rename, roll back, delete
+    Session(Session),
     /// The initramfs entry point (also when run as /init): find, attach, mount, switch root
     Boot(Boot),
     /// Say what a kernel command line would do, without doing it

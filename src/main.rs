@@ -37,6 +37,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Status(status) => cmd::status::run(status),
         Command::Info(info) => cmd::info::run(info),
         Command::Check(check) => cmd::check::run(check),
+        Command::Session(session) => cmd::session::run(session),
         Command::Explain(explain) => cmd::explain::run(explain),
     }?;
     Ok(true)

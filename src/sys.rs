@@ -17,6 +17,13 @@ mod process;
 pub use memory::{SharedBytes, SharedSource, SharedWords};
 pub use process::{Forked, fork, receive_with_fds, send_with_fds, shared};
 
+/// Seconds since 1970, by the machine's clock, which in an initramfs may be anything.
+#[must_use]
+pub fn now_s() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
 mod ioctls {
     //! Request numbers of <linux/fs.h>, <linux/loop.h> and <linux/cdrom.h>.
     nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);

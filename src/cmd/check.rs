@@ -8,7 +8,6 @@ use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 
@@ -188,18 +187,13 @@ fn words(why: NotRepaired) -> &'static str {
     }
 }
 
-fn now_s() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(0, |now| now.as_secs())
-}
-
 fn wishes(report: &Report, options: &Check) -> anyhow::Result<Wishes> {
     let superblock = &report.found.superblock;
     let repairing = || format!("repairing cowfile '{}'", options.cowfile.display());
     let mut about = Description::decode(DESCRIPTION_VERSION, &superblock.description)
         .map_err(|fault| anyhow::anyhow!("{}: {fault}", repairing()))?;
     about.history.push(Event {
-        at_s: now_s(),
+        at_s: sys::now_s(),
         kind: EventKind::Repaired,
         text: match (report.loses(), options.drop_damaged) {
             (true, true) => "dropped what was damaged".into(),
@@ -230,7 +224,7 @@ fn place(options: &Check) -> anyhow::Result<PathBuf> {
         );
     }
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".repair-{}", now_s()));
+    name.push(format!(".repair-{}", sys::now_s()));
     Ok(name.into())
 }
 

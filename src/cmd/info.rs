@@ -196,6 +196,7 @@ fn kind(kind: EventKind) -> &'static str {
         EventKind::Sealed => "sealed",
         EventKind::Merged => "merged",
         EventKind::Repaired => "repaired",
+        EventKind::Dropped => "dropped",
     }
 }
 

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod info;
 pub mod progress;
 pub mod serve;
+pub mod session;
 pub mod status;
 pub mod upgrade;
 

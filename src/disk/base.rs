@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
+use crate::disk::over::Over;
 use crate::disk::uninterrupted;
 use crate::disk::watch::Watch;
 use crate::engine::units::SECTOR_BYTES;
@@ -28,6 +29,8 @@ pub struct Base {
     size_bytes: u64,
     patience: AtomicU8,
     watch: Option<Arc<Watch>>,
+    /// A session over it that is only read, and belongs to it for whoever reads this.
+    over: Option<Over>,
     /// Tells other sessions that a block device's claim is held by one of us.
     _lock: Option<Flock<File>>,
 }
@@ -83,6 +86,15 @@ impl Base {
         })
     }
 
+    /// One that nothing can be read of: for what is done to a cowfile alone.
+    ///
+    /// # Errors
+    /// There is no /dev/null.
+    pub fn none() -> io::Result<Self> {
+        let path = Path::new("/dev/null");
+        Ok(Self::of(File::open(path)?, path, 0))
+    }
+
     /// A base that another process has opened; a claim on it, and a lock, are the descriptor's.
     #[must_use]
     pub fn of(file: File, path: &Path, size_bytes: u64) -> Self {
@@ -94,6 +106,7 @@ impl Base {
             size_bytes,
             patience: AtomicU8::new(if in_ram { NEVER_WAITS } else { ASK }),
             watch: None,
+            over: None,
             _lock: None,
         }
     }
@@ -111,6 +124,22 @@ impl Base {
     #[must_use]
     pub fn watch(&self) -> Option<&Arc<Watch>> {
         self.watch.as_ref()
+    }
+
+    /// The same with a session over it.
+    #[must_use]
+    pub fn under(self, session: Over) -> Self {
+        Self {
+            size_bytes: session.size_bytes(),
+            over: Some(session),
+            ..self
+        }
+    }
+
+    /// The session over it.
+    #[must_use]
+    pub fn over(&self) -> Option<&Over> {
+        self.over.as_ref()
     }
 
     /// The same once more, through the mounts that this process sees now; `None` for a block device,
@@ -146,6 +175,13 @@ impl Base {
 
     /// Read, and wait for it if need be. Short only where the file ends.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match &self.over {
+            None => self.read_alone(buffer, offset),
+            Some(over) => over.read_at(buffer, offset, |part, at| self.read_alone(part, at)),
+        }
+    }
+
+    fn read_alone(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let read = uninterrupted(|| self.file.read_at(buffer, offset));
         // Afterwards, and also what failed: a file that is gone fails with other words.
         self.watch.as_ref().map_or(Ok(()), |watch| watch.verify())?;
@@ -155,8 +191,8 @@ impl Base {
     /// Read what is in memory.
     pub(crate) fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> AtOnce {
         match self.patience.load(Ordering::Relaxed) {
-            // The server has to be asked, whatever is in memory.
-            _ if self.watch.is_some() => return AtOnce::WouldWait,
+            // The server has to be asked, or the cowfile read, whatever is in memory.
+            _ if self.watch.is_some() || self.over.is_some() => return AtOnce::WouldWait,
             NEVER_WAITS => return AtOnce::Done(self.read_at(buffer, offset)),
             MAY_WAIT => return AtOnce::WouldWait,
             _ => {}

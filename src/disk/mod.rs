@@ -6,11 +6,13 @@
 
 pub mod base;
 pub mod cowfile;
+pub mod drive;
 pub mod filesystem;
 mod folder;
 pub mod growth;
 mod lock;
 mod medium;
+pub mod over;
 mod ram;
 mod sibling;
 pub mod watch;

@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 
@@ -236,8 +235,7 @@ fn describe(
     store: [u8; 16],
     path: &Path,
 ) -> anyhow::Result<Description> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now_s = now.map_or(0, |now| now.as_secs());
+    let now_s = sys::now_s();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let name = match &wishes.name {
         Some(name) => name.clone(),
@@ -264,7 +262,7 @@ fn describe(
 }
 
 /// At most so many bytes of a text.
-fn shortened(text: &str, most: usize) -> String {
+pub(super) fn shortened(text: &str, most: usize) -> String {
     let end = text.floor_char_boundary(most);
     text.get(..end).unwrap_or_default().to_owned()
 }

@@ -12,6 +12,7 @@ pub mod open;
 pub mod partition;
 pub mod probe;
 mod rpc;
+pub mod session;
 pub mod source;
 pub mod survey;
 pub mod text;

@@ -55,7 +55,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let cramped = (nothing_staged && !self.starved.is_empty()) || self.short;
         let cramped = cramped && self.has_garbage();
         let closing = self.closing_down && nothing_staged && !self.superblock.clean;
-        (long && !self.delta.is_empty()) || cramped || closing
+        (long && !self.delta.is_empty()) || cramped || closing || self.wants_fold()
     }
 
     /// Whether commits wait for the checkpoint that is under way: the journal would get longer than an open

@@ -56,6 +56,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             && self.checkpoint.is_none()
             && self.restart.is_none()
             && self.flip.is_none()
+            && self.change.is_none()
             && !self.trouble;
         let nothing_staged = !self.has_open_changes()
             && self.staging.closing().is_none()
@@ -80,7 +81,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         }
         if self.commit.is_none() {
             let due = self.staging.closing().is_some() || self.wants_commit();
-            let may = self.tail.is_some() && !self.journal_is_full();
+            let may = self.tail.is_some()
+                && !self.journal_is_full()
+                && (!self.is_at_change() || mutant::is(Mutant::CommitInChange));
             return due && may && self.begin_commit(io);
         }
         let moved = self.write_pages(Job::Commit, io);

@@ -28,6 +28,10 @@ pub(super) enum Reason {
     Settle,
     /// The other copy, so that what only it needed becomes free.
     Again,
+    /// Other layers; the other copy follows.
+    Layers,
+    /// The other copy, for those.
+    LayersAgain,
 }
 
 /// A superblock on its way.
@@ -221,6 +225,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                 });
             }
             Reason::Again => self.let_go(self.superblock.journal.seq),
+            Reason::Layers => self.layers_are_durable(),
+            Reason::LayersAgain => self.layers_are_changed(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Layers of a closed cowfile: a new one begun, the uppermost dropped, by its superblocks alone.
+//! Layers of a closed cowfile, changed by its superblocks alone: begun, sealed, dropped, and which one is written to.
 //!
 //! What only a dropped layer named is free at the next open, which looks what the trees name.
 
@@ -10,6 +10,24 @@ use crate::engine::format::Entry;
 use crate::engine::format::check::Access;
 use crate::engine::format::superblock::{Layer, LayerState, Superblock};
 
+/// What is to become of the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edit {
+    /// An empty layer on this one, which is sealed, or on the base; it takes the writes.
+    Begin(Option<u8>),
+    /// This layer, on which no other stands, takes the writes.
+    Activate(u8),
+    /// This one, on which no other stands and which does not take the writes, never will again.
+    Seal(u8),
+    /// This one, on which no other stands and which does not take the writes, goes with all that was written to it.
+    Drop(u8),
+    /// The one that takes the writes goes with all that was written to it; the one below takes them again. One that
+    /// stands on the base becomes empty.
+    RollBack,
+    /// Nothing; what people know of them changes.
+    Describe,
+}
+
 /// Why the layers are as they were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotDone {
@@ -19,83 +37,114 @@ pub enum NotDone {
     ReadOnly,
     /// There are as many layers as there can be.
     TooMany,
-    /// Nothing is below the active layer but the base.
-    Lowest,
-    /// Other layers stand on the one below.
-    InUse,
+    /// There is no such layer.
+    Absent,
+    /// It takes the writes.
+    Active,
+    /// It never takes writes again.
+    Sealed,
+    /// This layer stands on it, or on the one below it.
+    InUse(u8),
     /// The medium's; the layers are as they were, or as they were to be.
     Failed(Failure),
 }
 
-/// Seal the active layer and begin an empty one on it. `description` is the new one's.
+/// What the superblock will say of the layers; its description is as it was.
 ///
 /// # Errors
-/// Why not; the cowfile reads as before.
-pub fn begin(
-    medium: &mut impl MediumMut,
-    found: &Recovered,
-    description: Vec<u8>,
-) -> Result<Superblock, NotDone> {
-    let mut superblock = closed(found)?;
-    let below = superblock.active_layer;
-    let free = superblock.layers.iter().position(Option::is_none);
-    let number = free.and_then(|number| u8::try_from(number).ok());
-    let number = number.ok_or(NotDone::TooMany)?;
-    for (at, layer) in (0..).zip(&mut superblock.layers) {
-        match layer {
-            Some(layer) if at == below => layer.state = LayerState::Sealed,
-            None if at == number => {
-                *layer = Some(Layer {
-                    root: Entry::ABSENT,
-                    state: LayerState::Active,
-                    parent: Some(below),
-                });
-            }
-            _ => {}
-        }
-    }
-    superblock.active_layer = number;
-    superblock.description = description;
-    flip(medium, superblock, found.standing)
-}
-
-/// Drop the active layer with all that was written to it; the one below is written to again.
-///
-/// # Errors
-/// Why not; the cowfile reads as before.
-pub fn roll_back(
-    medium: &mut impl MediumMut,
-    found: &Recovered,
-    description: Vec<u8>,
-) -> Result<Superblock, NotDone> {
-    let mut superblock = closed(found)?;
-    let dropped = superblock.active_layer;
-    let below = superblock.stack().get(1).map(|(number, _)| *number);
-    let below = below.ok_or(NotDone::Lowest)?;
-    let stands_on_it = |layer: &Option<Layer>| layer.is_some_and(|l| l.parent == Some(below));
-    let others = superblock.layers.iter().filter(|layer| stands_on_it(layer));
-    if others.count() > 1 {
-        return Err(NotDone::InUse);
-    }
-    for (at, layer) in (0..).zip(&mut superblock.layers) {
-        if at == dropped {
-            *layer = None;
-        } else if let Some(layer) = layer.as_mut().filter(|_| at == below) {
-            layer.state = LayerState::Active;
-        }
-    }
-    superblock.active_layer = below;
-    superblock.description = description;
-    flip(medium, superblock, found.standing)
-}
-
-fn closed(found: &Recovered) -> Result<Superblock, NotDone> {
+/// Why it cannot be.
+pub fn planned(found: &Recovered, edit: Edit) -> Result<Superblock, NotDone> {
     if found.access != Access::ReadWrite {
         return Err(NotDone::ReadOnly);
     }
-    match found.superblock.clean && found.delta.is_empty() && !found.torn {
-        true => Ok(found.superblock.clone()),
-        false => Err(NotDone::NotClosed),
+    if !found.superblock.clean || !found.delta.is_empty() || found.torn {
+        return Err(NotDone::NotClosed);
+    }
+    let mut superblock = found.superblock.clone();
+    edited(&mut superblock, edit)?;
+    Ok(superblock)
+}
+
+/// Write what was planned, and described.
+///
+/// # Errors
+/// The medium's; the cowfile reads as before, or as planned.
+pub fn write(
+    medium: &mut impl MediumMut,
+    found: &Recovered,
+    planned: Superblock,
+) -> Result<Superblock, NotDone> {
+    flip(medium, planned, found.standing)
+}
+
+/// Change what a superblock says of its layers.
+pub(super) fn edited(superblock: &mut Superblock, edit: Edit) -> Result<(), NotDone> {
+    let active = superblock.active_layer;
+    match edit {
+        Edit::Describe => {}
+        Edit::Begin(below) => {
+            let free = superblock.layers.iter().position(Option::is_none);
+            let number = free.and_then(|number| u8::try_from(number).ok());
+            let number = number.ok_or(NotDone::TooMany)?;
+            if let Some(below) = below {
+                layer(superblock, below)?.state = LayerState::Sealed;
+            }
+            if let Some(place) = superblock.layers.get_mut(usize::from(number)) {
+                *place = Some(Layer {
+                    root: Entry::ABSENT,
+                    state: LayerState::Active,
+                    parent: below,
+                });
+            }
+            superblock.active_layer = number;
+        }
+        Edit::Activate(number) => {
+            top(superblock, number, None)?;
+            if layer(superblock, number)?.state == LayerState::Sealed {
+                return Err(NotDone::Sealed);
+            }
+            superblock.active_layer = number;
+        }
+        Edit::Seal(number) if number != active => {
+            top(superblock, number, None)?;
+            layer(superblock, number)?.state = LayerState::Sealed;
+        }
+        Edit::Drop(number) if number != active => {
+            top(superblock, number, None)?;
+            drop_layer(superblock, number);
+        }
+        Edit::Seal(_) | Edit::Drop(_) => return Err(NotDone::Active),
+        Edit::RollBack => match layer(superblock, active)?.parent {
+            None => layer(superblock, active)?.root = Entry::ABSENT,
+            Some(below) => {
+                top(superblock, below, Some(active))?;
+                drop_layer(superblock, active);
+                layer(superblock, below)?.state = LayerState::Active;
+                superblock.active_layer = below;
+            }
+        },
+    }
+    Ok(())
+}
+
+fn layer(superblock: &mut Superblock, number: u8) -> Result<&mut Layer, NotDone> {
+    let layer = superblock.layers.get_mut(usize::from(number));
+    layer.and_then(Option::as_mut).ok_or(NotDone::Absent)
+}
+
+/// Nothing stands on it, but perhaps one.
+fn top(superblock: &Superblock, number: u8, but: Option<u8>) -> Result<(), NotDone> {
+    let mut others = (0..).zip(&superblock.layers).filter(|(other, layer)| {
+        Some(*other) != but && layer.is_some_and(|layer| layer.parent == Some(number))
+    });
+    others
+        .next()
+        .map_or(Ok(()), |(other, _)| Err(NotDone::InUse(other)))
+}
+
+fn drop_layer(superblock: &mut Superblock, number: u8) {
+    if let Some(place) = superblock.layers.get_mut(usize::from(number)) {
+        *place = None;
     }
 }
 

@@ -41,7 +41,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             let (Some(found), Ok(number)) = (found, u8::try_from(layer)) else {
                 continue;
             };
-            if found.root.is_slot() {
+            let is_seen = || self.superblock.roots().any(|(seen, _)| seen == number);
+            if found.root.is_slot() && (!mutant::is(Mutant::OtherLayersFree) || is_seen()) {
                 let node = Node {
                     layer: number,
                     level,
@@ -257,13 +258,11 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             }
             None => drop(self.unreadable.insert(entry.slot)),
         }
-        let readable = !self.unreadable.contains(&entry.slot);
+        self.given_up = Some(entry.slot).filter(|slot| self.unreadable.contains(slot));
         for id in self.loading.remove(&entry.slot).unwrap_or_default() {
-            if !readable {
-                self.fail(id, Failure::Io);
-            }
             self.advance_request(id, io);
         }
+        self.given_up = None;
     }
 
     fn scanned(&mut self, node: Node, entries: Option<Box<[Entry]>>) {

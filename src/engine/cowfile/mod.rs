@@ -12,10 +12,12 @@
 //! space.rs  zones.rs  bits.rs        what is free
 //! staging.rs  delta.rs               what is new         flip.rs                  superblocks
 //! found.rs  recover.rs  offline.rs   what was found      create.rs  layers.rs     closed ones
+//! change.rs                          layers in use
 //! check.rs  walk.rs                  what is whole       repair.rs  spare.rs      and made so
 //! ```
 
 mod bits;
+mod change;
 pub mod check;
 mod checkpoint;
 mod commit;
@@ -56,6 +58,7 @@ use std::sync::atomic::AtomicU32;
 
 use slab::Slab;
 
+use change::Change;
 use checkpoint::Checkpoint;
 use commit::Commit;
 use delta::Delta;
@@ -118,6 +121,7 @@ pub struct Cowfile<W> {
     checkpoint: Option<Checkpoint>,
     restart: Option<Restart>,
     flip: Option<Flip>,
+    change: Option<Change>,
     scan: Option<Scan>,
     /// How often the trees could not be read whole.
     failed_scans: u32,
@@ -157,6 +161,8 @@ pub struct Cowfile<W> {
     /// Tree pages on their way, and who waits for them.
     loading: HashMap<u32, Vec<RequestId>>,
     unreadable: HashSet<u32>,
+    /// The one that was just found to be so: nobody waits for it once more.
+    given_up: Option<u32>,
     scratch: Vec<usize>,
 }
 
@@ -235,6 +241,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             checkpoint: None,
             restart: None,
             flip: None,
+            change: None,
             scan: None,
             failed_scans: 0,
             growing: false,
@@ -258,6 +265,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             unbuffered: VecDeque::new(),
             loading: HashMap::new(),
             unreadable: HashSet::new(),
+            given_up: None,
             scratch: (0..scratch_chunks(settings.depth)).collect(),
             space,
             superblock,
@@ -321,6 +329,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
                 | self.step_restart(io)
                 | self.step_commit(io)
                 | self.step_checkpoint(io)
+                | self.step_change()
                 | self.step_scan(io)
                 | self.step_growth(io)
                 | self.step_flushes(io.out)

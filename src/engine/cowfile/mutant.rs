@@ -47,11 +47,17 @@ pub(super) enum Mutant {
     HighWaterNotStored,
     /// A superblock says of slots that they are free, because the one before it did.
     FreeExtentsNotRenewed,
+    /// Only the layers that can be seen are taken to be in use.
+    OtherLayersFree,
+    /// Layers change while the journal still speaks of the old one.
+    ChangeNotFolded,
+    /// Epochs are committed while the layers change.
+    CommitInChange,
 }
 
 #[cfg(test)]
 impl Mutant {
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 24] = [
         Self::NoSync,
         Self::NextEpochBeforeSync,
         Self::CheckpointBeforeData,
@@ -73,6 +79,9 @@ impl Mutant {
         Self::TreesNotScanned,
         Self::HighWaterNotStored,
         Self::FreeExtentsNotRenewed,
+        Self::OtherLayersFree,
+        Self::ChangeNotFolded,
+        Self::CommitInChange,
     ];
 }
 

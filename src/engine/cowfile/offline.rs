@@ -50,19 +50,29 @@ impl Offline {
     /// # Errors
     /// A tree page that does not read, or is not what it should be.
     pub fn look_up(&mut self, medium: &mut impl Medium, chunk: u64) -> Result<Entry, Trouble> {
-        let layers = match self.found.delta.get(chunk) {
+        let skipped = match self.found.delta.get(chunk) {
             Some(Change::Put(entry)) => return Ok(entry),
             Some(Change::Fill(Fill::Zero)) => return Ok(Entry::ZERO),
-            Some(Change::Fill(Fill::Unmap)) => self.layers.get(1..).unwrap_or_default(),
-            None => &self.layers,
+            Some(Change::Fill(Fill::Unmap)) => 1,
+            None => 0,
         };
+        let mut each = false;
         loop {
-            match self.trees.look_up(layers.iter().copied(), chunk) {
+            let layers = self.layers.iter().copied().skip(skipped);
+            let found = match (each, skipped) {
+                (true, _) => self.trees.look_at_each(layers, chunk),
+                (false, 0) => self.trees.look_up(layers, chunk),
+                (false, _) => self.trees.look_below(layers, chunk),
+            };
+            let missing = match found {
                 Ok(entry) => return Ok(entry),
-                Err(missing) => {
-                    let entries = read_page(&self.found, medium, missing)?;
-                    self.trees.insert(missing.entry, entries);
-                }
+                Err(missing) => missing,
+            };
+            match read_page(&self.found, medium, missing) {
+                Ok(entries) => self.trees.insert(missing.entry, entries),
+                // Of a layer further down: it may be that this chunk does not need it.
+                Err(_) if !each => each = true,
+                Err(trouble) => return Err(trouble),
             }
         }
     }

@@ -29,10 +29,25 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         match said {
             Some(Change::Put(entry)) => Ok(entry),
             Some(Change::Fill(Fill::Zero)) => Ok(Entry::ZERO),
-            Some(Change::Fill(Fill::Unmap)) => {
-                self.trees.look_up(self.superblock.roots().skip(1), chunk)
+            Some(Change::Fill(Fill::Unmap)) => self.look_up(chunk, 1),
+            None => self.look_up(chunk, 0),
+        }
+    }
+
+    /// Where the trees have a chunk, but for the uppermost `skipped`.
+    fn look_up(&mut self, chunk: u64, skipped: usize) -> Result<Entry, Missing> {
+        let layers = self.superblock.roots().skip(skipped);
+        let found = match skipped {
+            0 => self.trees.look_up(layers, chunk),
+            _ => self.trees.look_below(layers, chunk),
+        };
+        match found {
+            // Of a layer further down: it may be that this chunk does not need it.
+            Err(missing) if self.unreadable.contains(&missing.entry.slot) => {
+                let layers = self.superblock.roots().skip(skipped);
+                self.trees.look_at_each(layers, chunk)
             }
-            None => self.trees.look_up(self.superblock.roots(), chunk),
+            found => found,
         }
     }
 

@@ -291,6 +291,9 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         rest: Piece,
         out: &mut Outbox,
     ) -> Progress {
+        if self.given_up == Some(missing.entry.slot) {
+            return Progress::Failed(Failure::Io);
+        }
         if !self.load(missing, Some(id), out) && !self.unbuffered.contains(&id) {
             self.unbuffered.push_back(id);
         }

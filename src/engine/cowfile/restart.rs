@@ -38,7 +38,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             || self.wants_commit()
             || self.staging.closing().is_some()
             || (!self.starved.is_empty() && self.has_garbage());
-        self.tail.is_none() && (waited_for || self.attempts > 0)
+        self.tail.is_none() && (waited_for || self.attempts > 0 || self.change.is_some())
     }
 
     pub(super) fn step_restart(&mut self, io: &mut Io<'_, impl Buffers>) -> bool {

@@ -172,8 +172,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if in_delta(&self.delta) || self.frozen.as_ref().is_some_and(in_delta) {
             return true;
         }
-        let top = self.superblock.roots().take(1);
-        matches!(self.trees.look_up(top, chunk), Ok(found) if found == entry)
+        let (layer, root) = (self.superblock.active_layer, self.active_root());
+        matches!(self.trees.descend(layer, root, chunk, 0), Ok(found) if found == entry)
     }
 
     /// Whether a commit, a checkpoint or the scan may still make room.

@@ -30,6 +30,9 @@ pub struct Trees {
     old: HashMap<u32, Page>,
     /// `young` holds at most so many.
     limit: usize,
+    /// What all layers below the uppermost say together of a lowest page's chunks, by its index. So a look-up costs the
+    /// same however many there are. They never change while something stands on them.
+    below: HashMap<u64, Box<[Entry]>>,
 }
 
 impl Trees {
@@ -42,6 +45,7 @@ impl Trees {
             young: HashMap::new(),
             old: HashMap::new(),
             limit,
+            below: HashMap::new(),
         }
     }
 
@@ -51,11 +55,64 @@ impl Trees {
         self.height
     }
 
-    /// Where a chunk is, in the uppermost of `layers` (number and root, from the top) that says so.
+    /// Where a chunk is, in the uppermost of `layers` (number and root, from the top; those below the uppermost always
+    /// the same) that says so.
     ///
     /// # Errors
     /// The page to read first.
     pub fn look_up(
+        &mut self,
+        mut layers: impl Iterator<Item = (u8, Entry)>,
+        chunk: u64,
+    ) -> Result<Entry, Missing> {
+        let Some((layer, root)) = layers.next() else {
+            return Ok(Entry::ABSENT);
+        };
+        match self.descend(layer, root, chunk, 0)? {
+            Entry::ABSENT => self.look_below(layers, chunk),
+            entry => Ok(entry),
+        }
+    }
+
+    /// The same in those below the uppermost.
+    ///
+    /// # Errors
+    /// The page to read first.
+    pub fn look_below(
+        &mut self,
+        layers: impl Iterator<Item = (u8, Entry)>,
+        chunk: u64,
+    ) -> Result<Entry, Missing> {
+        let index = chunk >> self.shape.fanout_shift;
+        let place = usize::try_from(chunk & (self.shape.fanout() - 1)).unwrap_or(usize::MAX);
+        let found = |entries: &[Entry]| entries.get(place).copied().unwrap_or(Entry::ABSENT);
+        if let Some(entries) = self.below.get(&index) {
+            return Ok(found(entries));
+        }
+        let mut layers = layers.peekable();
+        let Some((layer, root)) = layers.next() else {
+            return Ok(Entry::ABSENT);
+        };
+        if layers.peek().is_none() {
+            return self.descend(layer, root, chunk, 0);
+        }
+        let mut entries: Box<[Entry]> = vec![Entry::ABSENT; 1 << self.shape.fanout_shift].into();
+        for (layer, root) in std::iter::once((layer, root)).chain(layers) {
+            self.lay_under(&mut entries, (layer, root), chunk)?;
+        }
+        let entry = found(&entries);
+        if self.below.len() >= self.limit {
+            self.below.clear();
+        }
+        self.below.insert(index, entries);
+        Ok(entry)
+    }
+
+    /// The same as `look_up`, layer by layer, and no further down than the chunk is.
+    ///
+    /// # Errors
+    /// The page to read first.
+    pub fn look_at_each(
         &mut self,
         layers: impl Iterator<Item = (u8, Entry)>,
         chunk: u64,
@@ -67,6 +124,36 @@ impl Trees {
             }
         }
         Ok(Entry::ABSENT)
+    }
+
+    /// What a layer says of a lowest page's chunks, where those above it say nothing.
+    fn lay_under(
+        &mut self,
+        entries: &mut [Entry],
+        (layer, root): (u8, Entry),
+        chunk: u64,
+    ) -> Result<(), Missing> {
+        let entry = self.descend(layer, root, chunk, 1)?;
+        let node = Node {
+            layer,
+            level: 0,
+            index: chunk >> self.shape.fanout_shift,
+        };
+        let page = match entry.is_slot() {
+            true => Some(self.page(entry).ok_or(Missing { node, entry })?),
+            false => None,
+        };
+        for (at, place) in entries.iter_mut().enumerate() {
+            if *place == Entry::ABSENT {
+                *place = page.map_or(entry, |page| page.get(at).copied().unwrap_or(entry));
+            }
+        }
+        Ok(())
+    }
+
+    /// There is another uppermost layer.
+    pub fn begin_layer(&mut self) {
+        self.below.clear();
     }
 
     /// What one tree says of a chunk at `level`: 0 is the chunk itself, n the page that is n levels up.
@@ -105,7 +192,7 @@ impl Trees {
     /// Bytes of RAM that the pages take.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let pages = self.young.len() + self.old.len();
+        let pages = self.young.len() + self.old.len() + self.below.len();
         pages as u64 * self.shape.fanout() * size_of::<Entry>() as u64
     }
 

@@ -100,6 +100,8 @@ pub enum EventKind {
     Merged,
     /// Something was repaired.
     Repaired,
+    /// A layer was dropped, with all that was written to it.
+    Dropped,
 }
 
 /// Why a description cannot be written or read.

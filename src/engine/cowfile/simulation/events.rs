@@ -9,7 +9,6 @@ use super::world::{Asked, World};
 use crate::engine::command::{Action, Buffers, Failure, Outcome};
 use crate::engine::cowfile::Cowfile;
 use crate::engine::cowfile::found::Standing;
-use crate::engine::cowfile::layers;
 use crate::engine::cowfile::recover::{Recovered, recover};
 use crate::engine::cowfile::staging::{Durable, Staging};
 use crate::engine::format::page;
@@ -172,6 +171,7 @@ impl World {
         let cut = self.disk.any_cut(&mut self.random);
         let image = self.after(cut);
         let (found, contents) = self.check_image(&image)?;
+        self.check_others(&found, &image)?;
         self.seen.count("power cuts");
         self.trace(|_| {
             format!(
@@ -180,6 +180,7 @@ impl World {
             )
         });
         self.disk = Disk::holding(self.shape, image);
+        self.settle_change(found.superblock.active_layer);
         self.begin_anew(found, contents);
         Ok(())
     }
@@ -208,39 +209,13 @@ impl World {
             return self.cut();
         }
         self.seen.count("reopened");
+        self.settle_change(found.superblock.active_layer);
+        self.check_others(&found, &self.disk.seen().to_vec())?;
         self.trace(|_| "closed and opened".into());
         self.begin_anew(found.clone(), contents);
         if found.superblock.clean && self.random.bool() {
             self.change_layers(&found)?;
         }
-        Ok(())
-    }
-
-    fn change_layers(&mut self, found: &Recovered) -> Result<(), String> {
-        let description = found.superblock.description.clone();
-        let begins = self.sealed.is_empty() || self.random.bool();
-        let done = if begins {
-            layers::begin(&mut self.disk, found, description)
-        } else {
-            layers::roll_back(&mut self.disk, found, description)
-        };
-        done.map_err(|why| format!("layers: {why:?}"))?;
-        if begins {
-            self.seen.count("layers begun");
-            self.sealed.push(self.model.clone());
-        } else {
-            self.seen.count("layers dropped");
-            self.model = self.sealed.pop().unwrap();
-        }
-        self.measure();
-        let image = self.disk.seen().to_vec();
-        self.history = History::after_cut(
-            found.epoch,
-            found.superblock.origin.incarnation,
-            self.model.clone(),
-        );
-        let (found, contents) = self.check_image(&image)?;
-        self.begin_anew(found, contents);
         Ok(())
     }
 
@@ -252,13 +227,14 @@ impl World {
         let image = self.disk.seen().to_vec();
         let (found, contents) = self.check_image(&image)?;
         self.model = contents.into_iter().map(|c| BTreeSet::from([c])).collect();
+        self.settle_change(found.superblock.active_layer);
         self.history.next_process(found.epoch);
         self.open(found);
         Ok(())
     }
 
     /// All that is on the disk is durable, and nobody remembers anything else.
-    fn begin_anew(&mut self, found: Recovered, contents: Vec<u32>) {
+    pub(super) fn begin_anew(&mut self, found: Recovered, contents: Vec<u32>) {
         let known = |content: u32| BTreeSet::from([content]);
         self.model = contents.into_iter().map(known).collect();
         let incarnation = found.superblock.origin.incarnation;
@@ -341,6 +317,7 @@ impl World {
         self.trace(|_| format!("  left {durable:?}"));
         let found = recover(&mut self.disk.clone(), self.shape, durable)
             .map_err(|trouble| format!("after a death: {trouble:?}"))?;
+        self.settle_change(found.superblock.active_layer);
         self.settings.random = self.random.u64(..);
         self.store = Cowfile::resume(found, self.words.clone(), self.settings)
             .map_err(|damage| format!("after a death: {damage:?}"))?;

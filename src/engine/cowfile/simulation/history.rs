@@ -66,6 +66,12 @@ impl History {
         states.push(Epoch { process, sectors });
     }
 
+    /// What the last process closed as this epoch.
+    pub(super) fn sectors(&self, epoch: u64) -> Option<Sectors> {
+        let states = self.epochs.get(&epoch)?;
+        states.last().map(|state| state.sectors.clone())
+    }
+
     /// Whether the device may read as `contents`, which is what was recovered as `epoch`.
     pub(super) fn check(
         &self,

@@ -8,6 +8,7 @@ mod checks;
 mod disk;
 mod events;
 mod history;
+mod layers;
 mod machine;
 mod world;
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::disk::{Disk, SECTOR, Seen};
 use super::history::{History, Sectors};
+use super::layers::{Change, Others};
 use super::machine::{Faults, Memory, Words, affected, changes_sectors, fill, words};
 use crate::engine::command::{Action, Command, Failure, Op, Outbox, Request, RequestId};
 use crate::engine::cowfile::create::{self, Plan};
@@ -66,8 +67,10 @@ pub(super) struct World {
     pub(super) faulty: bool,
     /// A sync failed and nobody was told, since the last power cut.
     pub(super) lied: bool,
-    /// What the device read as when each lower layer was sealed.
-    pub(super) sealed: Vec<Sectors>,
+    /// What the device reads as with nothing written to it.
+    pub(super) base_model: Sectors,
+    pub(super) others: Others,
+    pub(super) change: Option<Change>,
     /// The last command that failed, counted as `ran`.
     pub(super) fault_at: u64,
     /// There is room for every chunk of the device, so none may be refused.
@@ -122,6 +125,7 @@ impl World {
             base,
             disk,
             words,
+            base_model: model.clone(),
             model,
             history,
             under_way: BTreeMap::new(),
@@ -134,7 +138,8 @@ impl World {
             traced: std::env::var_os("COWROOT_TRACE").is_some(),
             faulty: false,
             lied: false,
-            sealed: Vec::new(),
+            others: Others::new(),
+            change: None,
             fault_at: 0,
             roomy: false,
             max_slots,
@@ -169,7 +174,7 @@ impl World {
         let pages: u64 = (1..=height)
             .map(|level| chunks.div_ceil(1 << (u64::from(shape.fanout_shift) * level)))
             .sum();
-        let layers = self.sealed.len() as u64 + 1;
+        let layers = self.others.len() as u64 + 1 + u64::from(self.change.is_some());
         let batch = u64::from(settings.staging_chunks);
         let reserves = 4 * (2 * height + 1) + batch * (2 + height) + 3 * height;
         // The tail, one change more, a new journal, and headers of sibling files.
@@ -183,6 +188,9 @@ impl World {
             .filter(|&id| !self.under_way.contains_key(&RequestId(id)))
             .collect();
         if !idle.is_empty() && (self.commands.is_empty() || self.random.u8(0..3) == 0) {
+            if self.random.u16(0..400) == 0 {
+                return self.begin_layer();
+            }
             if self.random.u8(0..40) == 0 {
                 return self.call(|store, memory, out| store.commit(memory, out), None);
             }
@@ -313,6 +321,7 @@ impl World {
         what(&mut self.store, &mut self.memory, &mut out);
         for epoch in open..self.store.open_epoch() {
             self.history.closed(epoch, may_be.clone());
+            self.seal_at(epoch, &may_be);
             self.seen.count("epochs");
         }
         self.history.incarnation(self.store.incarnation());
