@@ -72,6 +72,10 @@ pub struct Attach {
     /// disk), interval:SECONDS, or shutdown; a power cut goes back to the last time, whole
     #[arg(long, value_name = "WHEN", default_value = "flush")]
     pub durability: String,
+    /// Which session of a cowfile: resume (the last one) or resume:NAME, new or new:NAME (an empty one on the last
+    /// one), or throwaway (in RAM over the last one, which stays as it is)
+    #[arg(long, value_name = "SESSION", default_value = "resume")]
+    pub session: String,
     /// The device's number, the N of /dev/ublkbN; default: the first free one
     #[arg(long, value_name = "N")]
     pub id: Option<u32>,

@@ -3,13 +3,18 @@
 //! Pure: text in, plan or problems out. Every problem is reported, not just the first, for each
 //! attempt costs its user a reboot.
 
+mod line;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use line::{Line, Word, split};
+
 use crate::media::cow_source::{CowSource, Fallback};
 use crate::media::nfs;
 use crate::media::open::{CowStore, Durability, TmpfsSize};
+use crate::media::session::Wish;
 use crate::media::source::{Base, Source};
 
 /// What a boot is asked to do.
@@ -19,6 +24,8 @@ pub struct Plan {
     pub base: Base,
     /// What takes the writes.
     pub cow: Cow,
+    /// Which session of a cowfile.
+    pub session: Wish,
     /// What to do if that is not there.
     pub fallback: Fallback,
     /// When that becomes durable.
@@ -87,60 +94,6 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// A word of the command line: `name`, or `name=value`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
-    /// What stands before the first `=`.
-    pub name: String,
-    /// What stands after it.
-    pub value: Option<String>,
-}
-
-/// A command line in pieces.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Line {
-    /// The kernel's words, and ours.
-    pub words: Vec<Word>,
-    /// What follows `--`.
-    pub init_args: Vec<String>,
-}
-
-/// Split `text` as the kernel does: at white space outside quotes; quotes around a word or around a
-/// value are taken off; what follows `--` belongs to init.
-#[must_use]
-pub fn split(text: &str) -> Line {
-    let mut line = Line::default();
-    let mut is_quoted = false;
-    let pieces = text.split(|letter: char| {
-        is_quoted ^= letter == '"';
-        letter.is_ascii_whitespace() && !is_quoted
-    });
-    let mut is_inits = false;
-    for piece in pieces.filter(|piece| !piece.is_empty()) {
-        if is_inits {
-            line.init_args.push(unquote(piece).to_owned());
-        } else if piece == "--" {
-            is_inits = true;
-        } else {
-            let piece = unquote(piece);
-            let (name, value) = match piece.split_once('=') {
-                Some((name, value)) => (name, Some(unquote(value).to_owned())),
-                None => (piece, None),
-            };
-            let name = name.to_owned();
-            line.words.push(Word { name, value });
-        }
-    }
-    line
-}
-
-fn unquote(text: &str) -> &str {
-    match text.strip_prefix('"') {
-        Some(text) => text.strip_suffix('"').unwrap_or(text),
-        None => text,
-    }
-}
-
 /// What a word of ours may say in this version.
 enum Meaning {
     /// Read by [`Plan::parse`].
@@ -156,7 +109,7 @@ const WORDS: &[(&str, Meaning)] = &[
     ("cowroot.cow", Meaning::Plan),
     ("cowroot.wait", Meaning::Plan),
     ("cowroot.debug", Meaning::Plan),
-    ("cowroot.session", Meaning::Later),
+    ("cowroot.session", Meaning::Plan),
     ("cowroot.durability", Meaning::Plan),
     ("cowroot.onfull", Meaning::Only(&["error"])),
     ("cowroot.fallback", Meaning::Plan),
@@ -182,6 +135,7 @@ impl Plan {
         let mut ours = Ours::of(&line.words);
         let base = ours.base(&line.words);
         let cow = ours.read("cowroot.cow", cow);
+        let session = ours.session(cow.as_ref());
         let fallback = ours.read("cowroot.fallback", str::parse);
         let durability = ours.read("cowroot.durability", str::parse);
         let wait = ours.read("cowroot.wait", wait);
@@ -202,6 +156,7 @@ impl Plan {
             Some(base) if ours.problems.is_empty() => Ok(Self {
                 base,
                 cow: cow.unwrap_or(Cow::Tmpfs(TmpfsSize::Percent(50))),
+                session: session.unwrap_or(Wish::Resume(None)),
                 fallback: fallback.unwrap_or(Fallback::Fail),
                 durability: durability.unwrap_or(Durability::Flush),
                 wait: wait.unwrap_or(Duration::from_secs(30)),
@@ -287,6 +242,18 @@ impl Ours {
                 None
             }
         }
+    }
+
+    fn session(&mut self, cow: Option<&Cow>) -> Option<Wish> {
+        let wish = self.read("cowroot.session", Wish::from_str)?;
+        let is_named = self.values.iter().any(|(name, _)| name == "cowroot.cow");
+        let is_in_ram = cow.map_or(!is_named, |cow| matches!(cow, Cow::Tmpfs(_)));
+        if is_in_ram && wish != Wish::Resume(None) {
+            self.problems.push(format!(
+                "'cowroot.session={wish}' needs a cowfile; name it with cowroot.cow=, or drop the word"
+            ));
+        }
+        Some(wish)
     }
 
     fn base(&mut self, words: &[Word]) -> Option<Base> {

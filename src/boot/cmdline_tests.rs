@@ -74,6 +74,26 @@ fn every_word_reaches_its_field() {
 }
 
 #[test]
+fn a_session_is_one_of_a_cowfile() {
+    let on = "cowroot=/dev/sr0:/r cowroot.cow=LABEL=C:/a.cow";
+    for (word, wish) in [
+        ("", Wish::Resume(None)),
+        ("cowroot.session=resume", Wish::Resume(None)),
+        ("cowroot.session=resume:a", Wish::Resume(Some("a".into()))),
+        ("cowroot.session=new:a", Wish::New(Some("a".into()))),
+        ("cowroot.session=throwaway", Wish::Throwaway),
+    ] {
+        assert_eq!(Plan::parse(&format!("{on} {word}")).unwrap().session, wish);
+    }
+    for on in ["", "cowroot.cow=tmpfs:64M"] {
+        let line = |wish| format!("cowroot=/dev/sr0:/r {on} cowroot.session={wish}");
+        assert!(Plan::parse(&line("resume")).is_ok());
+        let found = problems(&line("throwaway"));
+        assert!(found[0].contains("needs a cowfile"), "{found:#?}");
+    }
+}
+
+#[test]
 fn a_base_on_nfs_has_words_of_its_own() {
     let plan = Plan::parse(
         "ip=192.0.2.9::::x:eth0:none ip=[2001:db8::9]:::64::eth0:none \
@@ -101,7 +121,7 @@ fn of_the_kernels_own_words_the_last_one_counts() {
 fn all_problems_are_named_at_once() {
     let found = problems(
         "cowroot=LIVE cowroot.cow=tmpfs:0 cowroot.wait=soon cowroot.debug=yes \
-         cowroot.weit=3 cowroot.session=new cowroot.onfull=wait",
+         cowroot.weit=3 cowroot.session=old cowroot.onfull=wait",
     );
     assert_eq!(found.len(), 7, "{found:#?}");
     for part in [
@@ -110,7 +130,7 @@ fn all_problems_are_named_at_once() {
         "'cowroot.wait': 'soon'",
         "'cowroot.debug': 'yes'",
         "'cowroot.weit' is unknown; is 'cowroot.wait' meant?",
-        "'cowroot.session' is not available",
+        "'cowroot.session': 'old' is no session",
         "'cowroot.onfull=wait' is not available in this version; only error is",
     ] {
         assert!(
@@ -128,7 +148,6 @@ fn all_problems_are_named_at_once() {
 #[test]
 fn what_does_not_work_yet_is_refused_by_name() {
     for word in [
-        "cowroot.session=resume",
         "cowroot.onfull=wait:10",
         "cowroot.merge=yes",
         "cowroot.lost=eio",

@@ -16,6 +16,7 @@ use crate::media::create::{self, Created, Wishes};
 use crate::media::find::NotThere;
 use crate::media::open::{CowStore, TmpfsSize};
 use crate::media::probe::Content;
+use crate::media::session::Wish;
 use crate::media::{cowfile, mount, text};
 use crate::sys;
 
@@ -82,21 +83,32 @@ fn on_medium(
         path => {
             let seen = wait_for(&source.medium, plan, modules, drivers)?;
             let device = seen.device();
-            require_writable(source, &device)?;
+            if !is_read(plan) {
+                require_writable(source, &device)?;
+            }
             match path {
                 None => device,
                 Some(path) => {
                     let mounted = Path::new(MOUNTS).join("cow");
-                    mount_medium(&device, seen.content.as_ref(), &mounted, modules)?;
+                    let how = match is_read(plan) {
+                        true => mount::readable,
+                        false => mount::writable,
+                    };
+                    mount_medium((&device, how), seen.content.as_ref(), &mounted, modules)?;
                     find(source, path, &mounted)?
                 }
             }
         }
     };
-    if let Some(create) = source.create {
+    if let Some(create) = source.create.filter(|_| !is_read(plan)) {
         make_if_missing(&path, base, create)?;
     }
     Ok(CowStore::File(path))
+}
+
+/// Whether the cowfile stays as it is.
+fn is_read(plan: &Plan) -> bool {
+    plan.session == Wish::Throwaway
 }
 
 pub(super) fn require_writable(source: &CowSource, device: &Path) -> anyhow::Result<()> {
@@ -133,7 +145,7 @@ fn place(root: &Path, path: &Path) -> PathBuf {
 }
 
 fn mount_medium(
-    device: &Path,
+    (device, how): (&Path, fn(&Path, &str, &Path) -> anyhow::Result<()>),
     content: Option<&Content>,
     target: &Path,
     modules: &Modules,
@@ -148,7 +160,7 @@ fn mount_medium(
     if let Some(driver) = mount::driver(kind) {
         modules.load_filesystem(driver)?;
     }
-    mount::writable(device, kind, target)
+    how(device, kind, target)
 }
 
 fn missing(source: &CowSource, path: &Path) -> String {

@@ -10,6 +10,7 @@ use super::modules::Modules;
 use super::reach::Reached;
 use crate::daemon::{self, Attached};
 use crate::media::open::Durability;
+use crate::media::session::Wish;
 use crate::ublk;
 
 /// How long the node of a device that is being served may take to appear.
@@ -30,7 +31,7 @@ pub(super) fn path() -> PathBuf {
 pub(super) fn serve(
     base: &Reached,
     cow: cow::Store,
-    durability: Durability,
+    (durability, session): (Durability, Wish),
 ) -> anyhow::Result<Attached> {
     let attached = daemon::launch(&daemon::Options {
         base: base.path.clone(),
@@ -38,6 +39,7 @@ pub(super) fn serve(
         cow: cow.store,
         notice: cow.notice,
         durability,
+        session,
         id: Some(ID),
         size_bytes: None,
         read_only: false,

@@ -115,7 +115,7 @@ fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
                 .map(|kind| modules.load_filesystem(kind))
         };
         let _without = thread::Builder::new().spawn_scoped(scope, load);
-        device::serve(&base, cow, plan.durability)
+        device::serve(&base, cow, (plan.durability, plan.session.clone()))
     })?;
 
     let sysroot = Path::new(SYSROOT);

@@ -13,6 +13,7 @@ use super::switch::resolve_inside;
 use crate::disk::base::Base;
 use crate::media::find::NotThere;
 use crate::media::probe::{Content, probe};
+use crate::media::session::Wish;
 use crate::media::source::{Share, Source};
 use crate::media::survey::Seen;
 use crate::media::{find, mount, nfs, partition, text, whole};
@@ -84,6 +85,7 @@ pub(super) fn reach(
                     let opened = open_device(&device)?;
                     is_shared = is_cowfiles_too(plan, &medium, modules, drivers)?;
                     let how: Mounting = match is_shared {
+                        true if plan.session == Wish::Throwaway => mount::readable,
                         true => mount::writable,
                         false => mount::medium,
                     };
@@ -125,7 +127,7 @@ fn is_cowfiles_too(
     }
     // Another one may be called so, too.
     let is_same = wait_for(&source.medium, plan, modules, drivers)?.name == medium.name;
-    if is_same {
+    if is_same && plan.session != Wish::Throwaway {
         super::cow::require_writable(source, &medium.device())?;
     }
     Ok(is_same)

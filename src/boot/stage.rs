@@ -68,7 +68,7 @@ fn attach(plan: &Plan) -> anyhow::Result<()> {
     // Before anything is made: a base that is no root needs no cowfile.
     root::kind(&plan.root, &base.path, base.kind())?;
     let cow = cow::reach(plan, &base, &mut modules, Drivers::Udevs)?;
-    device::serve(&base, cow, plan.durability).map(drop)
+    device::serve(&base, cow, (plan.durability, plan.session.clone())).map(drop)
 }
 
 fn mount(plan: &Plan, sysroot: &Path) -> anyhow::Result<()> {

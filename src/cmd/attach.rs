@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::boot::{device, modules::Modules};
 use crate::cli::Attach;
@@ -10,6 +10,7 @@ use crate::daemon::starter::Starter;
 use crate::daemon::supervisor::serve;
 use crate::daemon::{self, Options};
 use crate::media::open::CowStore;
+use crate::media::session::Wish;
 use crate::ublk;
 
 /// Attach and return, or stay in the foreground until detached.
@@ -44,6 +45,11 @@ pub(super) fn options(attach: &Attach) -> anyhow::Result<Options> {
     let cow = cow.context("reading --cow")?;
     let durability = attach.durability.parse().map_err(anyhow::Error::msg);
     let durability = durability.context("reading --durability")?;
+    let session = attach.session.parse().map_err(anyhow::Error::msg);
+    let session: Wish = session.context("reading --session")?;
+    if matches!(cow, CowStore::Tmpfs(_)) && session != Wish::Resume(None) {
+        bail!("reading --session: a tmpfs begins a new session each time; name a cowfile with --cow");
+    }
     let size_bytes = super::size_of("--size", attach.size.as_deref())?;
     Ok(Options {
         base: attach.base.clone(),
@@ -51,6 +57,7 @@ pub(super) fn options(attach: &Attach) -> anyhow::Result<Options> {
         notice: None,
         cow,
         durability,
+        session,
         id: attach.id,
         size_bytes,
         read_only: attach.read_only,

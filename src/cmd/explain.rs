@@ -8,6 +8,7 @@ use crate::boot::cmdline::{Cow, Plan, RootWords};
 use crate::cli;
 use crate::media::cow_source::{CowSource, Fallback};
 use crate::media::open::{Durability, TmpfsSize};
+use crate::media::session::Wish;
 use crate::media::source::{Base, Share, Source};
 use crate::media::text;
 
@@ -136,9 +137,13 @@ fn cow(plan: &Plan) -> Vec<String> {
 
 fn on_medium(source: &CowSource, plan: &Plan) -> Vec<String> {
     let medium = medium(&source.medium);
+    let writable = match plan.session {
+        Wish::Throwaway => " read-only",
+        _ => " to be written",
+    };
     let place = match &source.path {
         Some(path) => format!(
-            "Wait for {medium} too, mount it at '/run/cowroot/cow' to be written, and take the file '{path}' in it as the \
+            "Wait for {medium} too, mount it at '/run/cowroot/cow'{writable}, and take the file '{path}' in it as the \
              cowfile"
         ),
         None => format!("Wait for {medium} too, and take all of it as the cowfile"),
@@ -151,6 +156,20 @@ fn on_medium(source: &CowSource, plan: &Plan) -> Vec<String> {
         Some(_) => format!("; make it if it is missing. If the medium is not there, {otherwise}"),
         None => format!("; if one of them is not there, {otherwise}"),
     };
+    if plan.session == Wish::Throwaway {
+        return vec![
+            format!("{place}; if it is not there, {otherwise}. Nothing is written to it."),
+            "Serve the base with the cowfile's session over it as a writable block device, /dev/ublkb0. What is written \
+             goes to RAM, to at most half of it, and is gone when the machine stops."
+                .into(),
+        ];
+    }
+    let session = match &plan.session {
+        Wish::New(Some(name)) => format!("a new session, '{name}', begun on the last one"),
+        Wish::New(None) => "a new session, begun on the last one".into(),
+        Wish::Resume(Some(name)) => format!("the session '{name}'"),
+        Wish::Resume(None) | Wish::Throwaway => "the session that took them last".into(),
+    };
     let kept = match plan.durability {
         Durability::Flush => "with each sync".into(),
         Durability::Interval(seconds) => format!("every {seconds} s"),
@@ -159,8 +178,8 @@ fn on_medium(source: &CowSource, plan: &Plan) -> Vec<String> {
     vec![
         format!("{place}{made}."),
         format!(
-            "Serve the base as a writable block device, /dev/ublkb0. What is written goes to the cowfile, and is safe \
-             there {kept}."
+            "Serve the base as a writable block device, /dev/ublkb0. What is written goes to the cowfile, to {session}, \
+             and is safe there {kept}."
         ),
     ]
 }

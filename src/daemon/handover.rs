@@ -18,7 +18,7 @@ const LONGEST: usize = 64 << 10;
 const MAGIC: [u8; 4] = *b"COWH";
 /// Of what one binary hands to another: `Handover`, the order of the descriptors, the layout of the map's memory and
 /// of the staging's.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What a worker tells its supervisor: what became of its start, once; then what only a supervisor can do.
 #[derive(Debug, Archive, Serialize, Deserialize)]
@@ -72,6 +72,8 @@ pub(super) enum StoreState {
     Ram {
         capacity_slots: u32,
         reserve_slots: u32,
+        /// A stored session that it lies over, if it does; with that one's files.
+        over: Option<OverState>,
     },
     /// A persistent one; its files are the staging's memory, the cowfile's first file, and its folder where it
     /// has siblings.
@@ -84,7 +86,17 @@ pub(super) enum StoreState {
         chunks: u64,
         fanout_shift: u8,
         staging_chunks: u32,
+        /// What is looked at, where nothing is written.
+        layer: u8,
     },
+}
+
+/// A stored session that is only read.
+#[derive(Debug, Clone, Archive, Serialize, Deserialize)]
+pub(super) struct OverState {
+    /// The name of the cowfile's first file, within its folder.
+    pub(super) name: Vec<u8>,
+    pub(super) layer: u8,
 }
 
 impl Handover {
@@ -251,6 +263,7 @@ mod tests {
             store: StoreState::Ram {
                 capacity_slots: 9,
                 reserve_slots: 1,
+                over: None,
             },
             watched: Some(Watched {
                 path: b"/b".into(),
@@ -265,7 +278,7 @@ mod tests {
         let mut other = bytes.clone();
         other[4] += 1;
         let error = Handover::decode(&other).unwrap_err().to_string();
-        assert!(error.contains("it is of version 3"), "{error}");
+        assert!(error.contains("it is of version 4"), "{error}");
         for len in 0..bytes.len() {
             assert!(Handover::decode(&bytes[..len]).is_err(), "{len} bytes");
         }

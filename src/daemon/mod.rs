@@ -32,6 +32,7 @@ use anyhow::Context;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::media::open::{CowStore, Durability};
+use crate::media::session::Wish;
 
 /// Within this time the kernel makes a device, or the daemon says that it did not.
 const START: Duration = Duration::from_secs(10);
@@ -51,6 +52,8 @@ pub struct Options {
     pub durability: Durability,
     /// The N of /dev/ublkbN, or the first free one.
     pub id: Option<u32>,
+    /// Which session of a cowfile.
+    pub session: Wish,
     /// Size of the device in bytes where it is larger than its base.
     pub size_bytes: Option<u64>,
     /// Refuse every write to the device.
@@ -110,6 +113,7 @@ fn command(options: &Options, ready_fd: i32) -> anyhow::Result<Command> {
         .arg(cow_word(&options.cow)?)
         .arg("--durability")
         .arg(options.durability.to_string());
+    command.arg("--session").arg(options.session.to_string());
     command.arg("--ready-fd").arg(ready_fd.to_string());
     if let Some(id) = options.id {
         command.arg("--id").arg(id.to_string());

@@ -1,6 +1,7 @@
 //! Base and cowfile of a device: opened by its first worker, taken over by those that come after it.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -11,17 +12,22 @@ use super::store::{Serving, Store};
 use super::{Options, confine, persistent, protect, volatile};
 use crate::disk::base::{self, Base};
 use crate::disk::cowfile::{CowFiles, Mode};
+use crate::disk::over::Over;
 use crate::disk::watch::{Stamp, Watch};
+use crate::engine::cowfile::recover::recover;
+use crate::engine::format::Shape;
 use crate::engine::units::Limits;
 use crate::media::mount;
 use crate::media::namespace::{self, Left};
 use crate::media::open::CowStore;
+use crate::media::session::Wish;
 
 /// Open base and cowfile, make this process hard to kill, and leave the machine's mounts.
 pub(super) fn open_all(
     options: &Options,
     change: &'static AtomicU32,
 ) -> anyhow::Result<(Arc<Base>, Store, Left)> {
+    let wishes = (options.size_bytes, &options.session);
     match &options.cow {
         CowStore::Tmpfs(size) => {
             let (base, left) = leave_with_base(Base::open(&options.base)?, options, change)?;
@@ -31,9 +37,17 @@ pub(super) fn open_all(
             let store = volatile::store(*size, &base, device_bytes)?;
             Ok((base, store, left))
         }
+        CowStore::File(path) if options.session == Wish::Throwaway => {
+            let base = Base::open(&options.base)?;
+            let opened = persistent::open(path, &base, true, wishes)?;
+            let (base, left) = leave_with_base(base, options, change)?;
+            become_server();
+            let (base, store) = volatile::throwaway(path, opened, base)?;
+            Ok((base, store, left))
+        }
         CowStore::File(path) => {
             let base = Base::open(&options.base)?;
-            let opened = persistent::open(path, &base, options.read_only, options.size_bytes)?;
+            let opened = persistent::open(path, &base, options.read_only, wishes)?;
             let (base, left) = leave_with_base(base, options, change)?;
             let base = Arc::new(base);
             become_server();
@@ -75,7 +89,7 @@ fn leave_with_base(
 }
 
 /// What another worker watched.
-pub(super) fn watch_again(
+fn watch_again(
     kept: &Kept,
     change: &'static AtomicU32,
 ) -> anyhow::Result<Option<Watch>> {
@@ -90,6 +104,29 @@ pub(super) fn watch_again(
     Watch::go_on(watched.path.clone(), files, first, change).map(Some)
 }
 
+/// The base that another worker read, with what lay over it.
+pub(super) fn base_again(kept: &Kept, change: &'static AtomicU32) -> anyhow::Result<Base> {
+    let report = &kept.handover.report;
+    let base = kept.base.try_clone().context("taking over the base")?;
+    let base = Base::of(base, Path::new(&report.base), report.base_bytes);
+    let base = base.watched(watch_again(kept, change)?);
+    let StoreState::Ram {
+        over: Some(over), ..
+    } = &kept.handover.store
+    else {
+        return Ok(base);
+    };
+    let context = "taking over the session below";
+    let files: std::io::Result<Vec<File>> =
+        kept.store.iter().skip(2).map(File::try_clone).collect();
+    let files = CowFiles::kept(files.context(context)?, &over.name, Mode::Read);
+    let mut files = files.context(context)?;
+    let mut found = recover(&mut files, Shape::PRODUCT, None)
+        .map_err(|trouble| anyhow::anyhow!("{context}: {trouble}"))?;
+    found.look_at(over.layer);
+    Ok(base.under(Over::new(found, files)))
+}
+
 /// The store that another worker served.
 pub(super) fn store_again(kept: &Kept, base: &Arc<Base>) -> anyhow::Result<Serving> {
     let report = &kept.handover.report;
@@ -100,11 +137,13 @@ pub(super) fn store_again(kept: &Kept, base: &Arc<Base>) -> anyhow::Result<Servi
         StoreState::Ram {
             capacity_slots,
             reserve_slots,
+            ..
         } => {
             let limits = Limits {
                 capacity: *capacity_slots,
                 reserve: *reserve_slots,
             };
+            files.truncate(2);
             let files = <[File; 2]>::try_from(files).map_err(|_| missing())?;
             volatile::resume(files, limits, base, report.size_bytes)
         }
@@ -114,6 +153,7 @@ pub(super) fn store_again(kept: &Kept, base: &Arc<Base>) -> anyhow::Result<Servi
             chunks,
             fanout_shift,
             staging_chunks,
+            layer,
         } => {
             if files.is_empty() {
                 return Err(missing());
@@ -129,6 +169,7 @@ pub(super) fn store_again(kept: &Kept, base: &Arc<Base>) -> anyhow::Result<Servi
                 chunks: *chunks,
                 fanout_shift: *fanout_shift,
                 staging_chunks: *staging_chunks,
+                layer: *layer,
             };
             let durability = report.cow.durability.parse().map_err(anyhow::Error::msg);
             let durability = durability.context("taking over the cowfile")?;

@@ -25,6 +25,7 @@ use crate::engine::format::superblock::Superblock;
 use crate::engine::units::{CHUNK_BYTES, Limits};
 use crate::media::cowfile::Opened;
 use crate::media::open::Durability;
+use crate::media::session::{self, Wish};
 use crate::media::{self, journal, text};
 use crate::sys::{self, SharedBytes, SharedWords};
 use crate::ublk::{self, queue::Served};
@@ -49,9 +50,10 @@ pub(super) fn open(
     path: &Path,
     base: &Base,
     read_only: bool,
-    size_bytes: Option<u64>,
+    (size_bytes, session): (Option<u64>, &Wish),
 ) -> anyhow::Result<Opened> {
-    let mode = if read_only { Mode::Read } else { Mode::Write };
+    let reads = read_only || *session == Wish::Throwaway;
+    let mode = if reads { Mode::Read } else { Mode::Write };
     let opened = media::cowfile::open(path, mode, Some(base))?;
     let made_for = opened.found.superblock.device_bytes;
     if size_bytes.is_some_and(|asked| asked != made_for) {
@@ -61,7 +63,7 @@ pub(super) fn open(
             path.display()
         );
     }
-    Ok(opened)
+    session::choose(path, opened, session)
 }
 
 /// Make an opened cowfile ready to be served.
@@ -74,6 +76,7 @@ pub(super) fn store(
     base: &Arc<Base>,
     durability: Durability,
 ) -> anyhow::Result<Store> {
+    let session = session::active_name(&opened);
     let Opened { files, found, .. } = opened;
     let superblock = &found.superblock;
     let settings = settings(superblock, durability, base, files.growth())?;
@@ -93,6 +96,7 @@ pub(super) fn store(
             chunks: superblock.chunks(),
             fanout_shift: superblock.shape.fanout_shift,
             staging_chunks: settings.staging_chunks,
+            layer: superblock.active_layer,
         },
         files: kept,
     };
@@ -113,6 +117,7 @@ pub(super) fn store(
         cow: CowReport {
             store: "cowfile".into(),
             path: Some(path.display().to_string()),
+            session: Some(session),
             durability: durability.to_string(),
             reserve_bytes: u64::from(limits.reserve) * CHUNK_BYTES,
             ..CowReport::default()
@@ -130,6 +135,8 @@ pub(super) struct Left {
     pub(super) chunks: u64,
     pub(super) fanout_shift: u8,
     pub(super) staging_chunks: u32,
+    /// What is looked at, where nothing is written.
+    pub(super) layer: u8,
 }
 
 /// Go on with what another process left: what it had acknowledged is in the staging, if not in the cowfile.
@@ -153,8 +160,11 @@ pub(super) fn resume(
         .durable();
     let mut found = recover(&mut files, Shape::PRODUCT, durable)
         .map_err(|trouble| anyhow::anyhow!("{context}: {trouble}"))?;
-    if files.mode() == Mode::Read && found.access == Access::ReadWrite {
-        found.access = Access::ReadOnly(Vec::new());
+    if files.mode() == Mode::Read {
+        found.look_at(left.layer);
+        if found.access == Access::ReadWrite {
+            found.access = Access::ReadOnly(Vec::new());
+        }
     }
     let superblock = &found.superblock;
     let settings = Settings {

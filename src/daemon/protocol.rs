@@ -136,6 +136,8 @@ pub struct CowReport {
     pub store: String,
     /// Path of a cowfile, as the daemon opened it.
     pub path: Option<String>,
+    /// The session in it that takes the writes, or lies below a tmpfs that does.
+    pub session: Option<String>,
     /// When what is written becomes durable: `none` (never), `flush`, `interval:SECONDS` or `shutdown`.
     pub durability: String,
     /// Bytes it may hold.

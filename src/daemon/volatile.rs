@@ -7,22 +7,27 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::handover::{KeptStore, StoreState};
+use super::handover::{KeptStore, OverState, StoreState};
 use super::protocol::CowReport;
 use super::store::{Serving, Store, memory_bytes, reserve_bytes};
 use crate::disk::base::Base;
+use crate::disk::over::Over;
 use crate::disk::{Cow, Disk, Ram};
 use crate::engine::command::Outbox;
 use crate::engine::map::{MAX_SLOT, Map};
 use crate::engine::plan::Geometry;
 use crate::engine::stack::{self, Stack};
 use crate::engine::units::{CHUNK_BYTES, Limits};
+use crate::media::cowfile::Opened;
 use crate::media::journal;
 use crate::media::mount::{self, Swap};
 use crate::media::open::TmpfsSize;
-use crate::media::text;
+use crate::media::{session, text};
 use crate::sys::SharedWords;
 use crate::ublk::{self, queue::Served};
+
+/// How large a session in RAM over a stored one may become.
+const THROWAWAY: TmpfsSize = TmpfsSize::Percent(50);
 
 /// Where the daemon mounts its tmpfs, in its own view of the mounts.
 const STORE: &str = "/run/store";
@@ -53,6 +58,7 @@ pub(super) fn store(size: TmpfsSize, base: &Arc<Base>, device_bytes: u64) -> any
         state: StoreState::Ram {
             capacity_slots: limits.capacity,
             reserve_slots: limits.reserve,
+            over: None,
         },
         files: vec![cowfile.try_clone().context("keeping the cowfile")?, map],
     };
@@ -70,6 +76,34 @@ pub(super) fn store(size: TmpfsSize, base: &Arc<Base>, device_bytes: u64) -> any
         warnings,
         kept,
     })
+}
+
+/// The same over a stored session, which is only read.
+///
+/// # Errors
+/// As `store`.
+pub(super) fn throwaway(
+    path: &Path,
+    opened: Opened,
+    base: Base,
+) -> anyhow::Result<(Arc<Base>, Store)> {
+    let session = session::active_name(&opened);
+    let Opened { files, found, .. } = opened;
+    let (layer, device_bytes) = (found.superblock.active_layer, found.superblock.device_bytes);
+    let over = Over::new(found, files);
+    let (files, name) = over.again().context("keeping the cowfile's files")?;
+    let base = Arc::new(base.under(over));
+    let mut store = store(THROWAWAY, &base, device_bytes)?;
+    store.kept.files.extend(files);
+    if let StoreState::Ram { over, .. } = &mut store.kept.state {
+        *over = Some(OverState { name, layer });
+    }
+    store.cow.session = Some(session);
+    log::info!(
+        "cowfile '{}' stays as it is: what is written goes to RAM, and is gone at power-off",
+        path.display()
+    );
+    Ok((base, store))
 }
 
 /// Go on with the store that another process left in a cowfile and its map.

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -15,12 +14,11 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 
 use super::handover::{Handover, Kept, KeptStore, Watched, Word};
-use super::opening::{become_server, open_all, store_again, watch_again};
+use super::opening::{base_again, become_server, open_all, store_again};
 use super::protocol::{Answer, Question, Report};
 use super::report::{Shared, first_report, report};
 use super::store::Serving;
 use super::{Options, START, confine, handover, protect, protocol, signals};
-use crate::disk::base::Base;
 use crate::disk::watch::Watch;
 use crate::media::namespace::Left;
 use crate::ublk::{self, Device, Spec};
@@ -207,9 +205,7 @@ fn go_on(
         ..
     } = &kept.handover;
     let no_hibernation = in_initramfs.then(protect::refuse_hibernation).flatten();
-    let base = kept.base.try_clone().context("taking over the base")?;
-    let base = Base::of(base, Path::new(&report.base), report.base_bytes);
-    let base = Arc::new(base.watched(watch_again(kept, &shared.base_change)?));
+    let base = Arc::new(base_again(kept, &shared.base_change)?);
     let serving = store_again(kept, &base)?;
     let spec = Spec {
         id: Some(report.id),

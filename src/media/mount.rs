@@ -117,6 +117,18 @@ const WRITABLE: &[Harmless] = &[
 /// # Errors
 /// The type is not one that a cowfile can lie in, or the kernel's refusal.
 pub fn writable(device: &Path, kind: &str, target: &Path) -> anyhow::Result<()> {
+    for_cowfile(device, kind, target, MountFlags::empty())
+}
+
+/// The same for a cowfile that is only read. A journal is replayed, for what was written last may be in it.
+///
+/// # Errors
+/// As `writable`.
+pub fn readable(device: &Path, kind: &str, target: &Path) -> anyhow::Result<()> {
+    for_cowfile(device, kind, target, MountFlags::RDONLY)
+}
+
+fn for_cowfile(device: &Path, kind: &str, target: &Path, how: MountFlags) -> anyhow::Result<()> {
     let row = WRITABLE.iter().find(|row| row.kind == kind);
     let row = row.with_context(|| {
         let known: Vec<_> = WRITABLE.iter().map(|row| row.kind).collect();
@@ -126,7 +138,8 @@ pub fn writable(device: &Path, kind: &str, target: &Path) -> anyhow::Result<()> 
             known.join(", ")
         )
     })?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
+    let flags =
+        how | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
     first_that_is_known(device, row, target, flags).map_err(|error| {
         anyhow::anyhow!(
             "mounting '{}' ({kind}) for the cowfile: {error}; {}",

@@ -9,9 +9,8 @@ use super::cowfile::{self, Opened};
 use super::create::shortened;
 use crate::disk::cowfile::Mode;
 use crate::disk::drive::Driver;
-use crate::engine::cowfile::delta::Delta;
 use crate::engine::cowfile::layers::{self, Edit, NotDone};
-use crate::engine::format::Shape;
+use crate::engine::format::{Entry, Shape};
 use crate::engine::format::description::{
     Description, Event, EventKind, LONGEST_NAME, LONGEST_TEXT, LayerName, room,
 };
@@ -134,13 +133,40 @@ fn number_of(opened: &Opened, name: &str) -> anyhow::Result<u8> {
 /// There is no such session.
 pub fn look_at(opened: &mut Opened, name: &str) -> anyhow::Result<()> {
     let number = number_of(opened, name)?;
-    let found = &mut opened.found;
-    if number != found.superblock.active_layer {
-        found.superblock.active_layer = number;
-        // The journal speaks of the one that takes the writes.
-        found.delta = Delta::new(found.superblock.shape.fanout_shift);
-    }
+    opened.found.look_at(number);
     Ok(())
+}
+
+/// Let the session take the writes that somebody wishes; or be looked at, where nothing is written.
+///
+/// # Errors
+/// There is no such session, or it cannot be. Nothing has changed then.
+pub fn choose(path: &Path, mut opened: Opened, wish: &Wish) -> anyhow::Result<Opened> {
+    let choosing = || format!("choosing session '{wish}' of cowfile '{}'", path.display());
+    let reads = opened.files.mode() == Mode::Read;
+    let action = match wish {
+        Wish::Resume(None) | Wish::Throwaway => return Ok(opened),
+        Wish::Resume(Some(name)) if reads => {
+            look_at(&mut opened, name).with_context(choosing)?;
+            return Ok(opened);
+        }
+        Wish::Resume(Some(name)) if active_name(&opened) == *name => return Ok(opened),
+        Wish::Resume(Some(name)) => Action::Resume(name),
+        Wish::New(_) if reads => bail!("{}: the device is to be read only", choosing()),
+        // There is nothing to begin over.
+        Wish::New(None) if is_empty(&opened) => return Ok(opened),
+        Wish::New(name) => Action::New(name.as_deref(), None),
+    };
+    let (opened, said) = change(path, opened, &action)?;
+    log::info!("cowfile '{}': {said}", path.display());
+    Ok(opened)
+}
+
+/// Whether nothing was written to the session that takes the writes.
+fn is_empty(opened: &Opened) -> bool {
+    let mut layers = opened.found.superblock.roots();
+    let root = layers.next().map(|(_, root)| root);
+    root == Some(Entry::ABSENT) && opened.found.delta.is_empty()
 }
 
 /// Do something with a cowfile's sessions. One that was not closed is closed before. Says in words what was done.

@@ -48,6 +48,8 @@ pub(crate) struct Case {
     pub(crate) kills: u64,
     /// How often the machine is booted, with the same media.
     pub(crate) boots: u32,
+    /// Kernel words that only the boot of this number has.
+    pub(crate) each: &'static [&'static str],
     /// Seconds it takes on a quiet machine without KVM; the deadline is five times that.
     pub(crate) quiet_s: u64,
 }
@@ -70,6 +72,7 @@ impl Case {
             memory_mib: 512,
             kills: 0,
             boots: 1,
+            each: &[],
             quiet_s: 12,
         }
     }
@@ -207,6 +210,13 @@ impl Case {
     /// The machine is booted so often; a boot finds what the one before wrote, and the last one leaves its sticks clean.
     pub(crate) fn boots(mut self, count: u32) -> Self {
         self.boots = count;
+        self
+    }
+
+    /// The machine is booted once with each of these words.
+    pub(crate) fn each(mut self, words: &'static [&'static str]) -> Self {
+        self.each = words;
+        self.boots = u32::try_from(words.len()).unwrap_or(u32::MAX);
         self
     }
 

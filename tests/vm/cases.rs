@@ -52,7 +52,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::iso("iso cd menu-persistent", Bios).cd(MiniBoots).stick(Stick(New::Vfat)).entry("persistent").words("leave=shutdown verb=poweroff boot=1").guest("session").quiet_s(30)
             .console(CLOSED),
         Case::iso("iso cd menu-throwaway", Bios).cd(MiniBoots).entry("throwaway").guest("root")
-            .fails_with("'cowroot.session' is not available"),
+            .fails_with("finding the medium 'LABEL=COWROOT'").quiet_s(45),
         // A stick and its partition that show one ISO: both whole, and only the stick whole.
         Case::bare("bare stick isohybrid").stick(MiniHybrid).words(LABEL).guest("root").quiet_s(14).console(" /dev/sda1: "),
         Case::bare("bare stick cut-off-partition").stick(MiniBootsWithOffset).words(LABEL).guest("root").quiet_s(14).console(" /dev/sda: "),
@@ -88,6 +88,9 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare stick ext4 session-sysvinit").cd(DebianSysv).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create").guest("session").boots(2).quiet_s(40)
             .console("Asking all remaining processes to terminate").console("Power down").never("ended by SIGKILL"),
         Case::bare("bare stick ext4 session-reboot").cd(Mini(Iso)).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=reboot").guest("session").boots(2).quiet_s(20).console(CLOSED).console("reboot: Restarting"),
+        // A session that is kept, one in RAM over it, a new one on it: by the command line alone.
+        Case::bare("bare stick vfat session-words").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow,create leave=shutdown verb=poweroff").guest("session-words")
+            .each(&["", "cowroot.session=throwaway", "cowroot.session=new:second", "cowroot.session=resume:second"]).quiet_s(16).console(CLOSED),
         // Base and cowfile on one stick, in one file system. The base in it stays as it is.
         Case::bare("bare stick vfat pocket").stick(Pocket(Vfat)).words(POCKET).guest("session").boots(2).quiet_s(25).console(CLOSED),
         Case::bare("bare stick ext4 pocket").stick(Pocket(Ext4)).words(POCKET).guest("session").boots(2).quiet_s(25).console(CLOSED),
@@ -265,6 +268,8 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini stick btrfs cowfile", "cowfile").disk(Tools).disk(Stick(New::Btrfs)).words("stick=btrfs").quiet_s(40),
         Case::mini("mini stick vfat cowfile-refused", "cowfile-refused").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat").quiet_s(30),
         Case::mini("mini stick exfat cowfile-refused", "cowfile-refused").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(30),
+
+        Case::mini("mini stick vfat sessions", "sessions").disk(MiniRaw).disk(Stick(New::Vfat)).quiet_s(25),
 
         // Daemons that are killed, again and again.
         Case::mini("mini file kills", "kills").disk(Tools).words("store=tmpfs").kills(200),

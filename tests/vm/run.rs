@@ -114,7 +114,8 @@ impl Bed {
         let mut judged = Ok(());
         for boot in 1..=case.boots {
             if case.boots > 1 {
-                machine.words = format!("{words} boot={boot}");
+                let own = case.each.get(boot as usize - 1).unwrap_or(&"");
+                machine.words = format!("{words} {own} boot={boot}");
             }
             outcome = machine.run(&dir, Duration::from_secs(case.quiet_s * 5))?;
             judged = judge(case, &outcome).and_then(|()| left_well(case, &machine.media));

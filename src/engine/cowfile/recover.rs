@@ -58,6 +58,17 @@ pub struct Recovered {
     pub standing: Standing,
 }
 
+impl Recovered {
+    /// See what this layer saw, and nothing that was written on it. For reading only.
+    pub fn look_at(&mut self, layer: u8) {
+        if layer != self.superblock.active_layer {
+            self.superblock.active_layer = layer;
+            // The journal speaks of the one that takes the writes.
+            self.delta = Delta::new(self.superblock.shape.fanout_shift);
+        }
+    }
+}
+
 /// Find the last epoch. `durable` is what a process that died left, if it left anything.
 ///
 /// # Errors

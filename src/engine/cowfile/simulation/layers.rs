@@ -7,7 +7,6 @@ use super::history::{History, Sectors, differs};
 use super::world::World;
 use crate::engine::command::Failure;
 use crate::engine::cowfile::create::MediumMut;
-use crate::engine::cowfile::delta::Delta;
 use crate::engine::cowfile::layers::{self, Edit, NotDone};
 use crate::engine::cowfile::recover::{Medium, Recovered, recover};
 use crate::engine::format::superblock::Superblock;
@@ -241,8 +240,7 @@ impl World {
         }
         for (&number, model) in self.others.iter().chain(sealed) {
             let mut through = found.clone();
-            through.superblock.active_layer = number;
-            through.delta = Delta::new(self.shape.fanout_shift);
+            through.look_at(number);
             let contents = self
                 .contents_of(&through, image)
                 .map_err(|wrong| format!("layer {number}: {wrong}"))?;
