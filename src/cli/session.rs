@@ -27,6 +27,10 @@ pub enum Action {
     Rollback(Rollback),
     /// Drop a session that no other stands on and that does not take the writes
     Delete(Delete),
+    /// Write what a session and those below it have over the base to one compressed, checksummed file
+    Export(Export),
+    /// Bring an exported session into a cowfile for the same base, as a session on the base
+    Import(Import),
 }
 
 /// Whose sessions to show.
@@ -85,6 +89,34 @@ pub struct Rollback {
     /// The cowfile, which no device may be using
     #[arg(value_name = "COWFILE")]
     pub cowfile: PathBuf,
+}
+
+/// Which session to export.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The cowfile: its first file, or a block device; no device may be using it
+    #[arg(value_name = "COWFILE")]
+    pub cowfile: PathBuf,
+    /// Which; default: the one that takes the writes
+    #[arg(value_name = "SESSION")]
+    pub session: Option<String>,
+    /// Where to; there must be nothing of this name
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// What to import.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The cowfile, which no device may be using
+    #[arg(value_name = "COWFILE")]
+    pub cowfile: PathBuf,
+    /// What `export` wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// What to call the session; default: as it was called
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
 }
 
 /// Which session to delete.

@@ -48,7 +48,9 @@ pub(super) fn options(attach: &Attach) -> anyhow::Result<Options> {
     let session = attach.session.parse().map_err(anyhow::Error::msg);
     let session: Wish = session.context("reading --session")?;
     if matches!(cow, CowStore::Tmpfs(_)) && session != Wish::Resume(None) {
-        bail!("reading --session: a tmpfs begins a new session each time; name a cowfile with --cow");
+        bail!(
+            "reading --session: a tmpfs begins a new session each time; name a cowfile with --cow"
+        );
     }
     let size_bytes = super::size_of("--size", attach.size.as_deref())?;
     Ok(Options {

@@ -1,16 +1,21 @@
 //! `cowroot session`: the sessions of a cowfile, listed and changed.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufReader, BufWriter};
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
 
 use super::info::date;
-use crate::cli::session::{Action, Session};
+use super::progress::Progress;
+use crate::cli::session::{Action, Export, Import, Session};
 use crate::disk::cowfile::Mode;
 use crate::engine::format::superblock::LayerState;
+use crate::engine::units::CHUNK_BYTES;
 use crate::media::cowfile::{Opened, open};
 use crate::media::session::{self, BASE, name_of};
+use crate::media::{export, import, text};
 
 /// What `list --json` prints. Times are seconds since 1970.
 #[derive(Serialize)]
@@ -41,6 +46,8 @@ pub fn run(options: &Session) -> anyhow::Result<()> {
         Action::Rename(it) => change(&it.cowfile, &Do::Rename(&it.session, &it.name)),
         Action::Rollback(it) => change(&it.cowfile, &Do::RollBack),
         Action::Delete(it) => change(&it.cowfile, &Do::Delete(&it.session)),
+        Action::Export(it) => export(it),
+        Action::Import(it) => import(it),
     }
 }
 
@@ -48,6 +55,82 @@ fn change(cowfile: &Path, action: &session::Action<'_>) -> anyhow::Result<()> {
     let opened = open(cowfile, Mode::Write, None)?;
     let (_, said) = session::change(cowfile, opened, action)?;
     println!("{said}");
+    Ok(())
+}
+
+fn export(it: &Export) -> anyhow::Result<()> {
+    let to = it.output.display();
+    let exporting = || {
+        format!(
+            "exporting a session of cowfile '{}' to '{to}'",
+            it.cowfile.display()
+        )
+    };
+    let mut opened = open(&it.cowfile, Mode::Read, None)?;
+    if let Some(name) = &it.session {
+        session::look_at(&mut opened, name).with_context(exporting)?;
+    }
+    let name = session::active_name(&opened);
+    let mut shown = Progress::new("exporting", opened.found.superblock.device_bytes);
+    let chunks = write_new(&it.output, |out| {
+        export::write(opened, out, &mut |done| shown.at(done))
+    });
+    shown.done();
+    let changes = text::size(chunks.with_context(exporting)? * CHUNK_BYTES);
+    println!("session '{name}' is in '{to}': {changes} of changes");
+    Ok(())
+}
+
+/// Write a file that is not there before it is whole, and durable.
+fn write_new<T>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    if path.try_exists()? {
+        bail!("there is something of that name already, which is left as it is");
+    }
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let written = File::create(&part)
+        .map_err(anyhow::Error::from)
+        .and_then(|file| {
+            let mut out = BufWriter::new(file);
+            let written = write(&mut out)?;
+            let file = out.into_inner().map_err(|error| error.into_error())?;
+            file.sync_all()?;
+            Ok(written)
+        })
+        .and_then(|written| {
+            std::fs::rename(&part, path)?;
+            File::open(folder)?.sync_all()?;
+            Ok(written)
+        });
+    written.inspect_err(|_| {
+        // It holds nothing that is whole; where this fails, too, the next export writes over it.
+        let _ = std::fs::remove_file(&part);
+    })
+}
+
+fn import(it: &Import) -> anyhow::Result<()> {
+    let reading = || format!("reading '{}'", it.file.display());
+    let file = File::open(&it.file).with_context(reading)?;
+    let (export, head) = export::Export::open(BufReader::new(file)).with_context(reading)?;
+    let opened = open(&it.cowfile, Mode::Write, None)?;
+    let mut shown = Progress::new("importing", head.device_bytes);
+    let said = import::import(
+        &it.cowfile,
+        opened,
+        (export, head),
+        it.name.as_deref(),
+        &mut |done| shown.at(done),
+    );
+    shown.done();
+    println!("{}", said?);
     Ok(())
 }
 

@@ -89,10 +89,7 @@ fn leave_with_base(
 }
 
 /// What another worker watched.
-fn watch_again(
-    kept: &Kept,
-    change: &'static AtomicU32,
-) -> anyhow::Result<Option<Watch>> {
+fn watch_again(kept: &Kept, change: &'static AtomicU32) -> anyhow::Result<Option<Watch>> {
     let Some(watched) = &kept.handover.watched else {
         return Ok(None);
     };

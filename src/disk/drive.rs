@@ -120,6 +120,12 @@ impl Driver {
         done.unwrap_or(Err(Failure::Io))
     }
 
+    /// Wait until nothing is under way.
+    #[cfg(test)]
+    pub(crate) fn rest(&mut self) {
+        self.run(Outbox::default(), |_| false).unwrap();
+    }
+
     /// Have the journal folded in even if nothing is written, and close: its layers can be changed then.
     ///
     /// # Errors

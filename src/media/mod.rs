@@ -3,7 +3,9 @@
 pub mod cow_source;
 pub mod cowfile;
 pub mod create;
+pub mod export;
 pub mod find;
+pub mod import;
 pub mod journal;
 pub mod mount;
 pub mod namespace;

@@ -10,11 +10,11 @@ use super::create::shortened;
 use crate::disk::cowfile::Mode;
 use crate::disk::drive::Driver;
 use crate::engine::cowfile::layers::{self, Edit, NotDone};
-use crate::engine::format::{Entry, Shape};
 use crate::engine::format::description::{
     Description, Event, EventKind, LONGEST_NAME, LONGEST_TEXT, LayerName, room,
 };
 use crate::engine::format::superblock::{MAX_LAYERS, Superblock};
+use crate::engine::format::{Entry, Shape};
 use crate::sys;
 
 /// What stands for the base where a session is named.
@@ -244,7 +244,17 @@ fn edit_of(opened: &Opened, action: &Action<'_>) -> anyhow::Result<Edit> {
     })
 }
 
-fn require_free(opened: &Opened, name: &str) -> anyhow::Result<()> {
+/// A name for one that is to be called `name` when it is whole.
+#[must_use]
+pub fn part_name(name: &str, end: &str) -> String {
+    shortened(name, LONGEST_NAME - end.len()) + end
+}
+
+/// There is none of this name, and there may be.
+///
+/// # Errors
+/// Why it cannot be one's name.
+pub fn require_free(opened: &Opened, name: &str) -> anyhow::Result<()> {
     valid(name).map_err(anyhow::Error::msg)?;
     match number_of(opened, name) {
         Ok(_) => bail!("there is a session '{name}' already"),

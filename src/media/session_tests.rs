@@ -181,6 +181,7 @@ fn a_cowfile_that_was_not_closed_is_closed_before_its_sessions_change() {
             .write(offset, Data::Bytes(&[byte; CHUNK_LEN]))
             .unwrap();
     }
+    driver.rest();
     drop(driver);
     assert!(!made.open(Mode::Read).found.superblock.clean);
     let before = made.read(None);
