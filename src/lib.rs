@@ -11,6 +11,7 @@
 //! 3  ublk     the block device: requests in, completions out (the only user of libublk)
 //! 2  disk     runs the engine's commands on files and block devices
 //! 1  engine   what a request means and where chunks live; does no I/O
+//! 1  trees    two trees of files compared, and what differs as an archive
 //! 1  cli      clap types · kmsg: where log lines go · sys: the one place with `unsafe`
 //! ```
 
@@ -23,4 +24,5 @@ pub mod engine;
 pub mod kmsg;
 pub mod media;
 pub mod sys;
+pub mod trees;
 pub mod ublk;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// The rooms by floor. A room uses only rooms of lower floors, never its neighbours.
 const FLOORS: [&[&str]; 8] = [
     &["cli", "kmsg", "sys", "units", "error"],
-    &["engine"],
+    &["engine", "trees"],
     &["disk"],
     &["media", "ublk"],
     &["daemon"],
