@@ -13,6 +13,7 @@ pub mod nfs;
 pub mod open;
 pub mod partition;
 pub mod probe;
+pub mod replayed;
 mod rpc;
 pub mod session;
 pub mod source;

@@ -21,15 +21,15 @@ pub enum Swap {
 }
 
 /// How a file system must be mounted so that its driver replays nothing.
-struct Harmless {
-    kind: &'static str,
+pub(super) struct Harmless {
+    pub(super) kind: &'static str,
     /// The driver's name for it.
     driver: &'static str,
     /// Tried in this order: what newer kernels call an option comes first.
     options: &'static [&'static str],
 }
 
-const fn harmless(
+pub(super) const fn harmless(
     kind: &'static str,
     driver: &'static str,
     options: &'static [&'static str],
@@ -150,7 +150,7 @@ fn for_cowfile(device: &Path, kind: &str, target: &Path, how: MountFlags) -> any
 }
 
 /// Mount with the first of a row's options that the kernel knows.
-fn first_that_is_known(
+pub(super) fn first_that_is_known(
     device: &Path,
     row: &Harmless,
     target: &Path,
