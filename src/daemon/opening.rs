@@ -34,7 +34,7 @@ pub(super) fn open_all(
             let base = Arc::new(base);
             let device_bytes = base::device_size_bytes(base.size_bytes(), options.size_bytes)?;
             become_server();
-            let store = volatile::store(*size, &base, device_bytes)?;
+            let store = volatile::store(*size, &base, device_bytes, options.read_only)?;
             Ok((base, store, left))
         }
         CowStore::File(path) if options.session == Wish::Throwaway => {

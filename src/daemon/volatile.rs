@@ -36,7 +36,12 @@ const STORE: &str = "/run/store";
 ///
 /// # Errors
 /// The size makes no sense on this machine, or the kernel does not give what it takes.
-pub(super) fn store(size: TmpfsSize, base: &Arc<Base>, device_bytes: u64) -> anyhow::Result<Store> {
+pub(super) fn store(
+    size: TmpfsSize,
+    base: &Arc<Base>,
+    device_bytes: u64,
+    read_only: bool,
+) -> anyhow::Result<Store> {
     let capacity_bytes = tmpfs_bytes(size)?;
     let (cowfile, swap) = tmpfs_cowfile(capacity_bytes)?;
     let journal_bytes = journal::journal_bytes(base.file()).unwrap_or_default();
@@ -45,12 +50,14 @@ pub(super) fn store(size: TmpfsSize, base: &Arc<Base>, device_bytes: u64) -> any
     let (map, words) = map_memory(geometry.chunks())?;
     let depth = usize::from(ublk::DEPTH);
     let mut warnings = Vec::new();
-    if swap == Swap::Possible {
+    if swap == Swap::Possible && !read_only {
         warnings.push("this kernel cannot keep the cowfile from swap (Linux 6.4 can): do not swap to this device".into());
     }
     let too_large = too_large_for_now(capacity_bytes);
     let too_small = too_small_for_journal(capacity_bytes, journal_bytes);
-    for warning in [too_large, too_small].into_iter().flatten() {
+    // What nobody writes to stays empty.
+    let sizes = [too_large, too_small].into_iter().flatten();
+    for warning in sizes.filter(|_| !read_only) {
         log::warn!("{warning}; another size is cowroot.cow=tmpfs:<size>");
         warnings.push(warning);
     }
