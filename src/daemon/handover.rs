@@ -40,6 +40,8 @@ pub(super) struct Handover {
     pub(super) report: Report,
     /// It was started in an initramfs, so the machine must not hibernate.
     pub(super) in_initramfs: bool,
+    /// A login says how full its cowfile is; with the descriptor of the machine's /run.
+    pub(super) at_login: bool,
     pub(super) store: StoreState,
     /// Of a base on a server; with the descriptors of the file that is watched, and of its folder.
     pub(super) watched: Option<Watched>,
@@ -161,6 +163,8 @@ pub(super) struct Kept {
     pub(super) base: File,
     /// What is watched.
     pub(super) watched: Vec<File>,
+    /// Where logins look.
+    pub(super) run: Option<File>,
     pub(super) store: Vec<File>,
 }
 
@@ -176,6 +180,7 @@ impl Kept {
                 .context("taking over a device: a descriptor is missing")
         };
         let watched_files = if handover.watched.is_some() { 2 } else { 0 };
+        let at_login = handover.at_login;
         Ok(Self {
             handover,
             namespace: next()?,
@@ -184,6 +189,7 @@ impl Kept {
             watched: (0..watched_files)
                 .map(|_| next().map(File::from))
                 .collect::<Result<_, _>>()?,
+            run: at_login.then(&mut next).transpose()?.map(File::from),
             store: fds.map(File::from).collect(),
         })
     }
@@ -195,7 +201,7 @@ impl Kept {
             self.listener.as_fd(),
             self.base.as_fd(),
         ];
-        let files = self.watched.iter().chain(&self.store);
+        let files = self.watched.iter().chain(&self.run).chain(&self.store);
         first.into_iter().chain(files.map(AsFd::as_fd))
     }
 }
@@ -260,6 +266,7 @@ mod tests {
         let handover = Handover {
             report: report.clone(),
             in_initramfs: true,
+            at_login: true,
             store: StoreState::Ram {
                 capacity_slots: 9,
                 reserve_slots: 1,

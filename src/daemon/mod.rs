@@ -6,6 +6,7 @@ mod confine;
 pub mod detach;
 mod given_up;
 mod handover;
+mod login;
 mod opening;
 mod patience;
 mod persistent;

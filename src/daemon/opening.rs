@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use super::handover::{Kept, StoreState};
 use super::store::{Serving, Store};
-use super::{Options, confine, persistent, protect, volatile};
+use super::{Options, confine, login, persistent, protect, volatile};
 use crate::disk::base::{self, Base};
 use crate::disk::cowfile::{CowFiles, Mode};
 use crate::disk::over::Over;
@@ -22,11 +22,17 @@ use crate::media::namespace::{self, Left};
 use crate::media::open::CowStore;
 use crate::media::session::Wish;
 
+/// What a first worker has opened.
+pub(super) struct Opening {
+    pub(super) base: Arc<Base>,
+    pub(super) store: Store,
+    pub(super) in_initramfs: bool,
+    /// There the machine's /run, where logins to its root will look.
+    pub(super) run: Option<File>,
+}
+
 /// Open base and cowfile, make this process hard to kill, and leave the machine's mounts.
-pub(super) fn open_all(
-    options: &Options,
-    change: &'static AtomicU32,
-) -> anyhow::Result<(Arc<Base>, Store, Left)> {
+pub(super) fn open_all(options: &Options, change: &'static AtomicU32) -> anyhow::Result<Opening> {
     let wishes = (options.size_bytes, &options.session);
     match &options.cow {
         CowStore::Tmpfs(size) => {
@@ -35,7 +41,7 @@ pub(super) fn open_all(
             let device_bytes = base::device_size_bytes(base.size_bytes(), options.size_bytes)?;
             become_server();
             let store = volatile::store(*size, &base, device_bytes, options.read_only)?;
-            Ok((base, store, left))
+            Ok(left.with(base, store))
         }
         CowStore::File(path) if options.session == Wish::Throwaway => {
             let base = Base::open(&options.base)?;
@@ -43,7 +49,7 @@ pub(super) fn open_all(
             let (base, left) = leave_with_base(base, options, change)?;
             become_server();
             let (base, store) = volatile::throwaway(path, opened, base)?;
-            Ok((base, store, left))
+            Ok(left.with(base, store))
         }
         CowStore::File(path) => {
             let base = Base::open(&options.base)?;
@@ -52,7 +58,7 @@ pub(super) fn open_all(
             let base = Arc::new(base);
             become_server();
             let store = persistent::store(path, opened, &base, options.durability)?;
-            Ok((base, store, left))
+            Ok(left.with(base, store))
         }
     }
 }
@@ -65,12 +71,30 @@ pub(super) fn become_server() {
     }
 }
 
+/// What was left.
+struct Machine {
+    in_initramfs: bool,
+    run: Option<File>,
+}
+
+impl Machine {
+    fn with(self, base: Arc<Base>, store: Store) -> Opening {
+        let Self { in_initramfs, run } = self;
+        Opening {
+            base,
+            store,
+            in_initramfs,
+            run,
+        }
+    }
+}
+
 /// Leave the machine's mounts, so that nothing but what is open is held in use.
 fn leave_with_base(
     everybodys: Base,
     options: &Options,
     change: &'static AtomicU32,
-) -> anyhow::Result<(Base, Left)> {
+) -> anyhow::Result<(Base, Machine)> {
     let watch = || Watch::open(options.carrier.as_ref().unwrap_or(&options.base), change);
     let everybodys = everybodys.watched(watch()?);
     mount::private_namespace()?;
@@ -78,6 +102,9 @@ fn leave_with_base(
     let own = everybodys.opened_again()?;
     let own = own.map(|own| Ok(own.watched(watch()?))).transpose();
     let own: Option<Base> = own.map_err(|error: anyhow::Error| error)?;
+    let run = namespace::is_ram(Path::new("/"))
+        .then(|| login::open(Path::new("/run")))
+        .flatten();
     let left = namespace::leave()?;
     let base = match (left, own) {
         // Through our own copy of its mount, so that a shutdown can unmount the one everybody sees.
@@ -85,7 +112,8 @@ fn leave_with_base(
         // Elsewhere the one everybody sees is held: unmounting a base in use says that it is busy.
         _ => everybodys,
     };
-    Ok((base, left))
+    let in_initramfs = left == Left::Initramfs;
+    Ok((base, Machine { in_initramfs, run }))
 }
 
 /// What another worker watched.

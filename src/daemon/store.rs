@@ -1,5 +1,7 @@
 //! A store that is ready to be served, whichever it is.
 
+use std::sync::mpsc::Sender;
+
 use anyhow::Context;
 
 use super::handover::KeptStore;
@@ -45,10 +47,15 @@ impl Serving {
     ///
     /// # Errors
     /// What `queue::serve` says.
-    pub(super) fn serve(self, queue: &Queue, counters: &Counters) -> anyhow::Result<()> {
+    pub(super) fn serve(
+        self,
+        queue: &Queue,
+        counters: &Counters,
+        fullness: Sender<u64>,
+    ) -> anyhow::Result<()> {
         match self {
-            Self::Ram(served) => serve(queue, *served, counters),
-            Self::Medium(served) => serve(queue, *served, counters),
+            Self::Ram(served) => serve(queue, *served, counters, fullness),
+            Self::Medium(served) => serve(queue, *served, counters, fullness),
         }
     }
 }

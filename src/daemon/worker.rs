@@ -14,13 +14,13 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 
 use super::handover::{Handover, Kept, KeptStore, Watched, Word};
-use super::opening::{base_again, become_server, open_all, store_again};
+use super::login::Board;
+use super::opening::{Opening, base_again, become_server, open_all, store_again};
 use super::protocol::{Answer, Question, Report};
 use super::report::{Shared, first_report, report};
 use super::store::Serving;
 use super::{Options, START, confine, handover, protect, protocol, signals};
 use crate::disk::watch::Watch;
-use crate::media::namespace::Left;
 use crate::ublk::{self, Device, Spec};
 
 /// What a worker is made for.
@@ -89,7 +89,7 @@ pub(super) fn run(
         Task::Start(options) => start(options, &supervisor, shared),
         Task::GoOn(kept) => go_on(kept, &supervisor, shared),
     };
-    let daemon = match begun {
+    let mut daemon = match begun {
         Ok(daemon) => daemon,
         Err(error) => supervisor.fail(&error),
     };
@@ -100,6 +100,9 @@ pub(super) fn run(
     shared.counters.has_heir.store(true, Ordering::Relaxed);
     let id = daemon.device.id();
     std::thread::spawn(move || signals::mind(id, in_foreground));
+    if let Some(board) = daemon.board.take() {
+        std::thread::spawn(move || board.mind());
+    }
     if let Some(watch) = daemon.watch.clone() {
         std::thread::spawn(move || watch.mind());
     }
@@ -136,6 +139,8 @@ struct Daemon {
     report: Report,
     /// A base on a server.
     watch: Option<Arc<Watch>>,
+    /// What logins are shown, until a thread has it.
+    board: Option<Board>,
 }
 
 fn start(
@@ -144,8 +149,12 @@ fn start(
     shared: &'static Shared,
 ) -> anyhow::Result<Daemon> {
     ublk::check_kernel()?;
-    let (base, store, left) = open_all(options, &shared.base_change)?;
-    let in_initramfs = left == Left::Initramfs;
+    let Opening {
+        base,
+        store,
+        in_initramfs,
+        run,
+    } = open_all(options, &shared.base_change)?;
     let no_hibernation = in_initramfs.then(protect::refuse_hibernation).flatten();
     shared.counters.start(store.limits);
     let spec = Spec {
@@ -155,7 +164,8 @@ fn start(
     };
     let in_ram = store.serving.is_in_ram();
     let started = watch_start(supervisor, START);
-    let (device, over) = served(store.serving, supervisor, shared, |serve| {
+    let (fullness, steps) = channel();
+    let (device, over) = served((store.serving, fullness), supervisor, shared, |serve| {
         ublk::start(&spec, serve)
     })?;
     let _ = started.send(());
@@ -169,6 +179,7 @@ fn start(
     let handover = Handover {
         report: report.clone(),
         in_initramfs,
+        at_login: run.is_some(),
         store: state,
         watched: base.watch().map(|watch| Watched::of(watch)),
     };
@@ -176,6 +187,7 @@ fn start(
     let mut fds = vec![namespace.as_fd(), listener.as_fd(), base.file().as_fd()];
     let watched = base.watch().map(|watch| watch.left().1);
     fds.extend(watched.iter().flatten().map(|file| file.as_fd()));
+    fds.extend(run.iter().map(AsFd::as_fd));
     fds.extend(files.iter().map(AsFd::as_fd));
     if !supervisor.tell(&Word::Ready(Box::new(handover)), &fds) {
         anyhow::bail!("handing the device to its supervisor: it is gone");
@@ -189,6 +201,7 @@ fn start(
         _no_hibernation: no_hibernation,
         report,
         watch: base.watch().cloned(),
+        board: run.map(|run| Board { run, steps }),
     })
 }
 
@@ -216,8 +229,11 @@ fn go_on(
         .listener
         .try_clone()
         .context("taking over the socket")?;
+    let run = kept.run.as_ref().map(File::try_clone).transpose();
+    let run = run.context("taking over where logins look")?;
     let started = watch_start(supervisor, TAKE_OVER);
-    let (device, over) = served(serving, supervisor, shared, |serve| {
+    let (fullness, steps) = channel();
+    let (device, over) = served((serving, fullness), supervisor, shared, |serve| {
         ublk::recover(report.id, &spec, serve)
     })?;
     let _ = started.send(());
@@ -231,12 +247,13 @@ fn go_on(
         _no_hibernation: no_hibernation,
         report: report.clone(),
         watch: base.watch().cloned(),
+        board: run.map(|run| Board { run, steps }),
     })
 }
 
-/// Serve a store with a device that `begin` makes, or recovers, around the serving thread.
+/// Serve a store with a device that `begin` makes, or recovers, around the serving thread; which tells how full it is.
 fn served(
-    serving: Serving,
+    (serving, fullness): (Serving, Sender<u64>),
     supervisor: &Arc<Supervisor>,
     shared: &'static Shared,
     begin: impl FnOnce(
@@ -246,7 +263,7 @@ fn served(
     let over = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).context("making an eventfd")?);
     let (told, untold) = (Arc::clone(&over), Arc::clone(supervisor));
     let device = begin(Box::new(move |queue| {
-        let result = serving.serve(queue, &shared.counters);
+        let result = serving.serve(queue, &shared.counters, fullness);
         if let Err(error) = &result
             && !untold.is_told.load(Ordering::Relaxed)
         {

@@ -1,5 +1,7 @@
 //! Tells when a cowfile runs full, once for each step, so that somebody can act before writes fail.
 
+use std::sync::mpsc::Sender;
+
 use crate::engine::driven::Gauges;
 use crate::engine::units::CHUNK_BYTES;
 
@@ -12,9 +14,19 @@ const SLACK: u64 = 5;
 #[derive(Debug, Default)]
 pub(super) struct Fullness {
     told: u64,
+    /// Who else wants to know, of each step up and down.
+    listener: Option<Sender<u64>>,
 }
 
 impl Fullness {
+    /// Steps go to the kernel's log, and to `listener`; 0 is none.
+    pub(super) fn told_to(listener: Sender<u64>) -> Self {
+        Self {
+            told: 0,
+            listener: Some(listener),
+        }
+    }
+
     /// The step to tell now, if there is one.
     fn step(&mut self, used_percent: u64) -> Option<u64> {
         let reached = STEPS
@@ -38,7 +50,16 @@ impl Fullness {
         if !gauges.used_is_known {
             return;
         }
-        if let Some(step) = self.step(limits.percent_for_data(gauges.used_slots)) {
+        let before = self.told;
+        let step = self.step(limits.percent_for_data(gauges.used_slots));
+        if self.told != before {
+            // One that has ended wants to know no more.
+            _ = self
+                .listener
+                .as_ref()
+                .map(|listener| listener.send(self.told));
+        }
+        if let Some(step) = step {
             let mebibytes = |slots: u32| (u64::from(slots) * CHUNK_BYTES) >> 20;
             log::warn!(
                 "the cowfile is {step} % full: {} of {} MiB; delete files (and run fstrim where \
@@ -53,6 +74,7 @@ impl Fullness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::units::Limits;
 
     #[test]
     fn each_step_is_told_once_and_again_only_after_it_got_better() {
@@ -85,5 +107,29 @@ mod tests {
                 some(95)
             ]
         );
+    }
+
+    #[test]
+    fn a_listener_hears_of_each_step_in_both_directions() {
+        let (listener, steps) = std::sync::mpsc::channel();
+        let mut fullness = Fullness::told_to(listener);
+        for used_slots in [10, 85, 86, 96, 92, 88, 70, 71] {
+            fullness.watch(&Gauges {
+                limits: Limits {
+                    capacity: 100,
+                    reserve: 0,
+                },
+                used_slots,
+                used_is_known: true,
+                map_bytes: 0,
+                staged_chunks: 0,
+                is_dirty: false,
+                epoch: 0,
+                broken: None,
+            });
+        }
+        drop(fullness);
+        let steps: Vec<u64> = steps.iter().collect();
+        assert_eq!(steps, [80, 95, 80, 0]);
     }
 }

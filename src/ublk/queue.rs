@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -51,7 +52,8 @@ pub struct Served<E> {
     pub commit_after: CommitAfter,
 }
 
-/// Serve the device until it is stopped; then make durable what is acknowledged.
+/// Serve the device until it is stopped; then make durable what is acknowledged. How full the cowfile is goes to
+/// `fullness`, in steps of percent, up and down.
 ///
 /// # Errors
 /// If the queue cannot be set up, or the ring fails, and the device is dead then; or if the cowfile could not
@@ -60,6 +62,7 @@ pub fn serve<E: Engine>(
     dev: &UblkDev,
     served: Served<E>,
     counters: &Counters,
+    fullness: Sender<u64>,
 ) -> anyhow::Result<()> {
     let memory = Memory {
         tags: dev.alloc_queue_io_bufs(),
@@ -80,7 +83,7 @@ pub fn serve<E: Engine>(
         memory,
         counters,
         clock: Clock::new(served.commit_after)?,
-        fullness: Fullness::default(),
+        fullness: Fullness::told_to(fullness),
         fua: Fua::default(),
         spin: Spin::on(std::thread::available_parallelism().map_or(1, usize::from)),
         arrived: Vec::new(),
