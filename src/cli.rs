@@ -134,6 +134,10 @@ pub struct Status {
     /// One JSON document instead of text
     #[arg(long)]
     pub json: bool,
+    /// Go on until ctrl-C, or until no device is left: drawn anew each second on a terminal, else a line for each change;
+    /// with --json a document each second, a line each
+    #[arg(long)]
+    pub watch: bool,
 }
 
 /// Which cowfile to tell of.

@@ -7,6 +7,7 @@ pub mod create;
 pub mod detach;
 pub mod explain;
 pub mod info;
+mod interrupts;
 pub mod progress;
 pub mod serve;
 pub mod session;

@@ -1,5 +1,7 @@
 //! `cowroot status`: the devices of this machine, as text or JSON.
 
+mod watch;
+
 use std::fmt::Write;
 use std::time::SystemTime;
 
@@ -18,26 +20,27 @@ struct Document {
     devices: Vec<Report>,
 }
 
+impl Document {
+    fn of(devices: Vec<Report>) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            devices,
+        }
+    }
+}
+
 /// Print the state of every device that cowroot serves.
 ///
 /// # Errors
 /// If a daemon does not answer.
 pub fn run(status: &Status) -> anyhow::Result<()> {
     super::require_root("asking for the status")?;
-    let (mut devices, mut silent) = (Vec::new(), Vec::new());
-    for id in device_ids() {
-        match ask(id, &Question::Status) {
-            Ok(Some(Answer::Status(report))) => devices.push(*report),
-            Ok(_) => {}
-            // One bad daemon must not hide the others.
-            Err(error) => silent.push(format!("{error:#}")),
-        }
+    if status.watch {
+        return watch::watch(status.json);
     }
+    let (devices, silent) = served();
     if status.json {
-        let document = Document {
-            version: env!("CARGO_PKG_VERSION"),
-            devices,
-        };
+        let document = Document::of(devices);
         println!(
             "{}",
             serde_json::to_string_pretty(&document).context("writing JSON")?
@@ -54,12 +57,35 @@ pub fn run(status: &Status) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A device for people.
-fn describe(report: &Report) -> String {
-    let cow = &report.cow;
+/// What each daemon says of its device, and what is wrong with those that do not answer.
+fn served() -> (Vec<Report>, Vec<String>) {
+    let (mut devices, mut silent) = (Vec::new(), Vec::new());
+    for id in device_ids() {
+        match ask(id, &Question::Status) {
+            Ok(Some(Answer::Status(report))) => devices.push(*report),
+            Ok(_) => {}
+            // One bad daemon must not hide the others.
+            Err(error) => silent.push(format!("{error:#}")),
+        }
+    }
+    (devices, silent)
+}
+
+/// How much of its cowfile is used.
+fn used(cow: &CowReport) -> String {
     let share = (cow.used_bytes * 100)
         .checked_div(cow.capacity_bytes)
         .unwrap_or_default();
+    format!(
+        "{} of {} used ({share} %)",
+        text::size(cow.used_bytes),
+        text::size(cow.capacity_bytes)
+    )
+}
+
+/// A device for people.
+fn describe(report: &Report) -> String {
+    let cow = &report.cow;
     let mut lines = String::new();
     let mut line = |name: &str, value: String| {
         let _ = writeln!(lines, "  {name:<8} {value}");
@@ -84,10 +110,9 @@ fn describe(report: &Report) -> String {
     line(
         "cowfile",
         format!(
-            "{}: {} of {} used ({share} %); {fate}",
+            "{}: {}; {fate}",
             cow.path.as_ref().unwrap_or(&cow.store),
-            text::size(cow.used_bytes),
-            text::size(cow.capacity_bytes)
+            used(cow)
         ),
     );
     if cow.path.is_some() {
