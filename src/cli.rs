@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod diff;
 pub mod session;
 
+use diff::Diff;
 use session::Session;
 
 /// A writable root on a base that must not be written.
@@ -44,6 +46,8 @@ pub enum Command {
     Check(Check),
     /// Keep several sessions in one cowfile: list, begin, seal, rename, roll back, delete
     Session(Session),
+    /// List the files that a session has added, changed and deleted in its base's; or pack them
+    Diff(Diff),
     /// The initramfs entry point (also when run as /init): find, attach, mount, switch root
     Boot(Boot),
     /// Say what a kernel command line would do, without doing it

@@ -38,6 +38,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Info(info) => cmd::info::run(info),
         Command::Check(check) => cmd::check::run(check),
         Command::Session(session) => cmd::session::run(session),
+        Command::Diff(diff) => cmd::diff::run(diff),
         Command::Explain(explain) => cmd::explain::run(explain),
     }?;
     Ok(true)

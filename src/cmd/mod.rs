@@ -5,6 +5,7 @@ pub mod boot;
 pub mod check;
 pub mod create;
 pub mod detach;
+pub mod diff;
 pub mod explain;
 pub mod info;
 mod interrupts;

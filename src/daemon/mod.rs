@@ -139,6 +139,8 @@ fn command(options: &Options, ready_fd: i32) -> anyhow::Result<Command> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
+    // Nor is it meant by a ctrl-C at that program's terminal.
+    command.process_group(0);
     Ok(command)
 }
 
