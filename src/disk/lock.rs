@@ -26,7 +26,7 @@ pub(super) fn locked(
                 file
             }
             Err((file, Errno::EWOULDBLOCK)) => bail!(
-                "in use by {}; detach the device that it serves, or wait",
+                "in use by {}; detach the device that it serves, or wait (a running root's is free when the machine is off)",
                 holder(&file).unwrap_or_else(|| "another process".into())
             ),
             Err((_, error)) => return Err(error).context("locking it"),

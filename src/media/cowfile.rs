@@ -66,8 +66,8 @@ pub fn open(path: &Path, mode: Mode, base: Option<&Base>) -> anyhow::Result<Open
         let there = identify(base, superblock.origin.store)?;
         if let Err(difference) = compare(&description.base, &there, None) {
             bail!(
-                "{}: made for another base than '{}': {difference}; use the base it was made for, or start a new \
-                 session with a new cowfile",
+                "{}: made for another base than '{}': {difference}; use the base it was made for (boot the old medium), \
+                 start a new session with a new cowfile, or carry the files over with `cowroot diff --tar`",
                 opening(),
                 base.path().display()
             );

@@ -161,7 +161,8 @@ fn what_was_made_for_another_base_or_is_none_is_refused() {
     refused(&[
         (
             |pair| pair.write("base", 0, b"other"),
-            "sampled chunks differ; use the base it was made for, or start a new session with a new cowfile",
+            "sampled chunks differ; use the base it was made for (boot the old medium), start a new session with a new \
+             cowfile, or carry the files over with `cowroot diff --tar`",
         ),
         (
             |pair| {
