@@ -149,7 +149,10 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare root xfs-full").disk(Root(RootFs::Xfs)).words(SMALL).console("160 MiB are enough").guest("full-root").quiet_s(25).console("df will show").console("80 % full").console("95 % full"),
         Case::bare("bare root btrfs-full").disk(Root(RootFs::Btrfs)).words(SMALL).guest("full-root").quiet_s(25).console("df will show").console("80 % full").console("95 % full"),
 
-        Case::bare("bare cd full-multi-user").cd(DebianIso).words(SMALL).guest("full-multi-user").quiet_s(40).console("re-mounted").console("Power down"),
+        Case::bare("bare stick vfat full").disk(Root(Ext4Large)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create=96M leave=shutdown verb=poweroff").guest("full-stick").quiet_s(40)
+            .console("80 % full").console("90 % full").console("95 % full").console(CLOSED),
+        // The login is PAM's, which shows what is said in /run/motd.d.
+        Case::bare("bare cd full-multi-user").cd(DebianIso).words(SMALL).guest("full-multi-user").quiet_s(40).console("re-mounted").console("Power down").console("cowroot: the cowfile is more than 95 % full"),
 
         // Out of memory under a root.
         Case::bare("bare root oom-512M").disk(Root(Ext4Large)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:160M").guest("oom").memory(512).quiet_s(60),
@@ -270,6 +273,8 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini stick exfat cowfile-refused", "cowfile-refused").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(30),
 
         Case::mini("mini stick vfat sessions", "sessions").disk(MiniRaw).disk(Stick(New::Vfat)).quiet_s(25),
+        // What a session changed, told and carried over.
+        Case::mini("mini file diff", "diff").disk(Tools).memory(1024).quiet_s(60),
 
         // Daemons that are killed, again and again.
         Case::mini("mini file kills", "kills").disk(Tools).words("store=tmpfs").kills(200),

@@ -22,6 +22,12 @@ check read-only [ "$(cat /sys/block/ublkb5/ro)" = 1 ]
 check detach-by-number cowroot detach 5
 device=$(cowroot attach --base /tmp/base --cow tmpfs:16M --size 12M)
 check larger [ "$(cat /sys/block/ublkb0/size)" = $((12 * 2048)) ]
+cowroot status --watch >/tmp/watched 2>&1 &
+watcher=$!
+until [ -s /tmp/watched ]; do sleep 0.1; done
 check detach-all cowroot detach --all
+wait $watcher
+check watch-ends [ $? = 0 ]
+check watch-tells sh -c 'grep -q "ublkb0: gone" /tmp/watched && grep -q "serves no device" /tmp/watched'
 # Only then does it hold nothing of a medium any more.
 check daemon-has-ended sh -c '! grep -qx cowroot /proc/[0-9]*/comm'
