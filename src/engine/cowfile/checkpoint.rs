@@ -20,6 +20,10 @@ use crate::engine::format::commit::Link;
 /// Loads of tree pages that may fail before a checkpoint goes on without.
 const LOADS: u32 = 4;
 
+/// From here on, in percent of what data may take, room is looked for though nobody waits for it. Below it nobody is warned
+/// any more (`ublk/fullness.rs`).
+const CROWDED: u64 = 75;
+
 /// A checkpoint under way.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
@@ -54,8 +58,10 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             self.staging.open_epoch().is_empty() && self.staging.closing().is_none();
         let cramped = (nothing_staged && !self.starved.is_empty()) || self.short;
         let cramped = cramped && self.has_garbage();
+        // Who has deleted files is to see the room that they took.
+        let given_up = nothing_staged && self.delta.fills() > 0 && self.is_crowded();
         let closing = self.closing_down && nothing_staged && !self.superblock.clean;
-        (long && !self.delta.is_empty()) || cramped || closing || self.wants_fold()
+        (long && !self.delta.is_empty()) || cramped || given_up || closing || self.wants_fold()
     }
 
     /// Whether commits wait for the checkpoint that is under way: the journal would get longer than an open
@@ -64,6 +70,12 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         let long = self.journal.len() > 2 * self.settings.journal_pages
             || self.delta.puts() > self.settings.journal_chunks;
         long && self.checkpoint.is_some()
+    }
+
+    /// Whether it is nearly full, as far as is known.
+    fn is_crowded(&self) -> bool {
+        let usage = self.usage();
+        usage.is_known && usage.limits.percent_for_data(usage.used) >= CROWDED
     }
 
     /// Whether a checkpoint could free anything.
@@ -263,7 +275,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if mutant::is(Mutant::HeldByOneSuperblock) {
             self.let_go(self.superblock.journal.seq);
         }
-        let cramped = !self.starved.is_empty() || self.short;
+        let cramped = !self.starved.is_empty() || self.short || self.is_crowded();
         if cramped || self.superblock.clean {
             self.begin_flip(self.superblock.clone(), Reason::Again);
         }
