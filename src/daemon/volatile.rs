@@ -100,7 +100,7 @@ pub(super) fn throwaway(
     let over = Over::new(found, files);
     let (files, name) = over.again().context("keeping the cowfile's files")?;
     let base = Arc::new(base.under(over));
-    let mut store = store(THROWAWAY, &base, device_bytes)?;
+    let mut store = store(THROWAWAY, &base, device_bytes, false)?;
     store.kept.files.extend(files);
     if let StoreState::Ram { over, .. } = &mut store.kept.state {
         *over = Some(OverState { name, layer });

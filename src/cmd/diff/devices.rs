@@ -12,6 +12,7 @@ use crate::daemon::{self, Attached, Options, detach};
 use crate::media::open::{CowStore, Durability, TmpfsSize};
 use crate::media::partition;
 use crate::media::probe::probe;
+use crate::media::session::Wish;
 use crate::ublk;
 
 /// For how long the nodes of partitions may be waited for.
@@ -150,6 +151,7 @@ fn read_only(base: &Path, cow: CowStore) -> Options {
         durability: Durability::Flush,
         id: None,
         size_bytes: None,
+        session: Wish::Resume(None),
         read_only: true,
     }
 }
