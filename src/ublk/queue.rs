@@ -7,8 +7,7 @@
 
 use std::cell::RefCell;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
+use std::sync::{atomic::Ordering, mpsc::Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -52,8 +51,7 @@ pub struct Served<E> {
     pub commit_after: CommitAfter,
 }
 
-/// Serve the device until it is stopped; then make durable what is acknowledged. How full the cowfile is goes to
-/// `fullness`, in steps of percent, up and down.
+/// Serve the device until it is stopped; then make durable what is acknowledged. `fullness` hears of steps, in percent.
 ///
 /// # Errors
 /// If the queue cannot be set up, or the ring fails, and the device is dead then; or if the cowfile could not
@@ -91,8 +89,7 @@ pub fn serve<E: Engine>(
         stopping: false,
     };
     server.listen(WAKE)?;
-    // What stops the one is no reason for the other to forget what is under way: but another process that goes on
-    // finds it in memory that is shared.
+    // What stops the one is no reason for the other to forget: but a process that goes on finds it in shared memory.
     let mut out = served.first;
     let mut ran = server.run(&mut out);
     let has_heir = counters.has_heir.load(Ordering::Relaxed);
