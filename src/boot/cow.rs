@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use super::cmdline::{Cow, Plan};
 use super::modules::Modules;
-use super::reach::{Drivers, MEDIUM, MOUNTS, Reached, list, open_device, wait_for};
+use super::reach::{Drivers, MEDIUM, MOUNTS, Mounting, Reached, list, open_device, wait_for};
 use super::switch::resolve_inside;
 use crate::disk::base::Base;
 use crate::engine::format::Shape;
@@ -90,7 +90,7 @@ fn on_medium(
                 None => device,
                 Some(path) => {
                     let mounted = Path::new(MOUNTS).join("cow");
-                    let how = match is_read(plan) {
+                    let how: Mounting = match is_read(plan) {
                         true => mount::readable,
                         false => mount::writable,
                     };
@@ -145,7 +145,7 @@ fn place(root: &Path, path: &Path) -> PathBuf {
 }
 
 fn mount_medium(
-    (device, how): (&Path, fn(&Path, &str, &Path) -> anyhow::Result<()>),
+    (device, how): (&Path, Mounting),
     content: Option<&Content>,
     target: &Path,
     modules: &Modules,

@@ -228,7 +228,7 @@ pub(super) fn open_device(device: &Path) -> anyhow::Result<File> {
 }
 
 /// Mounts a device, which holds a file system of that kind, at a place.
-type Mounting = fn(&Path, &str, &Path) -> anyhow::Result<()>;
+pub(super) type Mounting = fn(&Path, &str, &Path) -> anyhow::Result<()>;
 
 fn mount_medium(
     (device, bytes): (&Path, &File),

@@ -19,6 +19,9 @@ pub struct Diff {
     /// The base it was made for; another one is refused
     #[arg(long, value_name = "PATH")]
     pub base: PathBuf,
+    /// Which session of the cowfile; default: the one that takes the writes
+    #[arg(long, value_name = "NAME")]
+    pub session: Option<String>,
     /// Of a base that is a whole partitioned disk: the partition whose files are compared
     #[arg(long, value_name = "N")]
     pub partition: Option<u32>,

@@ -115,6 +115,13 @@ fn describe(report: &Report) -> String {
             used(cow)
         ),
     );
+    if let Some(session) = &cow.session {
+        let stays = match cow.path {
+            Some(_) => "",
+            None => ", below what is written, stays as it is",
+        };
+        line("session", format!("{session}{stays}"));
+    }
     if cow.path.is_some() {
         line("commits", commits(cow));
     }

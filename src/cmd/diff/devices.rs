@@ -125,7 +125,10 @@ fn detach_when_free(id: u32) -> anyhow::Result<()> {
 
 /// A session as it is read: its cowfile, and nothing is written to it.
 fn session(diff: &Diff) -> Options {
-    read_only(&diff.base, CowStore::File(diff.cowfile.clone()))
+    Options {
+        session: Wish::Resume(diff.session.clone()),
+        ..read_only(&diff.base, CowStore::File(diff.cowfile.clone()))
+    }
 }
 
 /// A base as if nobody had written to it.

@@ -213,11 +213,6 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             ..
         } = found;
         let shape = superblock.shape;
-        let geometry = Geometry {
-            device_bytes: superblock.device_bytes,
-            base_bytes: superblock.base_bytes,
-            chunk_bytes: shape.chunk_bytes(),
-        };
         let mut pages: VecDeque<(u64, u32)> = (superblock.journal.seq..).zip(journal).collect();
         pages.push_back((tail.seq, tail.slot));
         let space = loads::space_of(&superblock, &delta, &pages, &dropped);
@@ -226,7 +221,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         pages.truncate(pages.len() - usize::from(resumed));
         let mut cowfile = Self {
             shape,
-            geometry,
+            geometry: settings::geometry(&superblock),
             generation: superblock.generation,
             delta,
             frozen: None,

@@ -2,6 +2,7 @@
 
 use crate::engine::format::Shape;
 use crate::engine::format::superblock::Superblock;
+use crate::engine::plan::Geometry;
 use crate::engine::units::Limits;
 
 /// When an epoch ends, besides when its memory is full.
@@ -48,6 +49,15 @@ pub struct Settings {
     pub metadata_reserve: u32,
     /// Where incarnations come from. Never the same twice.
     pub random: u64,
+}
+
+/// The device and its base, in chunks.
+pub(super) fn geometry(superblock: &Superblock) -> Geometry {
+    Geometry {
+        device_bytes: superblock.device_bytes,
+        base_bytes: superblock.base_bytes,
+        chunk_bytes: superblock.shape.chunk_bytes(),
+    }
 }
 
 /// How full a store is.
