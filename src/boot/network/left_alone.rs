@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::netlink::Netlink;
+use super::netlink::{Netlink, Way};
 use super::{INTERFACES, name_of};
 
 /// Tell the root's network services, in `run` (/run), to leave alone what reaches `server`.
@@ -20,13 +20,29 @@ use super::{INTERFACES, name_of};
 /// There is no way to the server, or the files cannot be written.
 pub fn leave_alone(server: IpAddr, run: &Path) -> anyhow::Result<()> {
     let telling = || format!("having the network to '{server}' left alone by the root");
-    let way = Netlink::open().and_then(|netlink| netlink.way_to(server));
-    let way = way.with_context(telling)?.with_context(telling)?;
+    let netlink = Netlink::open().with_context(telling)?;
+    let way = netlink.way_to(server).with_context(telling)?;
+    let way = way.with_context(telling)?;
+    keep_address(&netlink, &way);
     let name = name_of(way.index).with_context(telling)?;
     let mut names = BTreeSet::new();
     with_those_below(Path::new(INTERFACES), &name, &mut names);
     log::debug!("left alone: {names:?}");
     tell(run, &names).with_context(telling)
+}
+
+/// Nobody renews the lease of an address from now on, and without one the root is lost.
+fn keep_address(netlink: &Netlink, way: &Way) {
+    let Some(IpAddr::V4(address)) = way.source else {
+        return;
+    };
+    match netlink.keep_address(way.index, address) {
+        Ok(true) => log::info!("the address {address} is kept, also when its lease ends"),
+        Ok(false) => {}
+        Err(error) => log::warn!(
+            "keeping the address {address}: {error}; when its lease ends the root waits for ever"
+        ),
+    }
 }
 
 /// An interface and those that it is made of: a bridge's, a bond's, that of a VLAN.
