@@ -22,6 +22,10 @@ use crate::sys;
 /// How often it is looked for: a change is to be found within a minute.
 const LOOK: Duration = Duration::from_secs(20);
 
+/// A name that is not found is looked for again after so long: a server that has just come back may not have all of
+/// its folders yet.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// File systems that others write to, of <linux/magic.h>: NFS, SMB (two), Ceph, 9P.
 const SHARED: [u32; 5] = [0x6969, 0xfe53_4d42, 0xff53_4d42, 0x00c3_6400, 0x0102_1997];
 
@@ -58,6 +62,33 @@ impl Change {
             Self::Altered => "was changed on its server",
             Self::Gone => "was removed from its server, or replaced there",
         }
+    }
+}
+
+/// What a look at a file tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// That it is as it was, or nothing.
+    Nothing,
+    /// It is as it was, and its name is not found.
+    NoName,
+    /// That it has changed.
+    Is(Change),
+}
+
+/// What is believed of that: a name that is not found counts only if it still is not after a pause.
+fn believed(mut look: impl FnMut() -> Seen, pause: impl FnOnce()) -> Option<Change> {
+    let seen = match look() {
+        Seen::NoName => {
+            pause();
+            look()
+        }
+        seen => seen,
+    };
+    match seen {
+        Seen::Nothing => None,
+        Seen::NoName => Some(Change::Gone),
+        Seen::Is(change) => Some(change),
     }
 }
 
@@ -178,25 +209,31 @@ impl Watch {
 
     /// Look for it, and note what has become of it.
     fn look(&self) {
+        if let Some(change) = believed(|| self.seen(), || std::thread::sleep(AGAIN)) {
+            self.note(change);
+        }
+    }
+
+    /// What one look tells.
+    fn seen(&self) -> Seen {
         // What the folder holds is asked for only if that seems old.
         let by_name = stamp(&self.folder, c"").and_then(|_| stamp(&self.folder, &self.name));
         let [first, ..] = self.first.0;
-        let change = match (by_name, stamp(&self.file, c"")) {
-            (Ok((Stamp([inode, ..]), _)), _) if inode != first => Some(Change::Replaced),
-            (Err(error), _) | (_, Err(error)) if is_gone(&error) => Some(Change::Gone),
+        match (by_name, stamp(&self.file, c"")) {
+            (Ok((Stamp([inode, ..]), _)), _) if inode != first => Seen::Is(Change::Replaced),
+            // Once a server has not known a file by its own, the kernel's client does not ask again.
+            (_, Err(error)) if is_gone(&error) => Seen::Is(Change::Gone),
             // A server that caches names may still know it by its own.
-            (_, Ok((_, 0))) => Some(Change::Gone),
+            (_, Ok((_, 0))) => Seen::Is(Change::Gone),
             (Ok((found, _)), _) | (_, Ok((found, _))) if found != self.first => {
-                Some(Change::Altered)
+                Seen::Is(Change::Altered)
             }
+            (Err(error), _) if is_gone(&error) => Seen::NoName,
             (Err(error), _) | (_, Err(error)) => {
                 log::debug!("looking for '{}': {error}", self.path.display());
-                None
+                Seen::Nothing
             }
-            _ => None,
-        };
-        if let Some(change) = change {
-            self.note(change);
+            _ => Seen::Nothing,
         }
     }
 
@@ -324,6 +361,38 @@ mod tests {
                 assert!(next.verify().is_err(), "{what}");
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_is_missed_for_a_moment_is_no_change() {
+        use Seen::{Is, NoName, Nothing};
+        for (looks, pauses, expected) in [
+            (vec![Nothing], 0, None),
+            (vec![NoName, Nothing], 1, None),
+            (vec![NoName, NoName], 1, Some(Change::Gone)),
+            (
+                vec![NoName, Is(Change::Replaced)],
+                1,
+                Some(Change::Replaced),
+            ),
+            (vec![Is(Change::Altered)], 0, Some(Change::Altered)),
+        ] {
+            let (mut left, mut paused) = (looks.iter(), 0);
+            let found = believed(|| *left.next().unwrap(), || paused += 1);
+            assert_eq!((found, paused), (expected, pauses), "{looks:?}");
+            assert!(left.next().is_none(), "{looks:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_whose_name_is_missed_is_read_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("base");
+        fs::write(&path, b"old").unwrap();
+        let mut watch = watched(&path);
+        watch.name = c"no-such".into();
+        assert_eq!(watch.seen(), Seen::NoName);
+        assert!(watch.verify().is_ok());
     }
 
     #[test]
