@@ -9,7 +9,7 @@ DEB = $(BUILT)/debian/$(shell sh tools/deb.sh name)
 BED = COWROOT_BIN=$(BINARY) COWROOT_DEB=$(DEB) cargo test --locked --test vm --
 BENCH = COWROOT_BENCH=$(dir $(BINARY))examples/bench $(BED)
 SHELL_FILES := $(shell find tests tools dracut-module -name '*.sh') .ci/run \
-	$(shell find mkinitcpio-hook initramfs-tools-hook tests/vm/shim -type f ! -name '*.service' ! -name '*.conf' ! -name '*.sh')
+	$(shell find mkinitcpio-hook initramfs-tools-hook sysvinit tests/vm/shim -type f ! -name '*.service' ! -name '*.conf' ! -name '*.sh')
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:

@@ -7,9 +7,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod diff;
 pub mod session;
+mod verb;
 
 use diff::Diff;
 use session::Session;
+pub use verb::Verb;
 
 /// A writable root on a base that must not be written.
 #[derive(Debug, Parser)]
@@ -191,6 +193,15 @@ pub struct Boot {
     /// Read the kernel command line from here instead of /proc/cmdline
     #[arg(long, value_name = "FILE")]
     pub cmdline: Option<PathBuf>,
+    /// What becomes of the machine, for --stage=take-back
+    #[arg(
+        long,
+        value_enum,
+        value_name = "VERB",
+        default_value = "poweroff",
+        requires = "stage"
+    )]
+    pub verb: Verb,
 }
 
 /// A step of the boot, or of the machine's end.
@@ -206,6 +217,9 @@ pub enum Stage {
     Finish,
     /// After the root is unmounted: commit, detach, let go of the media
     Shutdown,
+    /// As the last that sysvinit runs, which gives nothing back to an initramfs: take PID 1 from it, unmount the
+    /// root, do what `shutdown` does, and end the machine. Nothing where the root is not cowroot's
+    TakeBack,
 }
 
 /// What to explain.

@@ -14,8 +14,8 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// What the three initramfs tools get in these tests, whatever is in the checkout, and with which mode.
-const PIECES: [(&str, u32, &str); 8] = [
+/// What the three initramfs tools and sysvinit get in these tests, whatever is in the checkout, and with which mode.
+const PIECES: [(&str, u32, &str); 9] = [
     (
         "dracut-module/50cowroot/module-setup.sh",
         0o755,
@@ -56,10 +56,15 @@ const PIECES: [(&str, u32, &str); 8] = [
         0o644,
         "usr/share/initramfs-tools/scripts/cowroot",
     ),
+    (
+        "sysvinit/cowroot-shutdown",
+        0o755,
+        "etc/init.d/cowroot-shutdown",
+    ),
 ];
 
 /// Some of the others.
-const OTHERS: [(u32, &str); 8] = [
+const OTHERS: [(u32, &str); 9] = [
     (0o755, "usr/sbin/cowroot"),
     (0o644, "usr/share/man/man8/cowroot.8"),
     (0o644, "usr/share/man/man8/cowroot-attach.8"),
@@ -68,6 +73,7 @@ const OTHERS: [(u32, &str); 8] = [
     (0o644, "usr/share/zsh/site-functions/_cowroot"),
     (0o644, "usr/share/fish/vendor_completions.d/cowroot.fish"),
     (0o644, "usr/share/doc/cowroot/docs/examples/grub.cfg"),
+    (0o644, "usr/lib/systemd/system/cowroot-shutdown.service"),
 ];
 
 #[test]
@@ -197,6 +203,7 @@ fn two_packages_of_the_same_are_the_same() {
         " ./usr/share/zsh/vendor-completions/_cowroot\n",
         " ./usr/share/doc/cowroot/NOTICES.gz\n",
         " ./usr/share/doc/cowroot/copyright\n",
+        " ./etc/init.d/cowroot-shutdown\n",
     ] {
         assert!(inside.contains(file), "{file} is not in\n{inside}");
     }
@@ -211,7 +218,8 @@ fn what_is_run_can_be_run() {
     } else {
         Vec::new()
     };
-    for hook in hooks {
+    let script = root().join("sysvinit/cowroot-shutdown");
+    for hook in hooks.into_iter().chain([script]) {
         let mode = fs::metadata(&hook).unwrap().permissions().mode();
         assert!(mode & 0o111 == 0o111, "{}: chmod +x it", hook.display());
     }

@@ -23,7 +23,7 @@ tree=$top/tree doc=$top/tree/usr/share/doc/cowroot
 
 # mkinitcpio is not in Debian. zsh looks for a package's completions elsewhere here.
 env -i PATH="$PATH" DESTDIR="$tree" BINARY="$binary" ZSHCOMPDIR=/usr/share/zsh/vendor-completions \
-	PARTS="program man completions dracut initramfs-tools doc" sh tools/install.sh install
+	PARTS="program man completions dracut initramfs-tools sysvinit doc" sh tools/install.sh install
 
 mv "$doc/CHANGELOG.md" "$doc/changelog"
 rm "$doc/LICENSE-APACHE" "$doc/LICENSE-MIT"
@@ -67,7 +67,7 @@ Package: cowroot
 Version: $version
 Architecture: $arch
 Maintainer: $maintainer
-Installed-Size: $(cd "$tree" && find usr -type f -printf '%s\n' | awk '{ kib += int(($1 + 1023) / 1024) } END { print kib }')
+Installed-Size: $(cd "$tree" && find etc usr -type f -printf '%s\n' | awk '{ kib += int(($1 + 1023) / 1024) } END { print kib }')
 ${libc:+Built-Using: $libc
 }Recommends: dracut | initramfs-tools
 Section: admin
@@ -81,7 +81,22 @@ Description: $(key description | sed 's/^A //; s/:.*//')
  .
  Linux 6.9 or newer with CONFIG_BLK_DEV_UBLK is needed.
 END
-# No maintainer scripts. What is in an initramfs is to be of the version that is installed, so its tool is told, as
+echo /etc/init.d/cowroot-shutdown >"$tree/DEBIAN/conffiles"
+script() {
+	cat >"$tree/DEBIAN/$1"
+	chmod 755 "$tree/DEBIAN/$1"
+}
+script postinst <<'END'
+#!/bin/sh
+set -e
+[ "$1" != configure ] || update-rc.d cowroot-shutdown defaults
+END
+script postrm <<'END'
+#!/bin/sh
+set -e
+[ "$1" != purge ] || update-rc.d cowroot-shutdown remove
+END
+# What is in an initramfs is to be of the version that is installed, so its tool is told, as
 # cryptsetup-initramfs and live-boot do. dpkg's trigger does that once, at the end, and nothing where no tool is.
 echo 'activate-noawait update-initramfs' >"$tree/DEBIAN/triggers"
 (cd "$tree" && find usr -type f | LC_ALL=C sort | xargs md5sum >DEBIAN/md5sums)

@@ -12,7 +12,8 @@ cd "$(dirname "$0")/.."
 : "${FISHCOMPDIR:=$DATADIR/fish/vendor_completions.d}" "${UNITDIR:=/usr/lib/systemd/system}"
 : "${DRACUTDIR:=/usr/lib/dracut/modules.d}" "${INITCPIODIR:=/usr/lib/initcpio}"
 : "${INITRAMFSTOOLSDIR:=/usr/share/initramfs-tools}"
-: "${PARTS:=program man completions dracut mkinitcpio initramfs-tools doc}"
+: "${INITDIR:=/etc/init.d}"
+: "${PARTS:=program man completions dracut mkinitcpio initramfs-tools sysvinit doc}"
 
 fail() {
 	echo "make $verb: $*" >&2
@@ -55,12 +56,17 @@ part() {
 		tree initramfs-tools-hook/hooks "$INITRAMFSTOOLSDIR/hooks"
 		tree initramfs-tools-hook/scripts "$INITRAMFSTOOLSDIR/scripts"
 		;;
+	sysvinit)
+		file 755 sysvinit/cowroot-shutdown "$INITDIR/cowroot-shutdown"
+		# An empty unit is a masked one: systemd would make one of the script, and warn.
+		file 644 /dev/null "$UNITDIR/cowroot-shutdown.service"
+		;;
 	doc)
 		for text in README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT docs/*.md docs/examples/*; do
 			file 644 "$text" "$DOCDIR/$text"
 		done
 		;;
-	*) fail "PARTS: no part '$1'; there are: program man completions dracut mkinitcpio initramfs-tools doc" ;;
+	*) fail "PARTS: no part '$1'; there are: program man completions dracut mkinitcpio initramfs-tools sysvinit doc" ;;
 	esac
 }
 

@@ -30,7 +30,7 @@ use crate::kmsg;
 use crate::media::mount;
 
 /// Where the initramfs's part of a shutdown lies.
-const HOME: &str = "/run/initramfs";
+pub(super) const HOME: &str = "/run/initramfs";
 
 /// How long processes have to end, when asked and when told.
 const ENDING: Duration = Duration::from_secs(5);
@@ -79,7 +79,8 @@ fn spare(folder: &Path, id: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn install(home: &Path) -> anyhow::Result<()> {
+/// Leave this program in `home`, from where it can be executed.
+pub(super) fn install(home: &Path) -> anyhow::Result<()> {
     let making = || format!("making '{}'", home.display());
     fs::create_dir_all(home).with_context(making)?;
     let flags = statvfs(home).with_context(making)?.flags();
@@ -172,11 +173,12 @@ fn end_processes() {
 
 /// All but this one, the kernel's threads, zombies and storage daemons.
 fn processes() -> Vec<Pid> {
+    let own = nix::unistd::getpid().as_raw();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
         let cmdline = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        *pid != 1 && cmdline.first().is_some_and(|first| *first != b'@')
+        *pid != 1 && *pid != own && cmdline.first().is_some_and(|first| *first != b'@')
     })
     .map(Pid::from_raw)
     .collect()

@@ -15,6 +15,7 @@ mod reach;
 mod root;
 pub mod stage;
 pub mod switch;
+mod take_back;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -47,6 +48,9 @@ impl First {
     /// What this process is, if it is the first one.
     #[must_use]
     pub fn of_this() -> Option<Self> {
+        if is_first_process() && take_back::verb().is_some() {
+            return Some(Self::Shutdown);
+        }
         let name = std::env::args_os().next().unwrap_or_default();
         let name = Path::new(&name).file_name()?.to_owned();
         match name.to_str() {
@@ -63,7 +67,10 @@ impl First {
     pub fn act(self) -> anyhow::Result<Infallible> {
         match self {
             Self::Init => run(None),
-            Self::Shutdown => exit::end_machine(std::env::args_os().nth(1).as_deref()),
+            Self::Shutdown => {
+                let verb = take_back::verb().or_else(|| std::env::args_os().nth(1));
+                exit::end_machine(verb.as_deref())
+            }
         }
     }
 }

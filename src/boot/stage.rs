@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 use super::cmdline::{self, Plan};
 use super::modules::Modules;
 use super::reach::{self, Drivers};
-use super::{cow, device, exit, greet, read_cmdline, root};
-use crate::cli::Stage;
+use super::{cow, device, exit, greet, read_cmdline, root, take_back};
+use crate::cli::{Boot, Stage};
 use crate::daemon::protocol::{self, Question};
 use crate::kmsg;
 use crate::media::probe::probe;
@@ -22,8 +22,8 @@ use crate::media::source::Source;
 /// # Errors
 /// What is wrong with the command line, the media, the device or the root. The initramfs must not go on then, least
 /// of all with another root.
-pub fn run(stage: Stage, cmdline: Option<&Path>, sysroot: &Path) -> anyhow::Result<()> {
-    let text = read_cmdline(cmdline)?;
+pub fn run(stage: Stage, options: &Boot) -> anyhow::Result<()> {
+    let text = read_cmdline(options.cmdline.as_deref())?;
     match stage {
         Stage::Parse => return parse(&text),
         // Whatever the machine was booted from.
@@ -31,16 +31,20 @@ pub fn run(stage: Stage, cmdline: Option<&Path>, sysroot: &Path) -> anyhow::Resu
             kmsg::init(kmsg::Reader::Kernel, false);
             return exit::let_go();
         }
+        Stage::TakeBack => {
+            kmsg::init(kmsg::Reader::Kernel, false);
+            return take_back::take_back(options.verb);
+        }
         Stage::Attach | Stage::Mount | Stage::Finish => {}
     }
     let plan = Plan::parse(&text)?;
     kmsg::init(kmsg::Reader::Kernel, plan.debug);
     match stage {
-        Stage::Parse | Stage::Shutdown => Ok(()),
+        Stage::Parse | Stage::Shutdown | Stage::TakeBack => Ok(()),
         Stage::Attach => attach(&plan).inspect_err(|_| exit::unmount_media()),
-        Stage::Mount => mount(&plan, sysroot),
+        Stage::Mount => mount(&plan, &options.root),
         Stage::Finish => {
-            super::finish(&plan, sysroot);
+            super::finish(&plan, &options.root);
             Ok(())
         }
     }

@@ -7,9 +7,8 @@ use crate::{boot, cli};
 /// # Errors
 /// The step's, or this process is not PID 1.
 pub fn run(options: &cli::Boot) -> anyhow::Result<()> {
-    let cmdline = options.cmdline.as_deref();
     match options.stage {
-        Some(stage) => boot::stage::run(stage, cmdline, &options.root),
-        None => boot::run(cmdline).map(|never| match never {}),
+        Some(stage) => boot::stage::run(stage, options),
+        None => boot::run(options.cmdline.as_deref()).map(|never| match never {}),
     }
 }

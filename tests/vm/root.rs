@@ -28,6 +28,15 @@ pub(crate) const PACKAGES: &[&str] = &[
     "nano-tiny",
 ];
 
+/// What configures networks, beside systemd.
+const NETWORKS: &[&str] = &[
+    "network-manager",
+    "ifupdown",
+    "dhcpcd-base",
+    "iproute2",
+    "procps",
+];
+
 /// The same with sysvinit.
 const SYSV_PACKAGES: &[&str] = &[
     "sysvinit-core",
@@ -57,19 +66,42 @@ pub(crate) fn bed(path: &str) -> PathBuf {
 
 /// The Debian root as an ext4 image, with `binary` and the guest scripts in it.
 pub(crate) fn debian(cache: &Cache, apt: &Apt, binary: &Path) -> Result<PathBuf> {
-    debian_with(cache, apt, binary, PACKAGES, "root")
+    debian_with(
+        cache,
+        apt,
+        &[(binary, "/usr/bin/cowroot")],
+        PACKAGES,
+        "root",
+    )
 }
 
-/// The same with sysvinit as its init.
+/// The same with what else configures networks.
+pub(crate) fn debian_networks(cache: &Cache, apt: &Apt, binary: &Path) -> Result<PathBuf> {
+    let packages = [PACKAGES, NETWORKS].concat();
+    debian_with(
+        cache,
+        apt,
+        &[(binary, "/usr/bin/cowroot")],
+        &packages,
+        "root",
+    )
+}
+
+/// The same with sysvinit as its init, and with our script for that.
 pub(crate) fn debian_sysv(cache: &Cache, apt: &Apt, binary: &Path) -> Result<PathBuf> {
-    debian_with(cache, apt, binary, SYSV_PACKAGES, "root-sysv")
+    let script = bed("../../sysvinit/cowroot-shutdown");
+    let programs = [
+        (binary, "/usr/bin/cowroot"),
+        (&script, "/etc/init.d/cowroot-shutdown"),
+    ];
+    debian_with(cache, apt, &programs, SYSV_PACKAGES, "root-sysv")
 }
 
-/// A Debian of `packages`, with the bed's `files` over it.
+/// A Debian of `packages`, with the bed's `files` over it and `programs` in it.
 fn debian_with(
     cache: &Cache,
     apt: &Apt,
-    binary: &Path,
+    programs: &[(&Path, &str)],
     packages: &[&str],
     files: &str,
 ) -> Result<PathBuf> {
@@ -86,10 +118,10 @@ fn debian_with(
             output(command("sh").arg(&script).args(args)).map(drop)
         })
     })?;
-    let key = Key::new()
-        .name_of(&plain)
-        .content(binary)?
-        .content(&bed("guest"))?;
+    let key = Key::new().name_of(&plain).content(&bed("guest"))?;
+    let key = programs
+        .iter()
+        .try_fold(key, |key, (program, to)| key.text(to).content(program))?;
     cache.get("debian-root", &key, |part| {
         run(
             "cp",
@@ -99,7 +131,7 @@ fn debian_with(
                 part.as_os_str(),
             ],
         )?;
-        write_into(part, &[(binary, "/usr/bin/cowroot")])
+        write_into(part, programs)
     })
 }
 

@@ -32,6 +32,9 @@ check status sh -c "cowroot status | grep -q '$device'"
 status_json
 check unmounted umount /media
 check detached cowroot detach "$device"
+# For sysvinit, and none of systemd's business.
+check sysvinit-ends ls /etc/rc0.d/K*cowroot-shutdown /etc/rc6.d/K*cowroot-shutdown
+check systemd-does-not [ "$(systemctl is-enabled cowroot-shutdown.service)" = masked ]
 check purges dpkg -P cowroot
 files >/run/after
 check nothing-is-left diff /run/before /run/after

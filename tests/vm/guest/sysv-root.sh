@@ -7,5 +7,7 @@ cowtest=$(sed -n 's/.*cowtest=\([^ ]*\).*/\1/p' /proc/cmdline)
 # shellcheck source=/dev/null
 . "/usr/lib/cowtest/$cowtest.sh"
 check init-is-sysvinit sh -c 'grep -qx init /proc/1/comm && [ ! -d /run/systemd ]'
+# As the package does it: who comes before whom is told by the scripts' headers.
+check enabled update-rc.d cowroot-shutdown defaults
 report finished
 shutdown -h -P now
