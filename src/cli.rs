@@ -193,6 +193,9 @@ pub struct Boot {
     /// Read the kernel command line from here instead of /proc/cmdline
     #[arg(long, value_name = "FILE")]
     pub cmdline: Option<PathBuf>,
+    /// Bring the network up by the words ip=, too, for --stage=attach: where the initramfs does not, or only with DHCP
+    #[arg(long, requires = "stage")]
+    pub set_ip: bool,
     /// What becomes of the machine, for --stage=take-back
     #[arg(
         long,

@@ -32,6 +32,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub(super) enum Who {
     /// This process, by the words `ip=`.
     We,
+    /// The same, and udev loads the drivers.
+    WeAndUdev,
     /// The initramfs.
     Others,
 }
@@ -60,7 +62,7 @@ pub(super) fn bring_up(
         if is_there()?.is_some() {
             return Ok(());
         }
-        if who == Who::We {
+        if who != Who::Others {
             // Only now: what the kernel has done itself stays as it is.
             let words = match todo.take() {
                 Some(left) => left,
@@ -110,7 +112,7 @@ fn to_do(words: &[String]) -> anyhow::Result<Vec<Word>> {
         (true, true) => bail!(
             "no network: this initramfs asks nobody for an address, and the kernel has not done it (that takes \
              CONFIG_IP_PNP_DHCP and a driver that is no module); write one down, {STATIC}, or use an initramfs of \
-             dracut, mkinitcpio or initramfs-tools"
+             dracut, initramfs-tools, or mkinitcpio with its hook 'net'"
         ),
         (true, false) => bail!(
             "no network: the command line gives this machine no address; say {STATIC}, or ip=auto6 where IPv6 \
@@ -229,10 +231,10 @@ fn no_way(who: Who, todo: &[Word], modules: &Modules) -> String {
         (Who::Others, _) => format!(
             "is the initramfs told to bring the network up (ip=...; dracut: rd.neednet=1)? There is {there}"
         ),
-        (Who::We, []) => {
+        (Who::We | Who::WeAndUdev, []) => {
             format!("does the word ip= name the right network and gateway? There is {there}")
         }
-        (Who::We, _) => format!(
+        (Who::We | Who::WeAndUdev, _) => format!(
             "the interface that ip= means is not there; is its driver in the initramfs? There is {there}"
         ),
     };
@@ -257,7 +259,7 @@ mod tests {
             (vec!["off"], "gives this machine no address"),
             (
                 vec!["dhcp"],
-                "an initramfs of dracut, mkinitcpio or initramfs-tools",
+                "an initramfs of dracut, initramfs-tools, or mkinitcpio with its hook 'net'",
             ),
             (vec!["10.0.2.15"], "names no netmask"),
         ] {

@@ -52,6 +52,8 @@ pub(super) enum Drivers {
     Ours,
     /// udev does, by the distribution's rules.
     Udevs,
+    /// The same, and nobody brings the network up.
+    UdevsWithoutNetwork,
 }
 
 /// Wait for the medium, mount it and what lies in it, and open the base.
@@ -169,6 +171,7 @@ fn mount_share(
     let who = match drivers {
         Drivers::Ours => Who::We,
         Drivers::Udevs => Who::Others,
+        Drivers::UdevsWithoutNetwork => Who::WeAndUdev,
     };
     network::bring_up(share.server, &plan.ip, who, modules, deadline)?;
     modules.load_filesystem("nfs")?;

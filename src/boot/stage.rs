@@ -39,9 +39,13 @@ pub fn run(stage: Stage, options: &Boot) -> anyhow::Result<()> {
     }
     let plan = Plan::parse(&text)?;
     kmsg::init(kmsg::Reader::Kernel, plan.debug);
+    let drivers = match options.set_ip {
+        true => Drivers::UdevsWithoutNetwork,
+        false => Drivers::Udevs,
+    };
     match stage {
         Stage::Parse | Stage::Shutdown | Stage::TakeBack => Ok(()),
-        Stage::Attach => attach(&plan).inspect_err(|_| exit::unmount_media()),
+        Stage::Attach => attach(&plan, drivers).inspect_err(|_| exit::unmount_media()),
         Stage::Mount => mount(&plan, &options.root),
         Stage::Finish => {
             super::finish(&plan, &options.root);
@@ -61,17 +65,17 @@ fn parse(text: &str) -> anyhow::Result<()> {
 
 /// Find the media and serve the device. Once it is served there is nothing to do: hooks may be run again. So they may
 /// where it failed, and what it had mounted is unmounted then.
-fn attach(plan: &Plan) -> anyhow::Result<()> {
+fn attach(plan: &Plan, drivers: Drivers) -> anyhow::Result<()> {
     if is_served() {
         return Ok(());
     }
     greet(plan);
     let mut modules = Modules::open()?;
     device::load_ublk(&modules)?;
-    let base = reach::reach(plan, &mut modules, Drivers::Udevs)?;
+    let base = reach::reach(plan, &mut modules, drivers)?;
     // Before anything is made: a base that is no root needs no cowfile.
     root::kind(&plan.root, &base.path, base.kind())?;
-    let cow = cow::reach(plan, &base, &mut modules, Drivers::Udevs)?;
+    let cow = cow::reach(plan, &base, &mut modules, drivers)?;
     device::serve(&base, cow, (plan.durability, plan.session.clone())).map(drop)
 }
 

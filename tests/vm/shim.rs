@@ -13,11 +13,12 @@ pub(crate) const PACKAGES: &[&str] = &[
 ];
 
 /// `HOOKS=` with mkinitcpio's own init.
-pub(crate) const COMMAND: &str = "bash /usr/lib/shim/build.sh base udev block shutdown cowroot";
+pub(crate) const COMMAND: &str =
+    "MODULES=virtio_net bash /usr/lib/shim/build.sh base udev block shutdown cowroot";
 
 /// `HOOKS=` with systemd as its init; the units are looked at by systemd before.
 pub(crate) const COMMAND_SYSTEMD: &str = "systemd-analyze verify --man=no cowroot-root.service && \
-     bash /usr/lib/shim/build.sh base systemd block cowroot";
+     MODULES=virtio_net bash /usr/lib/shim/build.sh base systemd block cowroot";
 
 /// Where things lie: mkinitcpio's folder, what it takes units from, and the shim.
 pub(crate) const HOOKS: &[(&str, &str)] = &[

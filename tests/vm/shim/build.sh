@@ -1,6 +1,6 @@
 #!/bin/bash
 # A shim of mkinitcpio, which is not in Debian: what mkinitcpio(8) says of install hooks, and no more of it.
-# build.sh HOOK... makes /initrd in the tree it runs in. Hooks are looked for here, and where mkinitcpio's lie.
+# build.sh HOOK... makes /initrd in the tree it runs in; MODULES is mkinitcpio.conf's. Hooks are looked for here, and where mkinitcpio's lie.
 # shellcheck disable=SC2034,SC2317 # what hooks use
 set -u
 shim=$(dirname "$0") initcpio=/usr/lib/initcpio
@@ -65,6 +65,8 @@ mkdir -p "$BUILDROOT"/{new_root,proc,sys,dev,run,tmp,var,etc,usr/{lib,bin}}
 ln -s usr/lib "$BUILDROOT/lib" && ln -s usr/bin "$BUILDROOT/bin" && ln -s usr/bin "$BUILDROOT/sbin"
 ln -s bin "$BUILDROOT/usr/sbin" && ln -s lib "$BUILDROOT/usr/lib64" && ln -s usr/lib "$BUILDROOT/lib64"
 ln -s ../proc/self/mounts "$BUILDROOT/etc/mtab" && echo 'ID=shim' >"$BUILDROOT/etc/initrd-release"
+# shellcheck disable=SC2086 # words
+map add_module ${MODULES:-}
 for hook in "$@"; do
 	unset -f build
 	# shellcheck source=/dev/null
