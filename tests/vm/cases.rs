@@ -17,6 +17,7 @@ use crate::media::Content::{
 use crate::media::Fs::{Btrfs, Erofs, Ext4, Iso, Squashfs, Vfat, Xfs};
 use crate::nfs::Server::{
     Kernel, Kernel3, Nobody, UserSpace, UserSpace41, UserSpaceDebian, UserSpaceNested,
+    UserSpaceNetworks,
 };
 use crate::qemu::Firmware::{Bios, Uefi};
 use crate::rootfs::RootFs::{
@@ -80,17 +81,20 @@ pub(crate) fn all() -> Vec<Case> {
         // Sessions that stay, from one boot to the next; the stick is clean when the machine is off.
         Case::bare("bare stick vfat session").cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(3).quiet_s(20).console(CLOSED),
         Case::bare("bare stick ext4 session").cd(Mini(Iso)).stick(Stick(New::Ext4)).words(SESSION).guest("session").boots(2).quiet_s(20).console(CLOSED),
-        Case::bare("bare stick exfat session").cd(Mini(Iso)).stick(Stick(New::Exfat)).words(SESSION).guest("session").boots(2).quiet_s(20).console(CLOSED),
+        Case::bare("bare stick exfat session-halt").cd(Mini(Iso)).stick(Stick(New::Exfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=halt").console("reboot: System halted").guest("session").boots(2).quiet_s(20).console(CLOSED),
         Case::bare("bare stick partition session").cd(Mini(Iso)).disk(Stick(New::Partition)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=PARTLABEL=COWROOT,create leave=shutdown verb=poweroff").guest("session").boots(2).quiet_s(20).console(CLOSED),
         // Forced off, by no shutdown program: what was synced is there. Reboot is another verb of the same program.
         Case::bare("bare stick vfat session-forced").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create").guest("session").boots(2).quiet_s(20),
-        // sysvinit gives nothing back to an initramfs: its killall5 must spare the daemon, and what was synced is there.
-        Case::bare("bare stick ext4 session-sysvinit").cd(DebianSysv).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create").guest("session").boots(2).quiet_s(40)
-            .console("Asking all remaining processes to terminate").console("Power down").never("ended by SIGKILL"),
+        // sysvinit gives nothing back to an initramfs: our script takes it. Its killall5 must spare the daemon.
+        Case::bare("bare stick ext4 session-sysvinit").cd(DebianSysv).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown").guest("session").boots(2).quiet_s(40)
+            .console(CLOSED).console("Asking all remaining processes to terminate").console("Power down").never("ended by SIGKILL"),
         Case::bare("bare stick ext4 session-reboot").cd(Mini(Iso)).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=reboot").guest("session").boots(2).quiet_s(20).console(CLOSED).console("reboot: Restarting"),
         // A session that is kept, one in RAM over it, a new one on it: by the command line alone.
         Case::bare("bare stick vfat session-words").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow,create leave=shutdown verb=poweroff").guest("session-words")
             .each(&["", "cowroot.session=throwaway", "cowroot.session=new:second", "cowroot.session=resume:second"]).quiet_s(16).console(CLOSED),
+        // The first boot loads a kernel, the second is that one.
+        Case::bare("bare stick ext4 session-kexec").disk(Tools).cd(MiniBoots).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown boot=1 verb=kexec").guest("kexec").memory(1024).quiet_s(30)
+            .console(CLOSED).console("kexec_core: Starting new kernel").console("Power down"),
         // Base and cowfile on one stick, in one file system. The base in it stays as it is.
         Case::bare("bare stick vfat pocket").stick(Pocket(Vfat)).words(POCKET).guest("session").boots(2).quiet_s(25).console(CLOSED),
         Case::bare("bare stick ext4 pocket").stick(Pocket(Ext4)).words(POCKET).guest("session").boots(2).quiet_s(25).console(CLOSED),
@@ -110,8 +114,13 @@ pub(crate) fn all() -> Vec<Case> {
             .console(CLOSED).console("Unmounted /oldroot"),
         Case::home("dracut-106 cd multi-user", Dracut).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
             .console(CLOSED).never("[FAILED]"),
-        Case::home("dracut-106 nfs v4", Dracut).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
+        Case::home("dracut-106 nfs dhcp", Dracut).server(UserSpace).words("net.ifnames=0 ip=dhcp cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4").console("is kept, also when its lease ends"),
         Case::home("initramfs-tools nfs v4", InitramfsTools).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
+        Case::home("mkinitcpio-shim nfs v4", MkinitcpioShim).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
+        Case::home("mkinitcpio-shim-systemd nfs v4-long", MkinitcpioShimSystemd).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
+        Case::home("dracut-059 nfs v4-long", DracutBefore).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
+        Case::home("dracut-newest nfs v4-long", DracutNewest).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
+        Case::home("dracut-106-plain nfs v4", DracutPlain).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
         // A failure is told, and no other root is taken, be it there and named.
         Case::home("dracut-106 disk not-found", Dracut).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.wait=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
             .restarts_with("finding the medium 'LABEL=LIVE'").console("the boot cannot go on"),
@@ -222,6 +231,8 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare nfs v4").server(UserSpace).words("ip=10.0.2.15:::255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").quiet_s(14).console("by NFS 4.2"),
         Case::bare("bare nfs v4 multi-user").server(UserSpaceDebian).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs-multi-user").quiet_s(45)
             .console("re-mounted").console("Power down").never("[FAILED]"),
+        Case::bare("bare nfs v4 networks-long").server(UserSpaceNetworks).words("ip=10.0.2.15::10.0.2.2:24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs-networks").memory(1024).quiet_s(60)
+            .console("Power down"),
         Case::bare("bare nfs v4 nested").server(UserSpaceNested).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img!/LiveOS/squashfs.img!/LiveOS/rootfs.img cowroot.nfsopts=port={port}").guest("root").quiet_s(16),
         Case::bare("bare nfs v4 falls-to-4.1").server(UserSpace41).words("ip=10.0.2.15::10.0.2.2:24:box::off cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").quiet_s(16).console("by NFS 4.1"),
         Case::bare("bare nfs v4 kernel").server(Kernel).words("ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img").guest("root").quiet_s(14).console("by NFS 4.2"),

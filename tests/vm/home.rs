@@ -41,6 +41,19 @@ pub(crate) enum Home {
 const OMITTED: &str =
     "plymouth lvm dm dmraid crypt mdraid multipath iscsi nbd nvmf fcoe resume i18n terminfo hwdb";
 
+/// What a tree with dracut has.
+const DRACUT: &[&str] = &[
+    "dracut-core",
+    "dracut-network",
+    "iproute2",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "kmod",
+    "e2fsprogs",
+    "zstd",
+];
+
 impl Home {
     /// The release whose tool it is.
     fn suite(self) -> &'static str {
@@ -56,7 +69,9 @@ impl Home {
         match self {
             Self::MkinitcpioShim | Self::MkinitcpioShimSystemd => shim::PACKAGES,
             Self::InitramfsTools => &["initramfs-tools", "udev", "kmod", "e2fsprogs", "zstd"],
-            Self::Dracut => &[
+            Self::DracutNewest => DRACUT,
+            // Its own network without systemd's wants these.
+            _ => &[
                 "dracut-core",
                 "dracut-network",
                 "iproute2",
@@ -66,15 +81,9 @@ impl Home {
                 "kmod",
                 "e2fsprogs",
                 "zstd",
-            ],
-            _ => &[
-                "dracut-core",
-                "systemd",
-                "systemd-sysv",
-                "udev",
-                "kmod",
-                "e2fsprogs",
-                "zstd",
+                "isc-dhcp-client",
+                "iputils-arping",
+                "procps",
             ],
         }
     }
@@ -91,8 +100,8 @@ impl Home {
             _ => OMITTED.to_owned(),
         };
         let network = match self {
-            Self::Dracut => " systemd-networkd",
-            _ => "",
+            Self::DracutPlain | Self::DracutBefore => " network-legacy",
+            _ => " systemd-networkd",
         };
         format!(
             "dracut --no-hostonly --no-early-microcode --zstd --kver \"$(ls /usr/lib/modules)\" --add 'cowroot cowtest{network}' \

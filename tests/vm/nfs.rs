@@ -37,6 +37,8 @@ pub(crate) enum Server {
     UserSpace41,
     /// The same as the first, with a Debian.
     UserSpaceDebian,
+    /// The same with NetworkManager and ifupdown in it.
+    UserSpaceNetworks,
     /// The same as the first, and the image is an ISO with LiveOS/squashfs.img!/LiveOS/rootfs.img in it.
     UserSpaceNested,
     /// The kernel's, in a VM of its own: all versions, on 192.168.76.1 and fd76::1 for any guest of these networks;
@@ -68,6 +70,7 @@ impl Network {
             Server::UserSpace
             | Server::UserSpace41
             | Server::UserSpaceDebian
+            | Server::UserSpaceNetworks
             | Server::UserSpaceNested => {
                 let minor = match server {
                     Server::UserSpace41 => "1",
@@ -139,6 +142,7 @@ impl Network {
 fn image(server: Server, bed: &Bed, dir: &Path) -> Result<PathBuf> {
     match server {
         Server::UserSpaceDebian => root::debian(&bed.cache, &bed.apt, &bed.binary),
+        Server::UserSpaceNetworks => root::debian_networks(&bed.cache, &bed.apt, &bed.binary),
         Server::UserSpaceNested => {
             let medium = Medium {
                 content: Content::MiniNested,

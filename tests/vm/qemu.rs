@@ -279,7 +279,12 @@ impl Watch {
                     if line.contains("Run /init as init process") {
                         self.init = Some(Instant::now());
                     }
+                    // Nothing comes after that, and QEMU stays.
+                    let is_halted = line.contains("reboot: System halted");
                     outcome.console.push(line);
+                    if is_halted {
+                        break;
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}

@@ -38,6 +38,7 @@ const TOOLS: &[&str] = &[
     "btrfs-progs",
     "dosfstools",
     "exfatprogs",
+    "kexec-tools",
 ];
 
 /// The file system exerciser, from crates.io.
