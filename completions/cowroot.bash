@@ -40,6 +40,9 @@ _cowroot() {
             cowroot,info)
                 cmd="cowroot__subcmd__info"
                 ;;
+            cowroot,session)
+                cmd="cowroot__subcmd__session"
+                ;;
             cowroot,status)
                 cmd="cowroot__subcmd__status"
                 ;;
@@ -70,11 +73,74 @@ _cowroot() {
             cowroot__subcmd__help,info)
                 cmd="cowroot__subcmd__help__subcmd__info"
                 ;;
+            cowroot__subcmd__help,session)
+                cmd="cowroot__subcmd__help__subcmd__session"
+                ;;
             cowroot__subcmd__help,status)
                 cmd="cowroot__subcmd__help__subcmd__status"
                 ;;
             cowroot__subcmd__help,upgrade)
                 cmd="cowroot__subcmd__help__subcmd__upgrade"
+                ;;
+            cowroot__subcmd__help__subcmd__session,delete)
+                cmd="cowroot__subcmd__help__subcmd__session__subcmd__delete"
+                ;;
+            cowroot__subcmd__help__subcmd__session,list)
+                cmd="cowroot__subcmd__help__subcmd__session__subcmd__list"
+                ;;
+            cowroot__subcmd__help__subcmd__session,new)
+                cmd="cowroot__subcmd__help__subcmd__session__subcmd__new"
+                ;;
+            cowroot__subcmd__help__subcmd__session,rename)
+                cmd="cowroot__subcmd__help__subcmd__session__subcmd__rename"
+                ;;
+            cowroot__subcmd__help__subcmd__session,rollback)
+                cmd="cowroot__subcmd__help__subcmd__session__subcmd__rollback"
+                ;;
+            cowroot__subcmd__help__subcmd__session,seal)
+                cmd="cowroot__subcmd__help__subcmd__session__subcmd__seal"
+                ;;
+            cowroot__subcmd__session,delete)
+                cmd="cowroot__subcmd__session__subcmd__delete"
+                ;;
+            cowroot__subcmd__session,help)
+                cmd="cowroot__subcmd__session__subcmd__help"
+                ;;
+            cowroot__subcmd__session,list)
+                cmd="cowroot__subcmd__session__subcmd__list"
+                ;;
+            cowroot__subcmd__session,new)
+                cmd="cowroot__subcmd__session__subcmd__new"
+                ;;
+            cowroot__subcmd__session,rename)
+                cmd="cowroot__subcmd__session__subcmd__rename"
+                ;;
+            cowroot__subcmd__session,rollback)
+                cmd="cowroot__subcmd__session__subcmd__rollback"
+                ;;
+            cowroot__subcmd__session,seal)
+                cmd="cowroot__subcmd__session__subcmd__seal"
+                ;;
+            cowroot__subcmd__session__subcmd__help,delete)
+                cmd="cowroot__subcmd__session__subcmd__help__subcmd__delete"
+                ;;
+            cowroot__subcmd__session__subcmd__help,help)
+                cmd="cowroot__subcmd__session__subcmd__help__subcmd__help"
+                ;;
+            cowroot__subcmd__session__subcmd__help,list)
+                cmd="cowroot__subcmd__session__subcmd__help__subcmd__list"
+                ;;
+            cowroot__subcmd__session__subcmd__help,new)
+                cmd="cowroot__subcmd__session__subcmd__help__subcmd__new"
+                ;;
+            cowroot__subcmd__session__subcmd__help,rename)
+                cmd="cowroot__subcmd__session__subcmd__help__subcmd__rename"
+                ;;
+            cowroot__subcmd__session__subcmd__help,rollback)
+                cmd="cowroot__subcmd__session__subcmd__help__subcmd__rollback"
+                ;;
+            cowroot__subcmd__session__subcmd__help,seal)
+                cmd="cowroot__subcmd__session__subcmd__help__subcmd__seal"
                 ;;
             *)
                 ;;
@@ -83,7 +149,7 @@ _cowroot() {
 
     case "${cmd}" in
         cowroot)
-            opts="-v -h -V --verbose --help --version attach detach create status info check boot explain upgrade help"
+            opts="-v -h -V --verbose --help --version attach detach create status info check session boot explain upgrade help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -131,14 +197,14 @@ _cowroot() {
             return 0
             ;;
         cowroot__subcmd__boot)
-            opts="-v -h -V --stage --root --cmdline --verbose --help --version"
+            opts="-v -h -V --stage --root --cmdline --set-ip --verb --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --stage)
-                    COMPREPLY=($(compgen -W "parse attach mount finish shutdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "parse attach mount finish shutdown take-back" -- "${cur}"))
                     return 0
                     ;;
                 --root)
@@ -147,6 +213,10 @@ _cowroot() {
                     ;;
                 --cmdline)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --verb)
+                    COMPREPLY=($(compgen -W "poweroff reboot halt kexec" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -241,7 +311,7 @@ _cowroot() {
             return 0
             ;;
         cowroot__subcmd__help)
-            opts="attach detach create status info check boot explain upgrade help"
+            opts="attach detach create status info check session boot explain upgrade help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -366,6 +436,104 @@ _cowroot() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cowroot__subcmd__help__subcmd__session)
+            opts="list new seal rename rollback delete"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__help__subcmd__session__subcmd__delete)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__help__subcmd__session__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__help__subcmd__session__subcmd__new)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__help__subcmd__session__subcmd__rename)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__help__subcmd__session__subcmd__rollback)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__help__subcmd__session__subcmd__seal)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cowroot__subcmd__help__subcmd__status)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -397,6 +565,224 @@ _cowroot() {
         cowroot__subcmd__info)
             opts="-v -h -V --json --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session)
+            opts="-v -h -V --verbose --help --version list new seal rename rollback delete help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__delete)
+            opts="-v -h -V --verbose --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__help)
+            opts="list new seal rename rollback delete help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__help__subcmd__delete)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__help__subcmd__new)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__help__subcmd__rename)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__help__subcmd__rollback)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__help__subcmd__seal)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__list)
+            opts="-v -h -V --json --verbose --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__new)
+            opts="-v -h -V --name --on --verbose --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --on)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__rename)
+            opts="-v -h -V --verbose --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__rollback)
+            opts="-v -h -V --verbose --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__seal)
+            opts="-v -h -V --verbose --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
