@@ -69,22 +69,7 @@ impl Home {
         match self {
             Self::MkinitcpioShim | Self::MkinitcpioShimSystemd => shim::PACKAGES,
             Self::InitramfsTools => &["initramfs-tools", "udev", "kmod", "e2fsprogs", "zstd"],
-            Self::DracutNewest => DRACUT,
-            // Its own network without systemd's wants these.
-            _ => &[
-                "dracut-core",
-                "dracut-network",
-                "iproute2",
-                "systemd",
-                "systemd-sysv",
-                "udev",
-                "kmod",
-                "e2fsprogs",
-                "zstd",
-                "isc-dhcp-client",
-                "iputils-arping",
-                "procps",
-            ],
+            _ => DRACUT,
         }
     }
 
@@ -100,7 +85,7 @@ impl Home {
             _ => OMITTED.to_owned(),
         };
         let network = match self {
-            Self::DracutPlain | Self::DracutBefore => " network-legacy",
+            Self::DracutPlain | Self::DracutBefore => "",
             _ => " systemd-networkd",
         };
         format!(
