@@ -5,6 +5,8 @@ use std::sync::atomic::AtomicU32;
 
 use crate::engine::command::{Buffers, CommandId, Failure, Outbox, Outcome, Request};
 use crate::engine::cowfile::Cowfile;
+use crate::engine::cowfile::layers::{Edit, NotDone};
+use crate::engine::format::superblock::Superblock;
 use crate::engine::stack::Stack;
 use crate::engine::units::Limits;
 
@@ -52,6 +54,20 @@ pub trait Engine {
     /// Whether there is nothing more to write.
     fn is_closed(&self) -> bool;
 
+    /// Change the layers as `plan` says, which is told what they are.
+    ///
+    /// # Errors
+    /// What `plan` says, or that they cannot change.
+    fn change_layers(
+        &mut self,
+        plan: impl FnOnce(&Superblock) -> Result<(Edit, Vec<u8>), String>,
+        buffers: &mut impl Buffers,
+        out: &mut Outbox,
+    ) -> Result<(), String>;
+
+    /// Whether that is still under way.
+    fn changes_layers(&self) -> bool;
+
     /// How it is doing.
     fn gauges(&self) -> Gauges;
 }
@@ -78,6 +94,19 @@ impl<W: Deref<Target = [AtomicU32]>> Engine for Stack<W> {
 
     fn is_closed(&self) -> bool {
         true
+    }
+
+    fn change_layers(
+        &mut self,
+        _: impl FnOnce(&Superblock) -> Result<(Edit, Vec<u8>), String>,
+        _: &mut impl Buffers,
+        _: &mut Outbox,
+    ) -> Result<(), String> {
+        Err("what is written to it is in RAM; it has no sessions".into())
+    }
+
+    fn changes_layers(&self) -> bool {
+        false
     }
 
     fn gauges(&self) -> Gauges {
@@ -120,6 +149,25 @@ impl<W: Deref<Target = [AtomicU32]>> Engine for Cowfile<W> {
 
     fn is_closed(&self) -> bool {
         Self::is_closed(self)
+    }
+
+    fn change_layers(
+        &mut self,
+        plan: impl FnOnce(&Superblock) -> Result<(Edit, Vec<u8>), String>,
+        buffers: &mut impl Buffers,
+        out: &mut Outbox,
+    ) -> Result<(), String> {
+        let (edit, description) = plan(self.superblock())?;
+        Self::change_layers(self, edit, description, buffers, out).map_err(|why| match why {
+            NotDone::TooMany => {
+                "there are 64 sessions already; merge them into the base, or delete one".into()
+            }
+            _ => "the cowfile takes no writes, or is being closed".into(),
+        })
+    }
+
+    fn changes_layers(&self) -> bool {
+        Self::changes_layers(self)
     }
 
     fn gauges(&self) -> Gauges {

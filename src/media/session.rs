@@ -13,7 +13,7 @@ use crate::engine::cowfile::layers::{self, Edit, NotDone};
 use crate::engine::format::description::{
     Description, Event, EventKind, LONGEST_NAME, LONGEST_TEXT, LayerName, room,
 };
-use crate::engine::format::superblock::{MAX_LAYERS, Superblock};
+use crate::engine::format::superblock::{DESCRIPTION_VERSION, MAX_LAYERS, Superblock};
 use crate::engine::format::{Entry, Shape};
 use crate::sys;
 
@@ -198,6 +198,35 @@ pub fn change(
     Ok((cowfile::open(path, Mode::Write, None)?, said))
 }
 
+/// What beginning a session on the one that takes the writes makes of a cowfile that is in use; and that session's name.
+///
+/// # Errors
+/// The name cannot be one's, or there are too many sessions.
+pub fn begin_in_use(
+    superblock: &Superblock,
+    name: Option<&str>,
+) -> Result<(Edit, Vec<u8>, String), String> {
+    let mut about = Description::decode(DESCRIPTION_VERSION, &superblock.description)
+        .map_err(|fault| fault.to_string())?;
+    if let Some(name) = name {
+        valid(name)?;
+        if about.layers.iter().any(|layer| layer.name == name) {
+            return Err(format!("there is a session '{name}' already"));
+        }
+    }
+    let free = (0..)
+        .zip(&superblock.layers)
+        .find(|(_, layer)| layer.is_none());
+    let (number, _) = free.ok_or_else(|| words(&about, NotDone::TooMany))?;
+    let below = superblock.active_layer;
+    begun(&mut about, (number, Some(below)), name).map_err(|error| format!("{error:#}"))?;
+    let name = name_of(&about, number);
+    let bytes = about
+        .encode(room(Shape::PRODUCT))
+        .map_err(|fault| fault.to_string())?;
+    Ok((Edit::Begin(Some(below)), bytes, name))
+}
+
 /// The same cowfile, closed in order.
 fn closed(path: &Path, opened: Opened) -> anyhow::Result<Opened> {
     let found = &opened.found;
@@ -329,7 +358,7 @@ fn describe(
 ///
 /// # Errors
 /// There is no name for it.
-pub fn begun(
+fn begun(
     about: &mut Description,
     (number, below): (u8, Option<u8>),
     name: Option<&str>,

@@ -19,6 +19,7 @@ mod golden;
 mod hostile;
 mod image;
 mod input;
+mod layers;
 mod machine;
 mod opening;
 mod repair;

@@ -187,13 +187,23 @@ impl World {
             .filter_map(|(number, layer)| layer.map(|_| number))
             .collect();
         let one = numbers[self.random.usize(0..numbers.len())];
+        // Most layers are stood on; what can be done with the others is more interesting.
+        let parents = superblock.layers.iter().flatten();
+        let parents: Vec<u8> = parents.filter_map(|layer| layer.parent).collect();
+        let is_top =
+            |number: &&u8| **number != superblock.active_layer && !parents.contains(number);
+        let tops: Vec<u8> = numbers.iter().filter(is_top).copied().collect();
+        let top = match tops.is_empty() || self.random.u8(0..8) == 0 {
+            true => one,
+            false => tops[self.random.usize(0..tops.len())],
+        };
         match self.random.u8(0..10) {
             0..2 => Edit::Begin(Some(superblock.active_layer)),
             2 => Edit::Begin(Some(one)),
             3 => Edit::Begin(None),
-            4 => Edit::Activate(one),
-            5 => Edit::Seal(one),
-            6 | 7 => Edit::Drop(one),
+            4 => Edit::Activate(top),
+            5 => Edit::Seal(top),
+            6 | 7 => Edit::Drop(top),
             8 => Edit::RollBack,
             _ => Edit::Describe,
         }
