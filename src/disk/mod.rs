@@ -11,6 +11,7 @@ pub mod filesystem;
 mod folder;
 pub mod growth;
 mod lock;
+pub mod lost;
 mod medium;
 pub mod over;
 mod ram;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use crate::engine::command::{Action, Buffers, Command, CommandId, Failure, Outcome, Span};
 use base::{AtOnce, Base};
+use lost::{Loss, Lost};
 use workers::{Finished, Lane, Workers};
 
 pub use folder::allow_many_files;
@@ -54,6 +56,7 @@ pub struct Disk {
     /// What workers have to do, or did and nobody has heard of.
     under_way: usize,
     trouble: Trouble,
+    loss: Arc<Loss>,
 }
 
 impl Disk {
@@ -66,14 +69,28 @@ impl Disk {
             Cow::Ram(_) => [(Lane::Base, READERS), (Lane::Punch, 1)].as_slice(),
             Cow::Medium(_) => &medium::LANES,
         };
+        let loss = Arc::new(Loss::default());
         Ok(Self {
             base,
             cow,
-            workers: Workers::start(lanes)?,
+            workers: Workers::start(lanes, &loss)?,
+            loss,
             reading: HashMap::new(),
             under_way: 0,
             trouble: Trouble::default(),
         })
+    }
+
+    /// What fails is a reason to look whether one of these devices is gone: then `lost` says so, before anybody hears
+    /// of what failed.
+    pub fn mind_loss(&self, devices: Vec<u64>) {
+        self.loss.mind(devices);
+    }
+
+    /// Devices that are gone: nothing that has failed since counts.
+    #[must_use]
+    pub fn lost(&self) -> Option<Lost> {
+        self.loss.gone()
     }
 
     /// Readable as soon as `finished` has something to say.
@@ -92,6 +109,11 @@ impl Disk {
         let outcome = match (command.action, &mut self.cow) {
             (Action::ReadBase { offset, into }, _) => {
                 match self.base.read_at_once(buffers.bytes_mut(into), offset) {
+                    // Whether its medium is gone, a worker finds out.
+                    AtOnce::Done(Err(_)) if self.loss.is_minded() => {
+                        self.read_base(id, offset, into);
+                        None
+                    }
                     AtOnce::Done(result) => Some(self.outcome("reading the base", offset, result)),
                     AtOnce::WouldWait => {
                         self.read_base(id, offset, into);
@@ -191,7 +213,9 @@ impl Disk {
 
     fn outcome(&mut self, doing: &str, offset: u64, result: io::Result<usize>) -> Outcome {
         result.map_err(|error| {
-            self.trouble.report(doing, offset, &error);
+            if !self.loss.is_known() {
+                self.trouble.report(doing, offset, &error);
+            }
             failure(&error)
         })
     }
@@ -208,10 +232,17 @@ impl Drop for Disk {
 
 /// What the block layer is told of an error.
 fn failure(error: &io::Error) -> Failure {
-    match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT | libc::ENOMEM) => Failure::NoSpace,
-        _ => Failure::Io,
+    match is_full(error) {
+        true => Failure::NoSpace,
+        false => Failure::Io,
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOSPC | libc::EDQUOT | libc::ENOMEM)
+    )
 }
 
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

@@ -8,6 +8,8 @@ use std::thread::JoinHandle;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::is_full;
+use super::lost::Loss;
 use crate::engine::command::CommandId;
 use crate::engine::units::CHUNK_LEN;
 
@@ -52,11 +54,11 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// So many threads for each lane.
+    /// So many threads for each lane. Where something fails they look whether a medium is gone.
     ///
     /// # Errors
     /// If the kernel gives no eventfd or threads.
-    pub(crate) fn start(wanted: &[(Lane, usize)]) -> io::Result<Self> {
+    pub(crate) fn start(wanted: &[(Lane, usize)], loss: &Arc<Loss>) -> io::Result<Self> {
         let wake = Arc::new(EventFd::from_value_and_flags(
             0,
             EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
@@ -75,9 +77,12 @@ impl Workers {
             workers.lanes.push((lane, jobs));
             for number in 0..count {
                 let (queue, report) = (Arc::clone(&queue), report.clone());
-                let wake = Arc::clone(&workers.wake);
-                // Whoever asked is gone when nobody hears it.
-                let tell = move |finished| {
+                let (wake, loss) = (Arc::clone(&workers.wake), Arc::clone(loss));
+                let tell = move |finished: Finished| {
+                    if matches!(&finished.result, Err(error) if !is_full(error)) {
+                        loss.look();
+                    }
+                    // Whoever asked is gone when nobody hears it.
                     let _ = report.send(finished).is_ok() && wake.write(1).is_ok();
                 };
                 let name = format!("cowroot-{lane:?}{number}").to_lowercase();

@@ -23,6 +23,7 @@ mod kernel;
 mod memory;
 pub mod queue;
 mod recover;
+mod ring;
 mod spin;
 
 use std::fs::{File, OpenOptions};

@@ -5,15 +5,14 @@
 //! system call gives results back and takes the next requests. Where requests come one by one, the next
 //! is looked for before sleeping (`spin`).
 
-use std::cell::RefCell;
 use std::os::fd::AsRawFd;
 use std::sync::{atomic::Ordering, mpsc::Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use io_uring::{IoUring, opcode, types};
+use io_uring::{opcode, types};
 use libublk::io::{BufDesc, BufDescList, UblkDev, UblkIOCtx, UblkQueue};
-use libublk::{UblkError, UblkIORes, sys, ublk_init_task_ring, with_task_io_ring_mut};
+use libublk::{UblkError, UblkIORes, sys, with_task_io_ring_mut};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::disk::Disk;
@@ -22,7 +21,7 @@ use crate::engine::driven::{Engine, Gauges};
 use crate::engine::units::{CHUNK_LEN, Extent, SECTOR_BYTES};
 use crate::sys::SharedBytes;
 use crate::ublk::{clock::Clock, counters::Counters, fua::Fua, fullness::Fullness};
-use crate::ublk::{devices, memory::Memory, spin::Spin};
+use crate::ublk::{devices, memory::Memory, ring::make_ring, spin::Spin};
 
 /// Marks what is not a request, to libublk too (`UblkUringData::Target`); requests carry their tag instead.
 pub(super) const OURS: u64 = 1 << 63;
@@ -97,28 +96,12 @@ pub fn serve<E: Engine>(
         ran = Err(anyhow!("the driver took the queue away, not the device"));
     }
     if ran.is_err() && has_heir {
+        // To take the ring apart the kernel would wait for requests that never come; and workers may wait for a medium.
+        std::mem::forget(server);
         return ran;
     }
     let closed = server.close(out);
     ran.and(closed)
-}
-
-/// Make this thread's ring, which libublk then uses.
-///
-/// What the kernel has for us it leaves to be fetched, and says so by a flag in memory that we share: so
-/// one can look without a system call, and nothing interrupts this thread meanwhile.
-fn make_ring(dev: &UblkDev) -> Result<(), UblkError> {
-    ublk_init_task_ring(|cell| {
-        let ring = IoUring::builder()
-            .setup_cqsize(u32::from(dev.tgt.cq_depth))
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
-            .build(u32::from(dev.tgt.sq_depth))
-            .map_err(UblkError::IOError)?;
-        cell.set(RefCell::new(ring))
-            .map_err(|_| UblkError::OtherError(-libc::EEXIST))
-    })
 }
 
 struct Server<'a, E> {
@@ -147,6 +130,7 @@ impl<E: Engine> Server<'_, E> {
             for (mark, result) in arrived.drain(..) {
                 if mark == WAKE {
                     self.collect_from_workers(out);
+                    self.end_if_lost()?;
                     self.listen(WAKE)?;
                 } else if mark == TICK {
                     self.clock.rang();
@@ -287,9 +271,25 @@ impl<E: Engine> Server<'_, E> {
     }
 
     fn collect_from_workers(&mut self, out: &mut Outbox) {
-        for (id, outcome) in self.disk.finished(&mut self.memory) {
+        let finished = self.disk.finished(&mut self.memory);
+        // What fails for a medium that is gone is done again by whoever goes on when it is back.
+        if self.is_to_end() {
+            return;
+        }
+        for (id, outcome) in finished {
             self.engine.complete(id, outcome, &mut self.memory, out);
         }
+    }
+
+    /// Whether a medium is gone, and somebody else waits for it.
+    fn is_to_end(&self) -> bool {
+        let has_heir = self.counters.has_heir.load(Ordering::Relaxed);
+        has_heir && !self.stopping && self.disk.lost().is_some()
+    }
+
+    fn end_if_lost(&self) -> anyhow::Result<()> {
+        let lost = self.disk.lost().filter(|_| self.is_to_end());
+        lost.map_or(Ok(()), |lost| Err(lost.into()))
     }
 
     /// A request has come in under `tag`.

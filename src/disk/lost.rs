@@ -1,0 +1,169 @@
+//! Whether a medium is gone: pulled out, or taken out of its drive.
+//!
+//! An error says that something is wrong with a read or a write. Where the device below is not there any more,
+//! nothing is: whoever waits can go on waiting until the medium is back. The error comes first, and the kernel takes
+//! the device away a moment later; so whoever gets an error waits for that moment before anybody hears of it.
+
+use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::stat::{major, minor};
+
+/// For how long a device may still be there whose medium is gone.
+const MOMENT: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
+/// A medium that was there all the time is a bad one, and not waited for again so soon.
+const BAD: Duration = Duration::from_secs(30);
+
+/// The block device that a file lies on, or is, by its number. None has what lies on no device, or, as on btrfs, on
+/// several.
+#[must_use]
+pub fn device_below(file: &File) -> Option<u64> {
+    let found = file.metadata().ok()?;
+    match found.file_type().is_block_device() {
+        true => Some(found.rdev()),
+        false => Some(found.dev()).filter(|&device| major(device) != 0),
+    }
+}
+
+/// What the kernel tells of a block device.
+#[must_use]
+pub fn folder_of(device: u64) -> PathBuf {
+    format!("/sys/dev/block/{}:{}", major(device), minor(device)).into()
+}
+
+/// Whether a device is not there any more, or has no medium.
+#[must_use]
+pub fn is_gone(device: u64) -> bool {
+    let folder = folder_of(device);
+    let has = |name: &str| {
+        let size = std::fs::read_to_string(folder.join(name));
+        size.is_ok_and(|size| size.trim() != "0")
+    };
+    // A partition stays for a while when its disk has no medium any more.
+    let has_disk = || !folder.join("partition").exists() || has("../size");
+    !has("size") || !has_disk()
+}
+
+/// Devices that are gone, as an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost(pub Vec<u64>);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter();
+        let names = names.map(|&device| format!("{}:{}", major(device), minor(device)));
+        let names: Vec<String> = names.collect();
+        write!(f, "block device {} is gone", names.join(", "))
+    }
+}
+
+impl std::error::Error for Lost {}
+
+/// What all who do I/O for a disk know of its devices.
+#[derive(Debug, Default)]
+pub(super) struct Loss {
+    /// Those that may come back.
+    devices: OnceLock<Vec<u64>>,
+    /// Those that were found to be gone.
+    gone: OnceLock<Vec<u64>>,
+    /// When a device was last found to be there after an error.
+    there: Mutex<Option<Instant>>,
+}
+
+impl Loss {
+    /// Look for these from now on.
+    pub(super) fn mind(&self, devices: Vec<u64>) {
+        let _ = self.devices.set(devices);
+    }
+
+    /// Whether there is anything to look for.
+    pub(super) fn is_minded(&self) -> bool {
+        self.devices
+            .get()
+            .is_some_and(|devices| !devices.is_empty())
+    }
+
+    /// Something failed: wait until it is known whether a device is gone, at most a moment.
+    pub(super) fn look(&self) {
+        if !self.is_minded() || self.is_known() {
+            return;
+        }
+        let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_bad = there.is_some_and(|there| there.elapsed() < BAD);
+        let deadline = Instant::now() + if is_bad { Duration::ZERO } else { MOMENT };
+        loop {
+            let devices = self.devices.get().into_iter().flatten().copied();
+            let gone: Vec<u64> = devices.filter(|&device| is_gone(device)).collect();
+            if !gone.is_empty() {
+                let _ = self.gone.set(gone);
+                return;
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+            std::thread::sleep(LOOK);
+        }
+        *there = Some(Instant::now());
+    }
+
+    /// Whether a device was found to be gone.
+    pub(super) fn is_known(&self) -> bool {
+        self.gone.get().is_some()
+    }
+
+    /// The devices that were found to be gone.
+    pub(super) fn gone(&self) -> Option<Lost> {
+        self.gone.get().cloned().map(Lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::makedev;
+
+    #[test]
+    fn a_device_that_is_not_there_is_gone_and_what_has_none_is_not_looked_for() {
+        assert!(is_gone(makedev(4095, 7)));
+        let mut loss = Loss::default();
+        loss.look();
+        assert!(!loss.is_known() && !loss.is_minded(), "nothing is minded");
+        loss.mind(vec![makedev(4095, 7)]);
+        loss.look();
+        assert!(loss.is_known());
+        assert_eq!(loss.gone(), Some(Lost(vec![makedev(4095, 7)])));
+        let text = loss.gone().unwrap().to_string();
+        assert_eq!(text, "block device 4095:7 is gone");
+        let memory = nix::sys::memfd::memfd_create(c"m", nix::sys::memfd::MFdFlags::empty());
+        assert_eq!(device_below(&File::from(memory.unwrap())), None);
+
+        let mut there = std::fs::read_dir("/sys/block").unwrap().flatten();
+        let there = there.find_map(|disk| {
+            let number = std::fs::read_to_string(disk.path().join("dev")).ok()?;
+            let (major, minor) = number.trim().split_once(':')?;
+            let device = makedev(major.parse().ok()?, minor.parse().ok()?);
+            (std::fs::read_to_string(disk.path().join("size"))
+                .ok()?
+                .trim()
+                != "0")
+                .then_some(device)
+        });
+        loss = Loss::default();
+        if let Some(there) = there {
+            loss.mind(vec![there]);
+            let began = Instant::now();
+            loss.look();
+            assert!(
+                !loss.is_known() && began.elapsed() >= MOMENT,
+                "it is waited for"
+            );
+            loss.look();
+            assert!(began.elapsed() < MOMENT * 2, "but not each time");
+        }
+    }
+}
