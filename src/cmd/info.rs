@@ -208,7 +208,7 @@ fn describe(it: &Document) -> String {
     lines.extend(state(it));
     lines.extend(it.history.iter().map(|event| {
         let Event { at_s, kind, text } = event;
-        line("history", &format!("{} {kind}: {text}", date(*at_s)))
+        line("history", &format!("{} {kind}: {text}", text::date(*at_s)))
     }));
     lines.join("\n") + "\n"
 }
@@ -232,7 +232,7 @@ fn whose(it: &Document) -> [String; 5] {
         or_none(label),
         or_none(uuid)
     );
-    let made = format!("{} by version {}", date(it.made_s), it.made_by);
+    let made = format!("{} by version {}", text::date(it.made_s), it.made_by);
     [
         line("name", &it.name),
         line("made", &made),
@@ -244,7 +244,7 @@ fn whose(it: &Document) -> [String; 5] {
 
 fn layer_line(layer: &Layer) -> String {
     let when = |what: &str, at_s: Option<u64>| {
-        at_s.map_or(String::new(), |at| format!(", {what} {}", date(at)))
+        at_s.map_or(String::new(), |at| format!(", {what} {}", text::date(at)))
     };
     let parent = layer
         .parent
@@ -299,30 +299,4 @@ fn state(it: &Document) -> Vec<String> {
         }
     }
     lines
-}
-
-/// A day and time of UTC; days to dates as Howard Hinnant has it.
-pub(super) fn date(at_s: u64) -> String {
-    let (days, second) = (at_s / 86_400 + 719_468, at_s % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!("{year:04}-{month:02}-{date:02} {hour:02}:{minute:02} UTC")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::date;
-
-    #[test]
-    fn days_become_dates() {
-        assert_eq!(date(0), "1970-01-01 00:00 UTC");
-        assert_eq!(date(1_700_000_000), "2023-11-14 22:13 UTC");
-        assert_eq!(date(1_709_164_800), "2024-02-29 00:00 UTC");
-    }
 }

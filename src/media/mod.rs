@@ -12,6 +12,7 @@ pub mod namespace;
 pub mod nfs;
 pub mod open;
 pub mod partition;
+pub mod place;
 pub mod probe;
 pub mod replayed;
 mod rpc;

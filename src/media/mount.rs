@@ -1,7 +1,10 @@
 //! Mounts: a medium so that nothing on it changes, and the few other kinds that a boot needs.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -9,7 +12,7 @@ use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use sys_mount::{Mount, MountFlags, UnmountFlags};
 
-use crate::sys;
+use crate::sys::{self, Attributes};
 
 /// Whether what is written to a tmpfs can end on a swap device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +150,53 @@ fn for_cowfile(device: &Path, kind: &str, target: &Path, how: MountFlags) -> any
             advice(&error)
         )
     })
+}
+
+/// What is done with a medium that is mounted at no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing on it changes, as with [`medium`].
+    Harmless,
+    /// It is written, as with [`writable`].
+    Write,
+    /// It could be, so its journal is replayed, but nothing else is done.
+    Read,
+}
+
+/// Mount `device`, which holds a file system of type `kind`, at no place: it is seen through the descriptor. Another
+/// one of the same UUID may be mounted still, the dead one that this one comes after.
+///
+/// # Errors
+/// The type is not one for that, or the kernel's refusal.
+pub fn detached(device: &Path, kind: &str, access: Access) -> anyhow::Result<OwnedFd> {
+    let context = || format!("mounting '{}' ({kind})", device.display());
+    let rows = match access {
+        Access::Harmless => HARMLESS,
+        Access::Write | Access::Read => WRITABLE,
+    };
+    let row = rows.iter().find(|row| row.kind == kind);
+    let row = row.with_context(|| format!("{}: not a type for that", context()))?;
+    if access == Access::Harmless {
+        set_read_only(device)?;
+    }
+    let source = CString::new(device.as_os_str().as_bytes()).with_context(context)?;
+    let (more, attributes) = match access {
+        Access::Write => ("", Attributes::PLAIN),
+        Access::Harmless | Access::Read => {
+            let both = Attributes::PLAIN.0 | Attributes::RDONLY.0;
+            ("ro", Attributes(both))
+        }
+    };
+    let twin = if kind == "xfs" { "nouuid" } else { "" };
+    let mut result = Err(io::Error::from_raw_os_error(libc::EINVAL));
+    for options in row.options {
+        let options = [options, more, twin].join(",");
+        result = sys::mount_detached(row.driver, &source, &options, attributes);
+        if !matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EINVAL)) {
+            break;
+        }
+    }
+    result.map_err(|error| anyhow::anyhow!("{}: {error}; {}", context(), advice(&error)))
 }
 
 /// Mount with the first of a row's options that the kernel knows.

@@ -1,5 +1,6 @@
 //! A process's own view of the mounts: only what it needs, so that it holds nothing else in use.
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use anyhow::Context;
@@ -68,6 +69,30 @@ pub fn leave() -> anyhow::Result<Left> {
         }
         Err(error) => Err(error).context("leaving the machine's root"),
     }
+}
+
+/// Do something with `root` as the root of this process, which has one thread; its own is `own`.
+///
+/// # Errors
+/// The kernel's refusal; what `act` says is its own.
+pub fn inside<T>(
+    root: BorrowedFd<'_>,
+    own: BorrowedFd<'_>,
+    act: impl FnOnce() -> T,
+) -> anyhow::Result<T> {
+    enter(root).context("entering a medium")?;
+    let result = act();
+    enter(own).context("leaving a medium")?;
+    Ok(result)
+}
+
+/// Make a folder the root of this process, and its current one.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn enter(root: BorrowedFd<'_>) -> nix::Result<()> {
+    nix::unistd::fchdir(root)?;
+    nix::unistd::chroot(".")
 }
 
 /// Whether `path` is on a file system in RAM, as an initramfs is.

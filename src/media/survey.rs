@@ -73,6 +73,8 @@ impl std::fmt::Display for Seen {
     }
 }
 
+const CLASS: &str = "/sys/class/block";
+
 /// How long a device that could not be read is left alone.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -100,7 +102,7 @@ impl Survey {
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         Ok(Self {
-            class: "/sys/class/block".into(),
+            class: CLASS.into(),
             seen: BTreeMap::new(),
             pending: BTreeSet::new(),
             results,
@@ -171,6 +173,24 @@ impl Survey {
             self.pending.insert(name);
         }
     }
+}
+
+/// Read one device, in this thread: it may take as long as the device does.
+pub(super) fn look_at(name: &str) -> Seen {
+    look(name.to_owned(), &Path::new(CLASS).join(name))
+}
+
+/// The block devices of a size that may be a medium, and which medium of its drive each has.
+pub(super) fn of_size(bytes: u64) -> Vec<(String, u64)> {
+    let class = Path::new(CLASS);
+    let names = present(class).into_iter();
+    let names = names.filter(|name| size_bytes(&class.join(name)) == bytes);
+    names
+        .map(|name| {
+            let version = medium_version(&class.join(&name));
+            (name, version)
+        })
+        .collect()
 }
 
 /// Names of the block devices that may be a medium: no RAM disks, and not what cowroot serves.

@@ -108,9 +108,39 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// A day and time of UTC; days to dates as Howard Hinnant has it.
+#[must_use]
+pub fn date(at_s: u64) -> String {
+    let (days, second) = (at_s / 86_400 + 719_468, at_s % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!("{year:04}-{month:02}-{date:02} {hour:02}:{minute:02} UTC")
+}
+
+/// The same to the second.
+#[must_use]
+pub fn time(at_s: u64) -> String {
+    let seconds = format!(":{:02} UTC", at_s % 60);
+    date(at_s).replace(" UTC", &seconds)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_become_dates() {
+        assert_eq!(date(0), "1970-01-01 00:00 UTC");
+        assert_eq!(date(1_700_000_000), "2023-11-14 22:13 UTC");
+        assert_eq!(date(1_709_164_800), "2024-02-29 00:00 UTC");
+        assert_eq!(time(1_700_000_000), "2023-11-14 22:13:20 UTC");
+    }
 
     #[test]
     fn sizes_read_well() {

@@ -1,0 +1,219 @@
+//! Where a base or cowfile lies, so that it is found again when its medium was pulled out and put back: under any
+//! name of the device, but on no other medium.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{major, minor};
+
+use super::survey::{self, Seen};
+use crate::disk::lost::{device_below, folder_of};
+
+/// A medium, and where on it something lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The number that the block device has now.
+    pub device: u64,
+    /// And its name.
+    pub name: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// What it holds: the type of the file system, and its UUID.
+    pub kind: Option<String>,
+    /// The same.
+    pub uuid: Option<String>,
+    /// The partition's UUID.
+    pub part_uuid: Option<String>,
+    /// From the file system's root; empty if it is the device itself.
+    pub path: PathBuf,
+}
+
+/// Devices that were looked at, each with the medium it had then, and whether that was the one.
+pub type Looked = BTreeMap<(String, u64), bool>;
+
+impl Place {
+    /// Where `file` lies, which was opened at `path`; `None` if it would not be known again: it is on no block
+    /// device of its own, or in a file system without a UUID.
+    #[must_use]
+    pub fn of(path: &Path, file: &File) -> Option<Self> {
+        let device = device_below(file)?;
+        let folder = folder_of(device).canonicalize().ok()?;
+        let seen = survey::look_at(folder.file_name()?.to_str()?);
+        let is_file = file.metadata().ok()?.is_file();
+        let path = match is_file {
+            true => {
+                let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+                within(&mounts, device, &path.canonicalize().ok()?)?
+            }
+            false => PathBuf::new(),
+        };
+        let place = Self::at(seen, device, path);
+        (!is_file || place.uuid.is_some()).then_some(place)
+    }
+
+    fn at(seen: Seen, device: u64, path: PathBuf) -> Self {
+        let (kind, uuid) = match seen.content {
+            Some(content) => (Some(content.kind.to_owned()), content.uuid),
+            None => (None, None),
+        };
+        Self {
+            device,
+            name: seen.name,
+            size_bytes: seen.size_bytes,
+            kind,
+            uuid,
+            part_uuid: seen.names.uuid,
+            path,
+        }
+    }
+
+    /// The device's node.
+    #[must_use]
+    pub fn node(&self) -> PathBuf {
+        Path::new("/dev").join(self.name.replace('!', "/"))
+    }
+
+    /// Whether it is the device itself, not a file on it.
+    #[must_use]
+    pub fn is_device(&self) -> bool {
+        self.path.as_os_str().is_empty()
+    }
+
+    /// Where it is now, if a device has come that is this medium. `looked` are those that need no second look.
+    #[must_use]
+    pub fn find(&self, looked: &mut Looked) -> Option<Self> {
+        let there = survey::of_size(self.size_bytes);
+        looked.retain(|device, _| there.contains(device));
+        for device in there {
+            if looked.get(&device) == Some(&false) {
+                continue;
+            }
+            let seen = survey::look_at(&device.0);
+            // One that does not read yet is looked at again.
+            if seen.trouble.is_some() {
+                continue;
+            }
+            let found = number(&device.0).map(|number| Self::at(seen, number, self.path.clone()));
+            let is_it = found
+                .as_ref()
+                .is_some_and(|found| self.is_same_medium(found));
+            looked.insert(device, is_it);
+            if is_it {
+                return found;
+            }
+        }
+        None
+    }
+
+    fn is_same_medium(&self, other: &Self) -> bool {
+        let names = |place: &Self| {
+            (
+                place.kind.clone(),
+                place.uuid.clone(),
+                place.part_uuid.clone(),
+            )
+        };
+        self.size_bytes == other.size_bytes && names(self) == names(other)
+    }
+}
+
+/// The number of the device that is called so.
+fn number(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/sys/class/block/{name}/dev")).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    Some(nix::sys::stat::makedev(
+        major.parse().ok()?,
+        minor.parse().ok()?,
+    ))
+}
+
+/// The path within its file system of what is at `path`, as the text of /proc/self/mountinfo has it.
+fn within(mounts: &str, device: u64, path: &Path) -> Option<PathBuf> {
+    let number = format!("{}:{}", major(device), minor(device));
+    let mount = |line: &str| {
+        let mut fields = line.split(' ').skip(2);
+        let (found, root, place) = (fields.next()?, fields.next()?, fields.next()?);
+        let inner = path.strip_prefix(unescaped(place)).ok()?.to_owned();
+        (found == number).then(|| (place.len(), Path::new(&unescaped(root)).join(inner)))
+    };
+    // The innermost, and of several at one place the last, which is on top.
+    let found = mounts
+        .lines()
+        .filter_map(mount)
+        .max_by_key(|(length, _)| *length);
+    found.map(|(_, path)| path)
+}
+
+/// mountinfo writes blanks, tabs, ends of lines and backslashes as octal numbers.
+fn unescaped(text: &str) -> String {
+    [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ]
+    .iter()
+    .fold(text.to_owned(), |text, (written, letter)| {
+        text.replace(written, letter)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::makedev;
+
+    fn place(uuid: Option<&str>, size_bytes: u64) -> Place {
+        Place {
+            device: 1,
+            name: "sda1".into(),
+            size_bytes,
+            kind: uuid.map(|_| "vfat".into()),
+            uuid: uuid.map(str::to_owned),
+            part_uuid: None,
+            path: "/a".into(),
+        }
+    }
+
+    #[test]
+    fn a_medium_is_the_same_under_another_name_and_no_other_one_is() {
+        let before = place(Some("1A2B-3C4D"), 1 << 30);
+        let again = Place {
+            device: 2,
+            name: "sdb1".into(),
+            ..before.clone()
+        };
+        assert!(before.is_same_medium(&again));
+        for other in [
+            place(Some("1A2B-3C4E"), 1 << 30),
+            place(Some("1A2B-3C4D"), 1 << 29),
+            place(None, 1 << 30),
+            Place {
+                kind: Some("exfat".into()),
+                ..before.clone()
+            },
+            Place {
+                part_uuid: Some("x".into()),
+                ..before.clone()
+            },
+        ] {
+            assert!(!before.is_same_medium(&other), "{other:?}");
+        }
+        assert_eq!(before.find(&mut Looked::new()), None);
+    }
+
+    #[test]
+    fn a_path_is_cut_to_what_is_within_its_file_system() {
+        let mounts = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+                      40 22 8:17 / /run/a\\040stick rw - vfat /dev/sdb1 rw\n\
+                      41 22 8:17 /deep /run/a\\040stick/deep rw - vfat /dev/sdb1 rw\n\
+                      42 22 8:33 / /run/other rw - vfat /dev/sdc1 rw\n";
+        let path = |device, path| within(mounts, device, Path::new(path));
+        let stick = makedev(8, 17);
+        assert_eq!(path(stick, "/run/a stick/x/y"), Some("/x/y".into()));
+        assert_eq!(path(stick, "/run/a stick/deep/y"), Some("/deep/y".into()));
+        assert_eq!(path(stick, "/run/other/y"), None);
+        assert_eq!(path(makedev(8, 1), "/var/y"), Some("/var/y".into()));
+    }
+}
