@@ -91,6 +91,10 @@ pub struct Attach {
     /// Refuse every write to the device
     #[arg(long)]
     pub read_only: bool,
+    /// How long to wait for a medium that was pulled out and may be put back; meanwhile the device waits, then
+    /// it fails. 0: not at all
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(..=86_400))]
+    pub lost: u32,
     /// Serve in this process until detached, instead of in a daemon
     #[arg(long)]
     pub foreground: bool,

@@ -4,6 +4,7 @@
 //! attempt costs its user a reboot.
 
 mod line;
+mod values;
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 pub use line::{Line, Word, split};
 
+use crate::daemon::LOST_S;
 use crate::media::cow_source::{CowSource, Fallback};
 use crate::media::nfs;
 use crate::media::open::{CowStore, Durability, TmpfsSize};
@@ -32,6 +34,8 @@ pub struct Plan {
     pub durability: Durability,
     /// How long to wait for the medium.
     pub wait: Duration,
+    /// For how many seconds a medium that was pulled out is waited for.
+    pub lost_s: u32,
     /// How to mount a medium that is a server's.
     pub nfs: nfs::Options,
     /// What the kernel and other initramfs are told of the network, each `ip=`.
@@ -114,7 +118,7 @@ const WORDS: &[(&str, Meaning)] = &[
     ("cowroot.onfull", Meaning::Only(&["error"])),
     ("cowroot.fallback", Meaning::Plan),
     ("cowroot.merge", Meaning::Only(&["requested", "no"])),
-    ("cowroot.lost", Meaning::Later),
+    ("cowroot.lost", Meaning::Plan),
     ("cowroot.root", Meaning::Later),
     ("cowroot.size", Meaning::Later),
     ("cowroot.growfs", Meaning::Later),
@@ -122,8 +126,6 @@ const WORDS: &[(&str, Meaning)] = &[
     ("cowroot.verify", Meaning::Later),
     ("cowroot.nfsopts", Meaning::Plan),
 ];
-
-const LONGEST_WAIT_S: u64 = 24 * 60 * 60;
 
 impl Plan {
     /// Read a kernel command line.
@@ -134,12 +136,13 @@ impl Plan {
         let line = split(text);
         let mut ours = Ours::of(&line.words);
         let base = ours.base(&line.words);
-        let cow = ours.read("cowroot.cow", cow);
+        let cow = ours.read("cowroot.cow", values::cow);
         let session = ours.session(cow.as_ref());
         let fallback = ours.read("cowroot.fallback", str::parse);
         let durability = ours.read("cowroot.durability", str::parse);
-        let wait = ours.read("cowroot.wait", wait);
-        let debug = ours.read("cowroot.debug", flag);
+        let wait = ours.read("cowroot.wait", values::wait);
+        let lost_s = ours.read("cowroot.lost", values::lost);
+        let debug = ours.read("cowroot.debug", values::flag);
         let nfs = ours.read("cowroot.nfsopts", nfs::Options::from_str);
         if let (Some(base), Some(_)) = (&base, &nfs)
             && !matches!(base.medium, Source::Nfs(_))
@@ -160,6 +163,7 @@ impl Plan {
                 fallback: fallback.unwrap_or(Fallback::Fail),
                 durability: durability.unwrap_or(Durability::Flush),
                 wait: wait.unwrap_or(Duration::from_secs(30)),
+                lost_s: lost_s.unwrap_or(LOST_S),
                 nfs: nfs.unwrap_or_default(),
                 ip,
                 debug: debug.unwrap_or(false),
@@ -167,24 +171,6 @@ impl Plan {
             }),
             _ => Err(Problems(ours.problems)),
         }
-    }
-}
-
-fn wait(value: &str) -> Result<Duration, String> {
-    match value.parse() {
-        Ok(seconds @ 1..=LONGEST_WAIT_S) => Ok(Duration::from_secs(seconds)),
-        _ => Err(format!(
-            "'{value}' is not a time to wait; use whole seconds, 1 to {LONGEST_WAIT_S}"
-        )),
-    }
-}
-
-/// A word without a value arrives as an empty one.
-fn flag(value: &str) -> Result<bool, String> {
-    match value {
-        "" | "1" => Ok(true),
-        "0" => Ok(false),
-        _ => Err(format!("'{value}' is neither 1 nor 0")),
     }
 }
 
@@ -330,13 +316,6 @@ impl RootWords {
             }
         }
         root
-    }
-}
-
-fn cow(text: &str) -> Result<Cow, String> {
-    match text.parse()? {
-        CowStore::Tmpfs(size) => Ok(Cow::Tmpfs(size)),
-        CowStore::File(_) => text.parse().map(Cow::Medium),
     }
 }
 

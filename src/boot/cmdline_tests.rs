@@ -150,7 +150,6 @@ fn what_does_not_work_yet_is_refused_by_name() {
     for word in [
         "cowroot.onfull=wait:10",
         "cowroot.merge=yes",
-        "cowroot.lost=eio",
         "cowroot.root=LABEL=r",
         "cowroot.size=8G",
         "cowroot.growfs",
@@ -171,6 +170,22 @@ fn what_does_not_work_yet_is_refused_by_name() {
         found[0].contains("a cowfile on NFS") && found[0].contains("not available"),
         "{found:#?}"
     );
+}
+
+#[test]
+fn a_medium_is_waited_for_as_long_as_is_said() {
+    for (word, seconds) in [
+        ("", 30),
+        ("cowroot.lost=0", 0),
+        ("cowroot.lost=86400", 86_400),
+    ] {
+        let plan = Plan::parse(&format!("cowroot=/dev/sr0:/r {word}")).unwrap();
+        assert_eq!(plan.lost_s, seconds, "{word}");
+    }
+    for value in ["eio", "-1", "86401", ""] {
+        let found = problems(&format!("cowroot=/dev/sr0:/r cowroot.lost={value}"));
+        assert!(found[0].contains("is not a time to wait"), "{found:#?}");
+    }
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(super) fn serve(
     base: &Reached,
     cow: cow::Store,
     (durability, session): (Durability, Wish),
+    lost_s: u32,
 ) -> anyhow::Result<Attached> {
     let attached = daemon::launch(&daemon::Options {
         base: base.path.clone(),
@@ -43,6 +44,7 @@ pub(super) fn serve(
         id: Some(ID),
         size_bytes: None,
         read_only: false,
+        lost_s,
     })?;
     wait_for_node(&attached.device())?;
     Ok(attached)

@@ -122,7 +122,12 @@ fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
                 .map(|kind| modules.load_filesystem(kind))
         };
         let _without = thread::Builder::new().spawn_scoped(scope, load);
-        device::serve(&base, cow, (plan.durability, plan.session.clone()))
+        device::serve(
+            &base,
+            cow,
+            (plan.durability, plan.session.clone()),
+            plan.lost_s,
+        )
     })?;
 
     let sysroot = Path::new(SYSROOT);

@@ -76,7 +76,13 @@ fn attach(plan: &Plan, drivers: Drivers) -> anyhow::Result<()> {
     // Before anything is made: a base that is no root needs no cowfile.
     root::kind(&plan.root, &base.path, base.kind())?;
     let cow = cow::reach(plan, &base, &mut modules, drivers)?;
-    device::serve(&base, cow, (plan.durability, plan.session.clone())).map(drop)
+    device::serve(
+        &base,
+        cow,
+        (plan.durability, plan.session.clone()),
+        plan.lost_s,
+    )
+    .map(drop)
 }
 
 fn mount(plan: &Plan, sysroot: &Path) -> anyhow::Result<()> {

@@ -63,5 +63,6 @@ pub(super) fn options(attach: &Attach) -> anyhow::Result<Options> {
         id: attach.id,
         size_bytes,
         read_only: attach.read_only,
+        lost_s: attach.lost,
     })
 }

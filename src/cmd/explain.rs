@@ -60,6 +60,7 @@ fn steps(plan: &Plan) -> Vec<String> {
     }
     steps.extend(base(&plan.base));
     steps.extend(cow(plan));
+    steps.extend(lost(plan));
     steps.extend(root(&plan.root));
     if plan.debug {
         steps.push("Log every step on the way, not just each change of state.".into());
@@ -184,6 +185,18 @@ fn on_medium(source: &CowSource, plan: &Plan) -> Vec<String> {
     ]
 }
 
+/// What of it can be pulled out.
+fn lost(plan: &Plan) -> Option<String> {
+    let is_local = !matches!(plan.base.medium, Source::Nfs(_));
+    let wait_s = plan.lost_s;
+    let is_waited_for = wait_s > 0 && (is_local || matches!(plan.cow, Cow::Medium(_)));
+    is_waited_for.then(|| {
+        format!(
+            "If a medium is pulled out later, reads and writes wait for the same one, at most {wait_s} s; then they fail."
+        )
+    })
+}
+
 fn root(words: &RootWords) -> Vec<String> {
     let kind = match &words.kind {
         Some(kind) => format!("as {kind}"),
@@ -245,7 +258,7 @@ mod tests {
     fn what_each_word_changes_is_said_in_order() {
         let text = explain(
             "cowroot=LABEL=LIVE:/a.sqfs!/root.img cowroot.cow=tmpfs:1G cowroot.wait=7 ro \
-             rootfstype=ext4 rootflags=noatime init=/bin/bash -- -l",
+             cowroot.lost=9 rootfstype=ext4 rootflags=noatime init=/bin/bash -- -l",
         );
         let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut from = 0;
@@ -255,6 +268,7 @@ mod tests {
             "Mount the image '/a.sqfs'",
             "Take the file '/root.img'",
             "to at most 1 GiB",
+            "is pulled out later, reads and writes wait for the same one, at most 9 s",
             "as ext4, read-only, with the options 'noatime'",
             "Execute '/bin/bash' with the arguments '-l'",
         ] {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use super::info::date;
 use super::progress::Progress;
 use crate::cli::session::{Action, Export, Import, Session};
 use crate::disk::cowfile::Mode;
@@ -181,7 +180,7 @@ fn line(row: &Row) -> String {
     };
     let made = row
         .made_s
-        .map_or(String::new(), |at| format!(", made {}", date(at)));
+        .map_or(String::new(), |at| format!(", made {}", text::date(at)));
     let text = format!("{} on {on}: {state}{made}", row.name);
     text.replace(char::is_control, "?") + "\n"
 }

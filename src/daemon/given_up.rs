@@ -1,8 +1,12 @@
 //! What is left of a device that nobody serves any more: somebody who says so, until it is detached.
 
-use super::handover::Kept;
+use std::sync::atomic::Ordering;
+
+use super::handover::{Kept, StoreState};
 use super::protocol::{self, Answer, Question};
 use super::report::{FAILED, Shared, report};
+use crate::engine::units::CHUNK_BYTES;
+use crate::media::text;
 
 /// Answer questions until the device is to be detached.
 pub(super) fn answer(kept: &Kept, shared: &Shared, reason: &anyhow::Error) {
@@ -17,7 +21,10 @@ pub(super) fn answer(kept: &Kept, shared: &Shared, reason: &anyhow::Error) {
                 report.recovery.possible = false;
                 report.warnings.insert(
                     0,
-                    format!("nobody serves it: its daemon {reason:#}; detach it"),
+                    format!(
+                        "nobody serves it: {reason:#}; {}; detach it",
+                        safe(kept, shared)
+                    ),
                 );
                 Answer::Status(Box::new(report))
             }
@@ -36,4 +43,25 @@ pub(super) fn answer(kept: &Kept, shared: &Shared, reason: &anyhow::Error) {
         };
         let _ = protocol::reply(&mut stream, &answer);
     }
+}
+
+/// Up to when what was written is kept.
+pub(super) fn safe(kept: &Kept, shared: &Shared) -> String {
+    if matches!(kept.handover.store, StoreState::Ram { .. }) {
+        return "what was written is lost".into();
+    }
+    let counters = &shared.counters;
+    let committed_s = counters.committed_s.load(Ordering::Relaxed);
+    let since = match committed_s {
+        0 => "what was written before it was attached".to_owned(),
+        at_s => format!("what was written up to {}", text::time(at_s)),
+    };
+    let lost = match counters.staged_chunks.load(Ordering::Relaxed) {
+        0 => String::new(),
+        chunks => {
+            let bytes = u64::from(chunks) * CHUNK_BYTES;
+            format!(", {} that came later are lost", text::size(bytes))
+        }
+    };
+    format!("{since} is in the cowfile{lost}")
 }

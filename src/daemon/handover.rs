@@ -1,7 +1,9 @@
 //! What a worker leaves with its supervisor, so that the next one can go on where it ended.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixListener;
 
 use anyhow::{Context, bail};
@@ -9,7 +11,9 @@ use rkyv::rancor::Error as ArchiveError;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::protocol::Report;
+use crate::disk::lost::is_gone;
 use crate::disk::watch::{Stamp, Watch};
+use crate::media::place::Place;
 use crate::sys;
 
 /// A report has paths in it, which may be long.
@@ -18,7 +22,7 @@ const LONGEST: usize = 64 << 10;
 const MAGIC: [u8; 4] = *b"COWH";
 /// Of what one binary hands to another: `Handover`, the order of the descriptors, the layout of the map's memory and
 /// of the staging's.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// What a worker tells its supervisor: what became of its start, once; then what only a supervisor can do.
 #[derive(Debug, Archive, Serialize, Deserialize)]
@@ -31,6 +35,119 @@ pub(super) enum Word {
     Failed(String),
     /// Somebody asks for an upgrade; with the new binary, and the socket to answer on.
     Upgrade,
+    /// These block devices are gone.
+    Lost(Vec<u64>),
+    /// What was on them is found again, here; with base, cowfile and folder, those of them that are.
+    Found(Box<Found>),
+}
+
+/// What lies somewhere else now.
+#[derive(Debug, Archive, Serialize, Deserialize)]
+pub(super) struct Found {
+    pub(super) base: Option<KeptPlace>,
+    pub(super) cow: Option<KeptPlace>,
+}
+
+impl Found {
+    /// What was found, for people.
+    pub(super) fn named(&self) -> String {
+        named(&self.base, &self.cow, |_| true)
+    }
+}
+
+fn named(
+    base: &Option<KeptPlace>,
+    cow: &Option<KeptPlace>,
+    is_meant: impl Fn(u64) -> bool,
+) -> String {
+    let node = |place: &Option<KeptPlace>| {
+        let place = place.as_ref().filter(|place| is_meant(place.device))?;
+        Some(Place::from(place).node())
+    };
+    match (node(base), node(cow)) {
+        (Some(one), Some(other)) if one == other => {
+            format!("the medium of base and cowfile, '{}',", one.display())
+        }
+        (Some(one), Some(other)) => {
+            let (one, other) = (one.display(), other.display());
+            format!("the media of base and cowfile, '{one}' and '{other}',")
+        }
+        (Some(base), None) => format!("the medium of its base, '{}',", base.display()),
+        (None, Some(cow)) => format!("the medium of its cowfile, '{}',", cow.display()),
+        (None, None) => "its medium".to_owned(),
+    }
+}
+
+/// A `Place`.
+#[derive(Debug, Clone, Archive, Serialize, Deserialize)]
+pub(super) struct KeptPlace {
+    device: u64,
+    name: String,
+    size_bytes: u64,
+    kind: Option<String>,
+    uuid: Option<String>,
+    part_uuid: Option<String>,
+    path: Vec<u8>,
+}
+
+impl From<&Place> for KeptPlace {
+    fn from(place: &Place) -> Self {
+        Self {
+            device: place.device,
+            name: place.name.clone(),
+            size_bytes: place.size_bytes,
+            kind: place.kind.clone(),
+            uuid: place.uuid.clone(),
+            part_uuid: place.part_uuid.clone(),
+            path: place.path.as_os_str().as_bytes().to_vec(),
+        }
+    }
+}
+
+impl From<&KeptPlace> for Place {
+    fn from(kept: &KeptPlace) -> Self {
+        Self {
+            device: kept.device,
+            name: kept.name.clone(),
+            size_bytes: kept.size_bytes,
+            kind: kept.kind.clone(),
+            uuid: kept.uuid.clone(),
+            part_uuid: kept.part_uuid.clone(),
+            path: OsString::from_vec(kept.path.clone()).into(),
+        }
+    }
+}
+
+/// Media that can be pulled out and put back.
+#[derive(Debug, Clone, Default, Archive, Serialize, Deserialize)]
+pub(super) struct Media {
+    /// For so many seconds they are waited for.
+    pub(super) wait_s: u32,
+    pub(super) base: Option<KeptPlace>,
+    pub(super) cow: Option<KeptPlace>,
+}
+
+impl Media {
+    /// The block devices that may come back.
+    pub(super) fn devices(&self) -> Vec<u64> {
+        let places = [&self.base, &self.cow].into_iter().flatten();
+        match self.wait_s {
+            0 => Vec::new(),
+            _ => places.map(|place| place.device).collect(),
+        }
+    }
+
+    /// What lies on these devices, for people.
+    pub(super) fn named(&self, devices: &[u64]) -> String {
+        named(&self.base, &self.cow, |device| devices.contains(&device))
+    }
+
+    /// Those that are gone.
+    pub(super) fn gone(&self) -> Vec<u64> {
+        let mut devices = self.devices();
+        devices.retain(|&device| is_gone(device));
+        devices
+    }
 }
 
 /// What is known of a device that is served.
@@ -45,6 +162,7 @@ pub(super) struct Handover {
     pub(super) store: StoreState,
     /// Of a base on a server; with the descriptors of the file that is watched, and of its folder.
     pub(super) watched: Option<Watched>,
+    pub(super) media: Media,
 }
 
 /// What a file on a server was when the first worker opened it.
@@ -90,6 +208,8 @@ pub(super) enum StoreState {
         staging_chunks: u32,
         /// What is looked at, where nothing is written.
         layer: u8,
+        /// As the first worker found it: incarnation and last epoch.
+        found: [u64; 2],
     },
 }
 
@@ -158,9 +278,12 @@ pub(super) struct Kept {
     pub(super) handover: Handover,
     /// The view of the mounts that it is served in.
     pub(super) namespace: OwnedFd,
+    /// The root in it.
+    pub(super) root: OwnedFd,
     /// Where it is asked.
     pub(super) listener: UnixListener,
-    pub(super) base: File,
+    /// None while its medium is gone.
+    pub(super) base: Option<File>,
     /// What is watched.
     pub(super) watched: Vec<File>,
     /// Where logins look.
@@ -184,8 +307,9 @@ impl Kept {
         Ok(Self {
             handover,
             namespace: next()?,
+            root: next()?,
             listener: next()?.into(),
-            base: next()?.into(),
+            base: Some(next()?.into()),
             watched: (0..watched_files)
                 .map(|_| next().map(File::from))
                 .collect::<Result<_, _>>()?,
@@ -198,11 +322,47 @@ impl Kept {
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let first = [
             self.namespace.as_fd(),
+            self.root.as_fd(),
             self.listener.as_fd(),
-            self.base.as_fd(),
         ];
-        let files = self.watched.iter().chain(&self.run).chain(&self.store);
+        let files = self.base.iter().chain(&self.watched);
+        let files = files.chain(&self.run).chain(&self.store);
         first.into_iter().chain(files.map(AsFd::as_fd))
+    }
+
+    /// Let go of what is on devices that are gone: what the kernel keeps of them would be in the way.
+    pub(super) fn let_go(&mut self, gone: &[u64]) {
+        let media = &self.handover.media;
+        let is_gone = |place: &Option<KeptPlace>| {
+            place
+                .as_ref()
+                .is_some_and(|place| gone.contains(&place.device))
+        };
+        if is_gone(&media.base) {
+            self.base = None;
+        }
+        // The staging's memory stays.
+        if is_gone(&media.cow) {
+            self.store.truncate(1);
+        }
+    }
+
+    /// What was on these devices is found again.
+    ///
+    /// # Errors
+    /// A descriptor is missing.
+    pub(super) fn take(&mut self, found: Found, fds: Vec<OwnedFd>) -> anyhow::Result<()> {
+        let mut files = fds.into_iter().map(File::from);
+        if found.base.is_some() {
+            self.base = Some(files.next().context("taking a base: it is missing")?);
+            self.handover.media.base = found.base;
+        }
+        if found.cow.is_some() {
+            self.store.truncate(1);
+            self.store.extend(files);
+            self.handover.media.cow = found.cow;
+        }
+        Ok(())
     }
 }
 
@@ -277,6 +437,7 @@ mod tests {
                 first: [1; 6],
                 change: 2,
             }),
+            media: Media::default(),
         };
         let bytes = handover.encode().unwrap();
         let read = Handover::decode(&bytes).unwrap();
@@ -285,7 +446,7 @@ mod tests {
         let mut other = bytes.clone();
         other[4] += 1;
         let error = Handover::decode(&other).unwrap_err().to_string();
-        assert!(error.contains("it is of version 4"), "{error}");
+        assert!(error.contains("it is of version 5"), "{error}");
         for len in 0..bytes.len() {
             assert!(Handover::decode(&bytes[..len]).is_err(), "{len} bytes");
         }

@@ -2,6 +2,7 @@
 //! the `worker` that serves it, and the next one when that one dies.
 
 mod apart;
+mod away;
 mod confine;
 pub mod detach;
 mod given_up;
@@ -13,10 +14,12 @@ mod persistent;
 mod protect;
 pub mod protocol;
 mod report;
+mod seeking;
 mod signals;
 pub mod starter;
 mod store;
 pub mod supervisor;
+mod telling;
 pub mod upgrade;
 mod volatile;
 mod wait;
@@ -37,6 +40,9 @@ use crate::media::session::Wish;
 
 /// Within this time the kernel makes a device, or the daemon says that it did not.
 const START: Duration = Duration::from_secs(10);
+
+/// For so many seconds a medium that was pulled out is waited for, where nobody says otherwise.
+pub const LOST_S: u32 = 30;
 
 /// What to serve.
 #[derive(Debug, Clone)]
@@ -59,6 +65,8 @@ pub struct Options {
     pub size_bytes: Option<u64>,
     /// Refuse every write to the device.
     pub read_only: bool,
+    /// For how long a medium that was pulled out is waited for; 0 is not at all.
+    pub lost_s: u32,
 }
 
 /// A device that is being served.
@@ -128,6 +136,7 @@ fn command(options: &Options, ready_fd: i32) -> anyhow::Result<Command> {
     if let Some(notice) = &options.notice {
         command.arg("--notice").arg(notice);
     }
+    command.arg("--lost").arg(options.lost_s.to_string());
     if options.read_only {
         command.arg("--read-only");
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU32;
 
 use anyhow::Context;
 
-use super::handover::{Kept, StoreState};
+use super::handover::{Kept, KeptPlace, Media, StoreState};
 use super::store::{Serving, Store};
 use super::{Options, confine, login, persistent, protect, volatile};
 use crate::disk::base::{self, Base};
@@ -20,6 +20,7 @@ use crate::engine::units::Limits;
 use crate::media::mount;
 use crate::media::namespace::{self, Left};
 use crate::media::open::CowStore;
+use crate::media::place::Place;
 use crate::media::session::Wish;
 
 /// What a first worker has opened.
@@ -29,6 +30,7 @@ pub(super) struct Opening {
     pub(super) in_initramfs: bool,
     /// There the machine's /run, where logins to its root will look.
     pub(super) run: Option<File>,
+    pub(super) media: Media,
 }
 
 /// Open base and cowfile, make this process hard to kill, and leave the machine's mounts.
@@ -36,12 +38,14 @@ pub(super) fn open_all(options: &Options, change: &'static AtomicU32) -> anyhow:
     let wishes = (options.size_bytes, &options.session);
     match &options.cow {
         CowStore::Tmpfs(size) => {
-            let (base, left) = leave_with_base(Base::open(&options.base)?, options, change)?;
+            let base = Base::open(&options.base)?;
+            let media = media(options, &base, None);
+            let (base, left) = leave_with_base(base, options, change)?;
             let base = Arc::new(base);
             let device_bytes = base::device_size_bytes(base.size_bytes(), options.size_bytes)?;
             become_server();
             let store = volatile::store(*size, &base, device_bytes, options.read_only)?;
-            Ok(left.with(base, store))
+            Ok(left.with(base, store, media))
         }
         CowStore::File(path) if options.session == Wish::Throwaway => {
             let base = Base::open(&options.base)?;
@@ -49,17 +53,33 @@ pub(super) fn open_all(options: &Options, change: &'static AtomicU32) -> anyhow:
             let (base, left) = leave_with_base(base, options, change)?;
             become_server();
             let (base, store) = volatile::throwaway(path, opened, base)?;
-            Ok(left.with(base, store))
+            // What is read through the cowfile below is not opened again.
+            Ok(left.with(base, store, Media::default()))
         }
         CowStore::File(path) => {
             let base = Base::open(&options.base)?;
             let opened = persistent::open(path, &base, options.read_only, wishes)?;
+            let first = opened.files.files().first();
+            let media = media(options, &base, first.map(|file| (path.as_path(), file)));
             let (base, left) = leave_with_base(base, options, change)?;
             let base = Arc::new(base);
             become_server();
             let store = persistent::store(path, opened, &base, options.durability)?;
-            Ok(left.with(base, store))
+            Ok(left.with(base, store, media))
         }
+    }
+}
+
+/// Where they lie. What is not known again when it was pulled out is not waited for.
+fn media(options: &Options, base: &Base, cow: Option<(&Path, &File)>) -> Media {
+    let place = |path: &Path, file| Place::of(path, file).as_ref().map(KeptPlace::from);
+    match options.lost_s {
+        0 => Media::default(),
+        wait_s => Media {
+            wait_s,
+            base: place(base.path(), base.file()),
+            cow: cow.and_then(|(path, file)| place(path, file)),
+        },
     }
 }
 
@@ -78,13 +98,14 @@ struct Machine {
 }
 
 impl Machine {
-    fn with(self, base: Arc<Base>, store: Store) -> Opening {
+    fn with(self, base: Arc<Base>, store: Store, media: Media) -> Opening {
         let Self { in_initramfs, run } = self;
         Opening {
             base,
             store,
             in_initramfs,
             run,
+            media,
         }
     }
 }
@@ -132,7 +153,8 @@ fn watch_again(kept: &Kept, change: &'static AtomicU32) -> anyhow::Result<Option
 /// The base that another worker read, with what lay over it.
 pub(super) fn base_again(kept: &Kept, change: &'static AtomicU32) -> anyhow::Result<Base> {
     let report = &kept.handover.report;
-    let base = kept.base.try_clone().context("taking over the base")?;
+    let base = kept.base.as_ref().map(File::try_clone).transpose();
+    let base = base.ok().flatten().context("taking over the base")?;
     let base = Base::of(base, Path::new(&report.base), report.base_bytes);
     let base = base.watched(watch_again(kept, change)?);
     let StoreState::Ram {
@@ -155,9 +177,6 @@ pub(super) fn base_again(kept: &Kept, change: &'static AtomicU32) -> anyhow::Res
 /// The store that another worker served.
 pub(super) fn store_again(kept: &Kept, base: &Arc<Base>) -> anyhow::Result<Serving> {
     let report = &kept.handover.report;
-    let files: std::io::Result<Vec<File>> = kept.store.iter().map(File::try_clone).collect();
-    let mut files = files.context("taking over the cowfile")?;
-    let missing = || anyhow::anyhow!("taking over the cowfile: a descriptor is missing");
     match &kept.handover.store {
         StoreState::Ram {
             capacity_slots,
@@ -168,37 +187,62 @@ pub(super) fn store_again(kept: &Kept, base: &Arc<Base>) -> anyhow::Result<Servi
                 capacity: *capacity_slots,
                 reserve: *reserve_slots,
             };
-            files.truncate(2);
-            let files = <[File; 2]>::try_from(files).map_err(|_| missing())?;
-            volatile::resume(files, limits, base, report.size_bytes)
+            let files: std::io::Result<Vec<File>> =
+                kept.store.iter().take(2).map(File::try_clone).collect();
+            let files = <[File; 2]>::try_from(files.context(TAKING)?);
+            let missing = |_| anyhow::anyhow!("{TAKING}: a descriptor is missing");
+            volatile::resume(files.map_err(missing)?, limits, base, report.size_bytes)
         }
-        StoreState::Medium {
-            name,
-            store,
-            chunks,
-            fanout_shift,
-            staging_chunks,
-            layer,
-        } => {
-            if files.is_empty() {
-                return Err(missing());
-            }
-            let mode = match report.read_only {
-                true => Mode::Read,
-                false => Mode::Write,
-            };
-            let left = persistent::Left {
-                memory: files.remove(0),
-                files: CowFiles::kept(files, name, mode).context("taking over the cowfile")?,
-                store: *store,
-                chunks: *chunks,
-                fanout_shift: *fanout_shift,
-                staging_chunks: *staging_chunks,
-                layer: *layer,
-            };
+        StoreState::Medium { .. } => {
+            let (left, files) = (left(kept)?, cow_files(kept)?);
             let durability = report.cow.durability.parse().map_err(anyhow::Error::msg);
-            let durability = durability.context("taking over the cowfile")?;
-            persistent::resume(left, base, durability)
+            persistent::resume(&left, files, base, durability.context(TAKING)?)
         }
+    }
+}
+
+const TAKING: &str = "taking over the cowfile";
+
+/// The memory of a persistent store.
+pub(super) fn left(kept: &Kept) -> anyhow::Result<persistent::Left> {
+    match (&kept.handover.store, kept.store.first()) {
+        (
+            StoreState::Medium {
+                store,
+                chunks,
+                fanout_shift,
+                staging_chunks,
+                layer,
+                ..
+            },
+            Some(memory),
+        ) => Ok(persistent::Left {
+            memory: memory.try_clone().context(TAKING)?,
+            store: *store,
+            chunks: *chunks,
+            fanout_shift: *fanout_shift,
+            staging_chunks: *staging_chunks,
+            layer: *layer,
+        }),
+        _ => anyhow::bail!("{TAKING}: a descriptor is missing"),
+    }
+}
+
+/// Its files, unless their medium is gone.
+pub(super) fn cow_files(kept: &Kept) -> anyhow::Result<CowFiles> {
+    let files = kept.store.iter().skip(1).map(File::try_clone);
+    let files: std::io::Result<Vec<File>> = files.collect();
+    let name = match &kept.handover.store {
+        StoreState::Medium { name, .. } => name.as_slice(),
+        StoreState::Ram { .. } => &[],
+    };
+    CowFiles::kept(files.context(TAKING)?, name, mode(kept)).context(TAKING)
+}
+
+/// What the cowfile is opened for.
+pub(super) fn mode(kept: &Kept) -> Mode {
+    match kept.handover.report.read_only {
+        true => Mode::Read,
+        false => Mode::Write,
     }
 }

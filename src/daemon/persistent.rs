@@ -16,8 +16,8 @@ use crate::disk::cowfile::{CowFiles, Mode};
 use crate::disk::growth::Growth;
 use crate::disk::{Cow, Disk, Medium};
 use crate::engine::command::Outbox;
-use crate::engine::cowfile::recover::recover;
-use crate::engine::cowfile::staging::Staging;
+use crate::engine::cowfile::recover::{Recovered, recover};
+use crate::engine::cowfile::staging::{Durable, Staging};
 use crate::engine::cowfile::{self, Cowfile, Settings, WhenFull};
 use crate::engine::format::Shape;
 use crate::engine::format::check::Access;
@@ -97,6 +97,7 @@ pub(super) fn store(
             fanout_shift: superblock.shape.fanout_shift,
             staging_chunks: settings.staging_chunks,
             layer: superblock.active_layer,
+            found: [superblock.origin.incarnation, found.epoch],
         },
         files: kept,
     };
@@ -127,10 +128,9 @@ pub(super) fn store(
     })
 }
 
-/// What another process left of a store: its files, and which staging is theirs.
+/// What another process left of a store: its memory, and which cowfile that is of.
 pub(super) struct Left {
     pub(super) memory: File,
-    pub(super) files: CowFiles,
     pub(super) store: [u8; 16],
     pub(super) chunks: u64,
     pub(super) fanout_shift: u8,
@@ -139,25 +139,67 @@ pub(super) struct Left {
     pub(super) layer: u8,
 }
 
+impl Left {
+    /// What is known to be durable.
+    ///
+    /// # Errors
+    /// The staging is not this cowfile's, or cannot be mapped.
+    pub(super) fn durable(&self) -> anyhow::Result<Option<Durable>> {
+        let context = "looking into what is not durable yet";
+        let pool = self.staging_chunks;
+        let words = Staging::<SharedWords>::words_needed(pool);
+        let words = SharedWords::map(&self.memory, words).context(context)?;
+        Staging::open(words, self.store, pool, self.fanout_shift, self.chunks)
+            .map(|staging| staging.durable())
+            .map_err(|damage| anyhow::anyhow!("{context}: it is damaged ({damage:?})"))
+    }
+}
+
+/// Whether a cowfile that was opened anew is the one that was served, as it was: `first` is what the first worker
+/// found. What is known of it.
+///
+/// # Errors
+/// It is another one, or lacks something that was durable, or somebody else has written to it.
+pub(super) fn verify(
+    files: &mut CowFiles,
+    left: &Left,
+    first: [u64; 2],
+) -> anyhow::Result<Recovered> {
+    let durable = left.durable()?;
+    let found = recover(files, Shape::PRODUCT, durable)
+        .map_err(|trouble| anyhow::anyhow!("the cowfile on it: {trouble}"))?;
+    let superblock = &found.superblock;
+    if superblock.origin.store != left.store {
+        bail!("the cowfile on it is another one");
+    }
+    let is_as_it_was = match durable {
+        // Each superblock that this device may have begun since goes to the other copy.
+        Some(durable) => superblock.generation == durable.generation,
+        None => first == [superblock.origin.incarnation, found.epoch],
+    };
+    if !is_as_it_was {
+        bail!(
+            "the cowfile on it is not as it was: somebody else has written to it, or its medium has forgotten"
+        );
+    }
+    Ok(found)
+}
+
 /// Go on with what another process left: what it had acknowledged is in the staging, if not in the cowfile.
 ///
 /// # Errors
 /// The cowfile does not open, the staging is not its own, or the kernel does not give what it takes.
 pub(super) fn resume(
-    left: Left,
+    left: &Left,
+    mut files: CowFiles,
     base: &Arc<Base>,
     durability: Durability,
 ) -> anyhow::Result<Serving> {
     let context = "going on with the cowfile";
-    let mut files = left.files;
     let pool = left.staging_chunks;
-    let words = Staging::<SharedWords>::words_needed(pool);
-    let words = SharedWords::map(&left.memory, words).context(context)?;
     let damaged =
         |damage| anyhow::anyhow!("{context}: what was not durable is damaged ({damage:?})");
-    let durable = Staging::open(words, left.store, pool, left.fanout_shift, left.chunks)
-        .map_err(damaged)?
-        .durable();
+    let durable = left.durable()?;
     let mut found = recover(&mut files, Shape::PRODUCT, durable)
         .map_err(|trouble| anyhow::anyhow!("{context}: {trouble}"))?;
     if files.mode() == Mode::Read {

@@ -103,7 +103,7 @@ pub struct Report {
     pub locked_bytes: u64,
     /// What happens, and has happened, when the daemon dies.
     pub recovery: Recovery,
-    /// `ok`, `attention` where there are warnings, or `failed` where nobody serves it any more, or its base is another
+    /// `ok`, `attention` where there are warnings, `waiting` for a medium that was pulled out, or `failed` where nobody serves it any more, or its base is another
     /// one by now.
     pub health: String,
     /// What somebody should do something about.

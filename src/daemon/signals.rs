@@ -1,8 +1,10 @@
-//! What a worker does when somebody asks it to end.
+//! Signals: what a worker does when somebody asks it to end, and what a supervisor hears.
 
 use std::time::Duration;
 
+use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::protocol::{self, Answer, Question};
 
@@ -32,4 +34,34 @@ pub(super) fn mind(id: u32, in_foreground: bool) {
             }
         }
     }
+}
+
+/// A root disk's server does not end because somebody sends it a signal. All are blocked but those
+/// that say that this process itself has gone wrong; those that ask it to end are read.
+pub(super) fn block() -> anyhow::Result<()> {
+    let mut signals = SigSet::all();
+    for fault in [
+        Signal::SIGSEGV,
+        Signal::SIGBUS,
+        Signal::SIGFPE,
+        Signal::SIGILL,
+        Signal::SIGABRT,
+    ] {
+        signals.remove(fault);
+    }
+    signals.thread_block().context("blocking signals")
+}
+
+/// What the supervisor reads: that its worker has ended, or that it is asked to end.
+pub(super) fn read() -> anyhow::Result<SignalFd> {
+    let signals: SigSet = [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ]
+    .into_iter()
+    .collect();
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context("listening for signals")
 }

@@ -43,6 +43,14 @@ impl Serving {
         matches!(self, Self::Ram(_))
     }
 
+    /// Look whether one of these devices is gone where something fails.
+    pub(super) fn mind_loss(&self, devices: Vec<u64>) {
+        match self {
+            Self::Ram(served) => served.disk.mind_loss(devices),
+            Self::Medium(served) => served.disk.mind_loss(devices),
+        }
+    }
+
     /// Serve until the device is stopped.
     ///
     /// # Errors

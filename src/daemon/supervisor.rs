@@ -13,13 +13,14 @@ use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::apart::apart;
+use super::away;
 use super::handover::{self, Handover, Kept, Word};
 use super::patience::{Next, Patience};
 use super::protocol::Answer;
@@ -27,7 +28,8 @@ use super::report::Shared;
 use super::starter::Starter;
 use super::upgrade::{TakeOver, Upgrade};
 use super::worker::{self, End, Task};
-use super::{Options, given_up, protect, protocol};
+use super::{Options, given_up, protect, protocol, signals};
+use crate::media::namespace;
 use crate::sys::{self, Forked};
 use crate::ublk::{self, devices};
 
@@ -39,12 +41,12 @@ use crate::ublk::{self, devices};
 /// Why it could not start, where a person started it.
 pub fn serve(options: &Options, starter: Starter) -> anyhow::Result<bool> {
     let mut supervisor = Supervisor::new(matches!(starter, Starter::Terminal))?;
-    let (kept, worker) = match supervisor.first_worker(options) {
+    let (mut kept, worker) = match supervisor.first_worker(options) {
         Ok(begun) => begun,
         Err(error) => return starter.failed(error).map(|()| false),
     };
     starter.ready(kept.handover.report.id);
-    Ok(supervisor.watch(&kept, worker))
+    Ok(supervisor.watch(&mut kept, worker))
 }
 
 /// Go on with a device that another binary served, as the same process. Does not return before it is detached.
@@ -53,14 +55,14 @@ pub fn serve(options: &Options, starter: Starter) -> anyhow::Result<bool> {
 /// It cannot be gone on with.
 pub fn take_over(from: &TakeOver) -> anyhow::Result<bool> {
     let mut supervisor = Supervisor::new(false)?;
-    let (kept, answer) = from.accept()?;
+    let (mut kept, answer) = from.accept()?;
     supervisor.upgrading = answer;
     let change = &supervisor.shared.base_change;
     change.store(kept.handover.base_change(), Ordering::Relaxed);
     let died = Instant::now();
     loop {
         match supervisor.fork(Task::GoOn(&kept), died) {
-            Ok(worker) => return Ok(supervisor.watch(&kept, worker)),
+            Ok(worker) => return Ok(supervisor.watch(&mut kept, worker)),
             // Nobody else could.
             Err(error) => log::error!("{error:#}"),
         }
@@ -78,41 +80,13 @@ pub fn try_to_take_over(from: &TakeOver) -> anyhow::Result<()> {
     ublk::check_kernel()
 }
 
-/// A root disk's server does not end because somebody sends it a signal. All are blocked but those
-/// that say that this process itself has gone wrong; those that ask it to end are read.
-fn block_signals() -> anyhow::Result<()> {
-    let mut signals = SigSet::all();
-    for fault in [
-        Signal::SIGSEGV,
-        Signal::SIGBUS,
-        Signal::SIGFPE,
-        Signal::SIGILL,
-        Signal::SIGABRT,
-    ] {
-        signals.remove(fault);
-    }
-    signals.thread_block().context("blocking signals")
-}
-
-/// What the supervisor reads: that its worker has ended, or that it is asked to end.
-fn signals() -> anyhow::Result<SignalFd> {
-    let signals: SigSet = [
-        Signal::SIGCHLD,
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-    ]
-    .into_iter()
-    .collect();
-    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .context("listening for signals")
-}
-
 /// Keep what the device consists of, and leave the machine's mounts for the worker's.
 fn keep(handover: Handover, fds: Vec<OwnedFd>) -> anyhow::Result<Kept> {
     let kept = Kept::of(handover, fds)?;
     setns(kept.namespace.as_fd(), CloneFlags::CLONE_NEWNS)
         .context("leaving the machine's mounts")?;
+    // In an initramfs the first folder there is another one, which loses its mounts when the root becomes '/'.
+    namespace::enter(kept.root.as_fd()).context("entering the worker's root")?;
     protocol::answer_for(&kept.listener)?;
     Ok(kept)
 }
@@ -134,11 +108,13 @@ struct Worker {
     away: Option<Instant>,
     /// How it ended, if it was killed for an upgrade that came to nothing.
     ended: Option<WaitStatus>,
+    /// It ended for these devices are gone.
+    gone: Vec<u64>,
 }
 
 impl Supervisor {
     fn new(in_foreground: bool) -> anyhow::Result<Self> {
-        block_signals()?;
+        signals::block()?;
         protect::protect(c"cowroot-super");
         let shared = sys::shared(Shared::default()).context("making memory for all processes")?;
         shared
@@ -147,7 +123,7 @@ impl Supervisor {
         Ok(Self {
             in_foreground,
             shared,
-            signals: signals()?,
+            signals: signals::read()?,
             patience: Patience::default(),
             upgrading: None,
         })
@@ -197,12 +173,13 @@ impl Supervisor {
                 channel: ours,
                 away: Some(away),
                 ended: None,
+                gone: Vec::new(),
             }),
         }
     }
 
     /// See to it that the device is served until it is detached. Whether that went well.
-    fn watch(&mut self, kept: &Kept, first: Worker) -> bool {
+    fn watch(&mut self, kept: &mut Kept, first: Worker) -> bool {
         let mut worker = first;
         loop {
             let status = self.await_end(kept, &mut worker);
@@ -216,7 +193,13 @@ impl Supervisor {
                 _ => {}
             }
             let died = worker.away.unwrap_or_else(Instant::now);
-            worker = match self.replace(kept, status, died) {
+            let next = match worker.gone.as_slice() {
+                [] => self.replace(kept, status, died),
+                // That is nobody's fault, however often it happens.
+                gone => away::wait(kept, self.shared, gone)
+                    .and_then(|()| self.fork(Task::GoOn(kept), died)),
+            };
+            worker = match next {
                 Ok(worker) => worker,
                 Err(reason) => return self.given_up(kept, &reason),
             };
@@ -235,7 +218,7 @@ impl Supervisor {
             match self.patience.another(status, Instant::now()) {
                 Next::Now => {}
                 Next::After(pause) => std::thread::sleep(pause),
-                Next::Never(why) => bail!("{how}; {why}"),
+                Next::Never(why) => bail!("its daemon {how}; {why}"),
             }
             log::warn!(
                 "the daemon of '{}' {how}: another one goes on",
@@ -311,7 +294,11 @@ impl Supervisor {
                 upgrade(kept, self.shared, worker, fds);
                 true
             }
-            Ok(Some((Word::Ready(_), _))) => true,
+            Ok(Some((Word::Lost(gone), _))) => {
+                worker.gone = gone;
+                true
+            }
+            Ok(Some((Word::Ready(_) | Word::Found(_), _))) => true,
             Ok(None) => false,
             Err(error) => {
                 log::error!("{error:#}");
@@ -354,8 +341,9 @@ impl Supervisor {
     fn given_up(&self, kept: &Kept, reason: &anyhow::Error) -> bool {
         let report = &kept.handover.report;
         log::error!(
-            "'{}' fails from now on: its daemon {reason:#}; what was not committed is lost, `cowroot status` says more",
-            report.device
+            "'{}' fails from now on: {reason:#}; {}",
+            report.device,
+            given_up::safe(kept, self.shared)
         );
         let id = report.id;
         apart(|| _ = devices::give_up(id));

@@ -1,11 +1,11 @@
 //! A worker's life: open base and cowfile, or take them over; leave everything else, serve, answer, end.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,7 +19,9 @@ use super::opening::{Opening, base_again, become_server, open_all, store_again};
 use super::protocol::{Answer, Question, Report};
 use super::report::{Shared, first_report, report};
 use super::store::Serving;
+use super::telling::{Supervisor, watch_start};
 use super::{Options, START, confine, handover, protect, protocol, signals};
+use crate::disk::lost::Lost;
 use crate::disk::watch::Watch;
 use crate::ublk::{self, Device, Spec};
 
@@ -41,28 +43,8 @@ pub(super) enum End {
     Failed = 1,
     /// The device waits for somebody to go on.
     GoOn = 75,
-}
-
-/// The way to the supervisor. It is told one thing: what became of the start.
-struct Supervisor {
-    socket: OwnedFd,
-    is_told: AtomicBool,
-}
-
-impl Supervisor {
-    /// Whether that was the first word, and it was heard.
-    fn tell(&self, word: &Word, fds: &[BorrowedFd<'_>]) -> bool {
-        !self.is_told.swap(true, Ordering::Relaxed)
-            && handover::tell(self.socket.as_fd(), word, fds).is_ok()
-    }
-
-    /// End, for this cannot go on; the reason goes to the log if the supervisor has had its word.
-    fn fail(&self, error: &anyhow::Error) -> ! {
-        if !self.tell(&Word::Failed(format!("{error:#}")), &[]) {
-            log::error!("{error:#}");
-        }
-        std::process::exit(End::Failed as i32)
-    }
+    /// The same, and a medium is gone.
+    Lost = 76,
 }
 
 /// A worker that goes on first waits for the kernel to notice that the one before has ended.
@@ -75,10 +57,7 @@ pub(super) fn run(
     shared: &'static Shared,
     in_foreground: bool,
 ) -> End {
-    let supervisor = Arc::new(Supervisor {
-        socket: supervisor,
-        is_told: AtomicBool::new(false),
-    });
+    let supervisor = Arc::new(Supervisor::at(supervisor));
     // Until it knows what this process opens, nobody could do anything with what it leaves. Who goes on needs nobody.
     if matches!(task, Task::Start(_))
         && let Err(error) = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
@@ -107,22 +86,6 @@ pub(super) fn run(
         std::thread::spawn(move || watch.mind());
     }
     daemon.live()
-}
-
-/// libublk can wait for ever for a queue that failed. If it takes too long, say so and end; the supervisor sees to
-/// what is left.
-fn watch_start(supervisor: &Arc<Supervisor>, most: Duration) -> Sender<()> {
-    let (started, watch) = channel();
-    let supervisor = Arc::clone(supervisor);
-    std::thread::spawn(move || {
-        if watch.recv_timeout(most) == Err(RecvTimeoutError::Timeout) {
-            supervisor.fail(&anyhow::anyhow!(
-                "starting the device: the kernel did not finish within {} s; its log may say why",
-                most.as_secs()
-            ));
-        }
-    });
-    started
 }
 
 /// A device and what is known about it.
@@ -154,6 +117,7 @@ fn start(
         store,
         in_initramfs,
         run,
+        media,
     } = open_all(options, &shared.base_change)?;
     let no_hibernation = in_initramfs.then(protect::refuse_hibernation).flatten();
     shared.counters.start(store.limits);
@@ -163,6 +127,7 @@ fn start(
         read_only: options.read_only,
     };
     let in_ram = store.serving.is_in_ram();
+    store.serving.mind_loss(media.devices());
     let started = watch_start(supervisor, START);
     let (fullness, steps) = channel();
     let (device, over) = served((store.serving, fullness), supervisor, shared, |serve| {
@@ -182,9 +147,13 @@ fn start(
         at_login: run.is_some(),
         store: state,
         watched: base.watch().map(|watch| Watched::of(watch)),
+        media,
     };
-    let namespace = File::open("/proc/self/ns/mnt").context("keeping this view of the mounts")?;
-    let mut fds = vec![namespace.as_fd(), listener.as_fd(), base.file().as_fd()];
+    let keeping = "keeping this view of the mounts";
+    let namespace = File::open("/proc/self/ns/mnt").context(keeping)?;
+    let root = File::open("/").context(keeping)?;
+    let mut fds = vec![namespace.as_fd(), root.as_fd(), listener.as_fd()];
+    fds.push(base.file().as_fd());
     let watched = base.watch().map(|watch| watch.left().1);
     fds.extend(watched.iter().flatten().map(|file| file.as_fd()));
     fds.extend(run.iter().map(AsFd::as_fd));
@@ -218,8 +187,11 @@ fn go_on(
         ..
     } = &kept.handover;
     let no_hibernation = in_initramfs.then(protect::refuse_hibernation).flatten();
-    let base = Arc::new(base_again(kept, &shared.base_change)?);
-    let serving = store_again(kept, &base)?;
+    let base = Arc::new(
+        base_again(kept, &shared.base_change).inspect_err(|_| supervisor.end_if_lost(kept))?,
+    );
+    let serving = store_again(kept, &base).inspect_err(|_| supervisor.end_if_lost(kept))?;
+    serving.mind_loss(kept.handover.media.devices());
     let spec = Spec {
         id: Some(report.id),
         size_bytes: report.size_bytes,
@@ -264,8 +236,11 @@ fn served(
     let (told, untold) = (Arc::clone(&over), Arc::clone(supervisor));
     let device = begin(Box::new(move |queue| {
         let result = serving.serve(queue, &shared.counters, fullness);
+        if let Some(Lost(gone)) = result.as_ref().err().and_then(|error| error.downcast_ref()) {
+            untold.end_lost(gone.clone());
+        }
         if let Err(error) = &result
-            && !untold.is_told.load(Ordering::Relaxed)
+            && !untold.is_told()
         {
             // The kernel goes on waiting for a queue that will never be there.
             untold.fail(error);

@@ -156,6 +156,7 @@ fn read_only(base: &Path, cow: CowStore) -> Options {
         size_bytes: None,
         session: Wish::Resume(None),
         read_only: true,
+        lost_s: daemon::LOST_S,
     }
 }
 
