@@ -315,9 +315,20 @@ impl World {
         self.memory.staging[pool..].fill(0xaa);
         let durable = self.left_behind()?;
         self.trace(|_| format!("  left {durable:?}"));
+        // What a disk forgets that has lied about a sync, nobody can write again.
+        let pulled = durable.filter(|_| self.faults.lying == 0 && self.random.u8(0..3) == 0);
+        if pulled.is_some() {
+            self.pull();
+        }
         let found = recover(&mut self.disk.clone(), self.shape, durable)
             .map_err(|trouble| format!("after a death: {trouble:?}"))?;
         self.settle_change(found.superblock.active_layer);
+        let generation = found.superblock.generation;
+        if pulled.is_some_and(|durable| durable.generation != generation) {
+            return Err(format!(
+                "put back: {pulled:?} was durable, {generation} is found"
+            ));
+        }
         self.settings.random = self.random.u64(..);
         self.store = Cowfile::resume(found, self.words.clone(), self.settings)
             .map_err(|damage| format!("after a death: {damage:?}"))?;
@@ -330,6 +341,16 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The medium is pulled out and put back: what was in its cache is gone, and the memory of who wrote it is not.
+    fn pull(&mut self) {
+        self.seen.count("media pulled");
+        let cut = self.disk.any_cut(&mut self.random);
+        self.trace(|_| format!("  pulled: {cut:?}"));
+        let image = self.after(cut);
+        self.disk = Disk::holding(self.shape, image);
+        self.synced = 0;
     }
 
     pub(super) fn left_behind(&self) -> Result<Option<Durable>, String> {
