@@ -152,6 +152,11 @@ impl Case {
         self.medium(content, Bus::UsbLate(after_s), None)
     }
 
+    /// A stick that is not plugged in before the guest asks for it.
+    pub(crate) fn spare_stick(self, content: Content) -> Self {
+        self.medium(content, Bus::UsbLate(u64::MAX), None)
+    }
+
     /// On a network with this server.
     pub(crate) fn server(mut self, server: Server) -> Self {
         self.server = Some(server);

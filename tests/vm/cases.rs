@@ -305,6 +305,14 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini file upgrade", "upgrade").disk(Tools).quiet_s(50),
         Case::mini("mini stick vfat upgrade", "upgrade").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat").quiet_s(60),
 
+        // Sticks that are pulled out and put back.
+        Case::mini("mini stick vfat lost", "lost").disk(Tools).stick(Stick(New::Vfat)).spare_stick(Stick(New::Vfat)).words("stick=vfat").quiet_s(60),
+        Case::mini("mini stick partition lost-for-good", "lost-for-good").disk(Tools).stick(Stick(New::Partition)).words("stick=partition").quiet_s(30),
+        Case::bare("bare stick ext4 pocket-lost").stick(Pocket(Ext4)).words(POCKET).guest("lost-root").quiet_s(40).console(CLOSED),
+        Case::mini("mini stick ext4 lost-long", "lost").disk(Tools).stick(Stick(New::Ext4)).spare_stick(Stick(New::Ext4)).words("stick=ext4 base=stick").quiet_s(70),
+        Case::mini("mini stick exfat newest-kernel-lost-long", "lost").kernel(NEWEST).disk(Tools).stick(Stick(New::Exfat)).spare_stick(Stick(New::Exfat)).words("stick=exfat").quiet_s(60),
+        Case::mini("mini stick partition lost-long", "lost").disk(Tools).stick(Stick(New::Partition)).spare_stick(Stick(New::Partition)).words("stick=partition").quiet_s(60),
+
         // The kernel that users of the release before can have.
         Case::bare("bare disk backports-kernel").kernel(BACKPORTS).disk(Mini(Ext4)).words(LABEL).guest("root"),
         Case::mini("mini file backports-kernel-attach", "attach").kernel(BACKPORTS),

@@ -171,14 +171,21 @@ impl Bus {
             Self::Exchanged => format!("format=raw,file={name},cache=unsafe"),
             _ => format!("format=raw,file={name}"),
         };
-        qemu.arg("-drive")
-            .arg(format!("if=none,id=m{number},{driver}{throttle}"));
+        match self {
+            // A drive would go with its device, and a stick that is pulled out can be put back.
+            Self::Usb | Self::UsbLate(_) => qemu.arg("-blockdev").arg(format!(
+                "driver=raw,node-name=m{number},file.driver=file,file.filename={name}"
+            )),
+            _ => qemu
+                .arg("-drive")
+                .arg(format!("if=none,id=m{number},{driver}{throttle}")),
+        };
         let device = match self {
             Self::Cd => format!("ide-cd,bus=ide.{number},drive=m{number}"),
             Self::Disk | Self::Exchanged => format!("virtio-blk-pci,drive=m{number}"),
             // Merged requests are too many parts for the log.
             Self::Logged => format!("virtio-blk-pci,drive=m{number},request-merging=off"),
-            Self::Usb => format!("usb-storage,bus=usb.0,drive=m{number}"),
+            Self::Usb => format!("usb-storage,bus=usb.0,id=s{number},drive=m{number}"),
             Self::UsbLate(_) => return,
         };
         // A firmware starts the first; 0 is what starts a kernel that QEMU is given.
@@ -244,13 +251,15 @@ fn plain(line: &[u8]) -> String {
     out
 }
 
-/// Does what a line of the report asks for, if it does.
-fn obey(machine: &Machine, line: &str) -> Result<()> {
-    match (line.strip_prefix("COWROOT-HOST "), &machine.network) {
-        (Some(order), Some(network)) => network.obey(order),
-        (Some(order), None) => bail!("the guest asks for '{order}', and has no network"),
-        (None, _) => Ok(()),
-    }
+/// Puts the stick with this number in.
+fn put(monitor: &Path, number: usize) -> Result<()> {
+    let device = json!({
+        "driver": "usb-storage",
+        "id": format!("s{number}"),
+        "drive": format!("m{number}"),
+        "bus": "usb.0",
+    });
+    Qmp::connect(monitor)?.call("device_add", &device).map(drop)
 }
 
 /// Follows a run.
@@ -292,7 +301,7 @@ impl Watch {
             let from = outcome.report.len();
             self.read_report(&mut outcome, &mut log)?;
             for line in outcome.report.iter().skip(from) {
-                obey(machine, line)?;
+                self.obey(machine, line)?;
             }
             self.plug(&machine.media)?;
             if start.elapsed() > deadline {
@@ -317,6 +326,27 @@ impl Watch {
         Ok(())
     }
 
+    /// Does what a line of the report asks for, if it does: a stick pulled or put in, by its number, or what the
+    /// network does.
+    fn obey(&self, machine: &Machine, line: &str) -> Result<()> {
+        let Some(order) = line.strip_prefix("COWROOT-HOST ") else {
+            return Ok(());
+        };
+        if let Some(number) = order.strip_prefix("pull ") {
+            let device = json!({"id": format!("s{number}")});
+            return Qmp::connect(&self.monitor)?
+                .call("device_del", &device)
+                .map(drop);
+        }
+        if let Some(number) = order.strip_prefix("put ") {
+            return put(&self.monitor, number.parse()?);
+        }
+        match &machine.network {
+            Some(network) => network.obey(order),
+            None => bail!("the guest asks for '{order}', and has no network"),
+        }
+    }
+
     /// Plugs in the media whose time has come.
     fn plug(&mut self, media: &[(Medium, PathBuf)]) -> Result<()> {
         let Some(init) = self.init else { return Ok(()) };
@@ -326,9 +356,7 @@ impl Watch {
                 if init.elapsed() < Duration::from_secs(after) {
                     return Ok(());
                 }
-                let device =
-                    json!({"driver": "usb-storage", "drive": format!("m{number}"), "bus": "usb.0"});
-                Qmp::connect(&self.monitor)?.call("device_add", &device)?;
+                put(&self.monitor, number)?;
             }
             self.plugged = number + 1;
         }
