@@ -163,7 +163,7 @@ _cowroot() {
             return 0
             ;;
         cowroot__subcmd__attach)
-            opts="-v -h -V --base --cow --durability --id --size --read-only --foreground --verbose --help --version"
+            opts="-v -h -V --base --cow --durability --id --size --read-only --lost --foreground --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -186,6 +186,10 @@ _cowroot() {
                     return 0
                     ;;
                 --size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lost)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -43,6 +43,7 @@ complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l cow -d 'What 
 complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l durability -d 'When a cowfile\'s writes become durable at the latest: flush (with each sync or fsync, as on any disk), interval:SECONDS, or shutdown; a power cut goes back to the last time, whole' -r
 complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l id -d 'The device\'s number, the N of /dev/ublkbN; default: the first free one' -r
 complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l size -d 'Make the device larger than its base (bytes, or with K, M, G); the rest reads as zeros' -r
+complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l lost -d 'How long to wait for a medium that was pulled out and may be put back; meanwhile the device waits, then it fails. 0: not at all' -r
 complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l read-only -d 'Refuse every write to the device'
 complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -l foreground -d 'Serve in this process until detached, instead of in a daemon'
 complete -c cowroot -n "__fish_cowroot_using_subcommand attach" -s v -l verbose -d 'Say more: each step, not just each change of state'
