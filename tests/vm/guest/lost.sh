@@ -9,7 +9,7 @@ medium=/dev/sda
 . /usr/lib/cowtest/tools.sh
 base=/tmp/base && truncate -s 128M /tmp/base
 mount_stick
-grep -q base=stick /proc/cmdline && base=/stick/base && dd if=/dev/urandom of=/stick/base bs=1M count=128 2>/dev/null
+grep -q base=stick /proc/cmdline && base=/stick/base && dd if=/dev/urandom of=/stick/base bs=1M count=128 conv=fsync 2>/dev/null
 sum=$(tail -c 16777216 "$base" | sha256sum)
 check create cowroot create "$cow" --base "$base"
 check attach cowroot attach --base "$base" --cow "$cow"
