@@ -154,7 +154,8 @@ impl<'a> Seeker<'a> {
 
     /// What looks like it is not it, or not ready yet.
     fn refuse(&mut self, error: &anyhow::Error, found: &[Place]) {
-        let nodes: Vec<_> = found.iter().map(|place| place.node()).collect();
+        let mut nodes: Vec<_> = found.iter().map(Place::node).collect();
+        nodes.dedup();
         let nodes: Vec<_> = nodes
             .iter()
             .map(|node| format!("'{}'", node.display()))
