@@ -47,7 +47,8 @@ pub struct List {
 /// Where to begin a session.
 #[derive(Debug, Args)]
 pub struct New {
-    /// The cowfile, which no device may be using
+    /// The cowfile, which no device may be using; or a device like /dev/ublkb0, which may be in use: what was
+    /// written so far is sealed, as it would be found after a power cut now (see fsfreeze)
     #[arg(value_name = "COWFILE")]
     pub cowfile: PathBuf,
     /// What to call it; default: session-2, session-3, …

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::Serialize;
 
+use super::detach::device_id;
 use super::progress::Progress;
-use crate::cli::session::{Action, Export, Import, Session};
+use crate::cli::session::{Action, Export, Import, New, Session};
+use crate::daemon::protocol::{Answer, Question, ask};
 use crate::disk::cowfile::Mode;
 use crate::engine::format::superblock::LayerState;
 use crate::engine::units::CHUNK_BYTES;
@@ -37,6 +39,7 @@ pub fn run(options: &Session) -> anyhow::Result<()> {
     use session::Action as Do;
     match &options.action {
         Action::List(list) => show(&list.cowfile, list.json),
+        Action::New(new) if is_device(&new.cowfile) => begin_in_use(new),
         Action::New(new) => {
             let (name, on) = (new.name.as_deref(), new.on.as_deref());
             change(&new.cowfile, &Do::New(name, on))
@@ -48,6 +51,35 @@ pub fn run(options: &Session) -> anyhow::Result<()> {
         Action::Export(it) => export(it),
         Action::Import(it) => import(it),
     }
+}
+
+/// Whether a served device is meant, not a cowfile.
+fn is_device(path: &Path) -> bool {
+    let name = path.strip_prefix("/dev").unwrap_or(path);
+    name.to_str().is_some_and(|name| name.starts_with("ublkb")) && !name.is_file()
+}
+
+/// Begin a session while its device is in use.
+fn begin_in_use(new: &New) -> anyhow::Result<()> {
+    let device = new.cowfile.display();
+    let beginning = || format!("beginning a session of '{device}'");
+    if new.on.is_some() {
+        bail!(
+            "{}: while it is in use one begins on what is there; leave --on out",
+            beginning()
+        );
+    }
+    super::require_root("beginning a session")?;
+    let id = device_id(&new.cowfile.to_string_lossy())?;
+    match ask(id, &Question::NewSession(new.name.clone()))? {
+        Some(Answer::Said(said)) => println!("{said}"),
+        Some(Answer::Refused(why) | Answer::Failed(why)) => bail!("{}: {why}", beginning()),
+        Some(Answer::Done | Answer::Status(_)) => {
+            bail!("{}: its daemon answered something else", beginning())
+        }
+        None => bail!("{}: cowroot serves no such device", beginning()),
+    }
+    Ok(())
 }
 
 fn change(cowfile: &Path, action: &session::Action<'_>) -> anyhow::Result<()> {

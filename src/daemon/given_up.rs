@@ -32,8 +32,8 @@ pub(super) fn answer(kept: &Kept, shared: &Shared, reason: &anyhow::Error) {
                 let _ = protocol::reply(&mut stream, &Answer::Done);
                 return;
             }
-            Ok(Question::Upgrade) => Answer::Refused(format!(
-                "upgrading '{}': nobody serves it any more; detach it",
+            Ok(Question::Upgrade | Question::NewSession(_)) => Answer::Refused(format!(
+                "asking '{}': nobody serves it any more; detach it",
                 kept.handover.report.device
             )),
             Err(error) => {

@@ -15,6 +15,7 @@ mod protect;
 pub mod protocol;
 mod report;
 mod seeking;
+mod sessions;
 mod signals;
 pub mod starter;
 mod store;

@@ -21,14 +21,15 @@ use crate::engine::cowfile::staging::{Durable, Staging};
 use crate::engine::cowfile::{self, Cowfile, Settings, WhenFull};
 use crate::engine::format::Shape;
 use crate::engine::format::check::Access;
-use crate::engine::format::superblock::Superblock;
+use crate::engine::format::description::Description;
+use crate::engine::format::superblock::{DESCRIPTION_VERSION, Superblock};
 use crate::engine::units::{CHUNK_BYTES, Limits};
 use crate::media::cowfile::Opened;
 use crate::media::open::Durability;
 use crate::media::session::{self, Wish};
 use crate::media::{self, journal, text};
 use crate::sys::{self, SharedBytes, SharedWords};
-use crate::ublk::{self, queue::Served};
+use crate::ublk::{self, asks::Asks, served::Served};
 
 /// What nobody flushes is durable after so long: as long as ext4 keeps what nobody syncs.
 const UNASKED: Duration = Duration::from_secs(5);
@@ -227,12 +228,18 @@ fn serving(
     disk: std::io::Result<Disk>,
     durability: Durability,
 ) -> anyhow::Result<Serving> {
+    let disk = disk.context("starting the disk's workers")?;
+    let superblock = engine.superblock();
+    let about = Description::decode(DESCRIPTION_VERSION, &superblock.description);
+    let session = about.map(|about| session::name_of(&about, superblock.active_layer));
+    let asks = Asks::new(disk.waker(), session.ok());
     Ok(Serving::Medium(Box::new(Served {
         engine,
         first: Outbox::default(),
         scratch_chunks: cowfile::scratch_chunks(settings.depth),
         staging: Some(staging),
-        disk: disk.context("starting the disk's workers")?,
+        disk,
+        asks,
         commit_after: match durability {
             Durability::Flush => Some(UNASKED),
             Durability::Interval(seconds) => Some(Duration::from_secs(seconds.into())),

@@ -29,7 +29,7 @@ use super::wait::is_ready_before;
 use crate::sys;
 
 const MAGIC: [u8; 4] = *b"COWC";
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 const LONGEST: u32 = 1 << 20;
 /// Nobody may keep a daemon waiting for longer, for others want to ask too.
 const HEARING: Duration = Duration::from_secs(2);
@@ -55,6 +55,8 @@ pub enum Question {
     Detach,
     /// Hand the device to another binary; its descriptor follows.
     Upgrade,
+    /// Begin a session of this name on what was written so far.
+    NewSession(Option<String>),
 }
 
 /// What it answers.
@@ -64,6 +66,8 @@ pub enum Answer {
     Status(Box<Report>),
     /// It is done.
     Done,
+    /// It is done, in words.
+    Said(String),
     /// It was not done, and why.
     Refused(String),
     /// The device is gone and its daemon ends, but something failed on the way.
@@ -217,7 +221,7 @@ pub fn ask_with(
         );
     }
     let patience = match question {
-        Question::Detach => DETACHING,
+        Question::Detach | Question::NewSession(_) => DETACHING,
         Question::Upgrade => UPGRADING,
         Question::Status => ANSWERING,
     };
@@ -226,7 +230,7 @@ pub fn ask_with(
         Question::Detach => process_of(&stream)
             .inspect_err(|error| log::warn!("{}: nobody waits for its end: {error:#}", context()))
             .ok(),
-        Question::Status | Question::Upgrade => None,
+        Question::Status | Question::Upgrade | Question::NewSession(_) => None,
     };
     let archive = rkyv::to_bytes::<ArchiveError>(question).with_context(context)?;
     send(&mut stream, &archive).with_context(context)?;

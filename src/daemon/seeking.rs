@@ -301,7 +301,9 @@ impl<'a> Seeker<'a> {
             };
             let answer = match protocol::hear(&mut stream) {
                 Ok(Question::Status) => Answer::Status(Box::new(self.report())),
-                Ok(Question::Detach | Question::Upgrade) => Answer::Refused(self.waits()),
+                Ok(Question::Detach | Question::Upgrade | Question::NewSession(_)) => {
+                    Answer::Refused(self.waits())
+                }
                 Err(error) => {
                     log::debug!("{error:#}");
                     continue;

@@ -11,8 +11,10 @@ use crate::engine::stack::Stack;
 use crate::engine::units::Limits;
 use crate::sys::SharedWords;
 use crate::ublk::Queue;
+use crate::ublk::asks::Asks;
 use crate::ublk::counters::Counters;
-use crate::ublk::queue::{Served, serve};
+use crate::ublk::queue::serve;
+use crate::ublk::served::Served;
 
 /// A store, and what is known of it.
 pub(super) struct Store {
@@ -41,6 +43,14 @@ impl Serving {
     /// Whether nothing that is written outlives the machine.
     pub(super) fn is_in_ram(&self) -> bool {
         matches!(self, Self::Ram(_))
+    }
+
+    /// Where whoever serves it is asked to change its layers.
+    pub(super) fn asks(&self) -> Asks {
+        match self {
+            Self::Ram(served) => served.asks.clone(),
+            Self::Medium(served) => served.asks.clone(),
+        }
     }
 
     /// Look whether one of these devices is gone where something fails.

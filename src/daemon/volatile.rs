@@ -24,7 +24,7 @@ use crate::media::mount::{self, Swap};
 use crate::media::open::TmpfsSize;
 use crate::media::{session, text};
 use crate::sys::SharedWords;
-use crate::ublk::{self, queue::Served};
+use crate::ublk::{self, asks::Asks, served::Served};
 
 /// How large a session in RAM over a stored one may become.
 const THROWAWAY: TmpfsSize = TmpfsSize::Percent(50);
@@ -149,12 +149,14 @@ fn serving(
     cowfile: File,
 ) -> anyhow::Result<Serving> {
     let disk = Disk::new(Arc::clone(base), Cow::Ram(Ram::new(cowfile)));
+    let disk = disk.context("starting the disk's workers")?;
     Ok(Serving::Ram(Box::new(Served {
         engine,
         first,
         scratch_chunks: stack::scratch_chunks(usize::from(ublk::DEPTH)),
         staging: None,
-        disk: disk.context("starting the disk's workers")?,
+        asks: Asks::new(disk.waker(), None),
+        disk,
         commit_after: None,
     })))
 }

@@ -20,9 +20,10 @@ use super::protocol::{Answer, Question, Report};
 use super::report::{Shared, first_report, report};
 use super::store::Serving;
 use super::telling::{Supervisor, watch_start};
-use super::{Options, START, confine, handover, protect, protocol, signals};
+use super::{Options, START, confine, handover, protect, protocol, sessions, signals};
 use crate::disk::lost::Lost;
 use crate::disk::watch::Watch;
+use crate::ublk::asks::Asks;
 use crate::ublk::{self, Device, Spec};
 
 /// What a worker is made for.
@@ -100,6 +101,8 @@ struct Daemon {
     _no_hibernation: Option<OwnedFd>,
     /// What does not change while it lives; the rest is filled in for each answer.
     report: Report,
+    /// Where the queue's thread is asked.
+    asks: Asks,
     /// A base on a server.
     watch: Option<Arc<Watch>>,
     /// What logins are shown, until a thread has it.
@@ -128,6 +131,7 @@ fn start(
     };
     let in_ram = store.serving.is_in_ram();
     store.serving.mind_loss(media.devices());
+    let asks = store.serving.asks();
     let started = watch_start(supervisor, START);
     let (fullness, steps) = channel();
     let (device, over) = served((store.serving, fullness), supervisor, shared, |serve| {
@@ -169,6 +173,7 @@ fn start(
         over,
         _no_hibernation: no_hibernation,
         report,
+        asks,
         watch: base.watch().cloned(),
         board: run.map(|run| Board { run, steps }),
     })
@@ -203,6 +208,7 @@ fn go_on(
         .context("taking over the socket")?;
     let run = kept.run.as_ref().map(File::try_clone).transpose();
     let run = run.context("taking over where logins look")?;
+    let asks = serving.asks();
     let started = watch_start(supervisor, TAKE_OVER);
     let (fullness, steps) = channel();
     let (device, over) = served((serving, fullness), supervisor, shared, |serve| {
@@ -218,6 +224,7 @@ fn go_on(
         over,
         _no_hibernation: no_hibernation,
         report: report.clone(),
+        asks,
         watch: base.watch().cloned(),
         board: run.map(|run| Board { run, steps }),
     })
@@ -339,8 +346,13 @@ impl Daemon {
     fn answer(&self, stream: &mut UnixStream) -> anyhow::Result<Option<File>> {
         let refusal = match protocol::hear(stream)? {
             Question::Status => {
-                let report = report(&self.report, self.shared);
+                let mut report = report(&self.report, self.shared);
+                report.cow.session = self.asks.session().or(report.cow.session);
                 protocol::reply(stream, &Answer::Status(Box::new(report)))?;
+                return Ok(None);
+            }
+            Question::NewSession(name) => {
+                sessions::begin(&self.asks, stream, name)?;
                 return Ok(None);
             }
             Question::Detach => match self.device.claim() {

@@ -24,6 +24,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use nix::sys::eventfd::EventFd;
+
 use crate::engine::command::{Action, Buffers, Command, CommandId, Failure, Outcome, Span};
 use base::{AtOnce, Base};
 use lost::{Loss, Lost};
@@ -96,6 +98,12 @@ impl Disk {
     /// Readable as soon as `finished` has something to say.
     pub fn wake(&self) -> BorrowedFd<'_> {
         self.workers.wake()
+    }
+
+    /// What makes that readable, for whoever else has something to say to who waits for it.
+    #[must_use]
+    pub fn waker(&self) -> Arc<EventFd> {
+        self.workers.waker()
     }
 
     /// Whether workers have something to do.

@@ -99,6 +99,10 @@ impl Workers {
         self.wake.as_fd()
     }
 
+    pub(crate) fn waker(&self) -> Arc<EventFd> {
+        Arc::clone(&self.wake)
+    }
+
     pub(crate) fn send(&self, lane: Lane, job: Job) {
         // The workers hold the other ends as long as this pool lives.
         if let Some((_, jobs)) = self.lanes.iter().find(|(other, _)| *other == lane) {

@@ -147,8 +147,13 @@ fn another_base_a_full_cowfile_or_a_damaged_export_leaves_the_sessions_as_they_w
     while at < export.len() {
         let mut damaged = export.clone();
         damaged[at] ^= 0x10;
-        if let Ok(said) = imported(&to, &damaged, Some("x")) {
-            panic!("byte {at}: {said}");
+        // A bit that says nothing of the content, as of how it is compressed, may be another.
+        if imported(&to, &damaged, Some("x")).is_ok() {
+            assert_eq!(contents(&to), contents(&from), "byte {at}");
+            for action in [Action::Resume("main"), Action::Delete("x")] {
+                let opened = cowfile::open(&to, Mode::Write, None).unwrap();
+                change(&to, opened, &action).unwrap();
+            }
         }
         assert!(
             imported(&to, &export[..at], Some("x")).is_err(),

@@ -26,6 +26,7 @@ struct Ask {
 pub struct Asks {
     waiting: Arc<Mutex<VecDeque<Ask>>>,
     wake: Arc<EventFd>,
+    session: Arc<Mutex<Option<String>>>,
 }
 
 impl std::fmt::Debug for Asks {
@@ -35,13 +36,27 @@ impl std::fmt::Debug for Asks {
 }
 
 impl Asks {
-    /// Whoever is woken by this takes them.
+    /// Whoever is woken by this takes them. `session` takes the writes now.
     #[must_use]
-    pub fn new(wake: Arc<EventFd>) -> Self {
+    pub fn new(wake: Arc<EventFd>, session: Option<String>) -> Self {
         Self {
             waiting: Arc::default(),
             wake,
+            session: Arc::new(Mutex::new(session)),
         }
+    }
+
+    /// The session that takes the writes, by its name; none where there are no sessions.
+    #[must_use]
+    pub fn session(&self) -> Option<String> {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.clone()
+    }
+
+    /// Another one does.
+    pub fn set_session(&self, name: String) {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        *session = Some(name);
     }
 
     /// Ask. The outcome comes when the layers are changed, durably, or are not to be.

@@ -13,6 +13,7 @@
 //!   ublk tool that takes the very number in between could still lose its device.)
 //! - STOP_DEV takes a mounted device away: `Device::claim` comes first.
 
+pub mod asks;
 mod clock;
 pub mod counters;
 pub mod devices;
@@ -24,6 +25,7 @@ mod memory;
 pub mod queue;
 mod recover;
 mod ring;
+pub mod served;
 mod spin;
 
 use std::fs::{File, OpenOptions};

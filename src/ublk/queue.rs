@@ -20,8 +20,8 @@ use crate::engine::command::{Failure, Op, Outbox, Request, RequestId};
 use crate::engine::driven::{Engine, Gauges};
 use crate::engine::units::{CHUNK_LEN, Extent, SECTOR_BYTES};
 use crate::sys::SharedBytes;
-use crate::ublk::{clock::Clock, counters::Counters, fua::Fua, fullness::Fullness};
-use crate::ublk::{devices, memory::Memory, ring::make_ring, spin::Spin};
+use crate::ublk::{asks::Hearing, clock::Clock, counters::Counters, fua::Fua, fullness::Fullness};
+use crate::ublk::{devices, memory::Memory, ring::make_ring, served::Served, spin::Spin};
 
 /// Marks what is not a request, to libublk too (`UblkUringData::Target`); requests carry their tag instead.
 pub(super) const OURS: u64 = 1 << 63;
@@ -29,26 +29,6 @@ pub(super) const OURS: u64 = 1 << 63;
 const WAKE: u64 = OURS;
 /// Marks the one that says that it is time to commit.
 const TICK: u64 = OURS | 1;
-
-/// How long what is acknowledged may stay in memory, where no flush asks for it.
-pub type CommitAfter = Option<Duration>;
-
-/// What a queue serves, and how.
-#[derive(Debug)]
-pub struct Served<E> {
-    /// Base and cowfile as one disk.
-    pub engine: E,
-    /// What it wants done before anything is asked.
-    pub first: Outbox,
-    /// Scratch chunks that the engine wants to be lent.
-    pub scratch_chunks: usize,
-    /// Where a persistent store keeps what is not durable.
-    pub staging: Option<SharedBytes>,
-    /// Runs its commands.
-    pub disk: Disk,
-    /// When it commits by itself; a volatile store never does.
-    pub commit_after: CommitAfter,
-}
 
 /// Serve the device until it is stopped; then make durable what is acknowledged. `fullness` hears of steps, in percent.
 ///
@@ -82,6 +62,7 @@ pub fn serve<E: Engine>(
         clock: Clock::new(served.commit_after)?,
         fullness: Fullness::told_to(fullness),
         fua: Fua::default(),
+        hearing: Hearing::new(served.asks),
         spin: Spin::on(std::thread::available_parallelism().map_or(1, usize::from)),
         arrived: Vec::new(),
         several: false,
@@ -113,6 +94,7 @@ struct Server<'a, E> {
     clock: Clock,
     fullness: Fullness,
     fua: Fua,
+    hearing: Hearing,
     spin: Spin,
     /// What the ring gave and is not served yet: whose it is, and its result.
     arrived: Vec<(u64, i32)>,
@@ -143,6 +125,7 @@ impl<E: Engine> Server<'_, E> {
                 }
             }
             self.arrived = arrived;
+            self.hearing.go_on(&mut self.engine, &mut self.memory, out);
             self.pump(out)?;
             self.publish();
             if self.clock.is_to_be_set(self.engine.gauges().is_dirty) {

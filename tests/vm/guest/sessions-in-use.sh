@@ -1,0 +1,32 @@
+# A session begun while its device is written to, again and again: each before it stays as it was when it was sealed.
+# shellcheck shell=sh
+modprobe vfat
+modprobe ext4
+mkdir /stick /w
+mount -t vfat /dev/vdb /stick
+cow=/stick/a.cow
+on() { cowroot attach --base /dev/vda --cow "$cow" "$@" >/dev/null && mount /dev/ublkb0 /w; }
+off() { umount /w && cowroot detach 0; }
+check create cowroot create "$cow" --base /dev/vda --max-size 256M
+check attach on
+while [ ! -e /run/enough ]; do dd if=/dev/urandom of=/w/load bs=16k count=64 conv=fsync 2>/dev/null; done &
+for number in 1 2 3 4 5; do
+	echo "$number" >/w/number && sync
+	check "begin-$number" cowroot session new /dev/ublkb0 --name "s$number"
+	[ "$number" = 3 ] && kill -9 "$(number pid)" && sleep 1
+done
+check status-names-it sh -c 'cowroot status --json | grep -q "\"session\": \"s5\""'
+refused name-taken "there is a session 's2' already" cowroot session new /dev/ublkb0 --name s2
+touch /run/enough
+wait
+check detach off
+# What was sealed is as a power cut leaves it; its journal is replayed into RAM.
+sealed() {
+	cowroot session new "$cow" --on "$1" --name look >/dev/null && on --session throwaway || return 1
+	[ "$(cat /w/number)" = "$2" ] && off && cowroot session rollback "$cow"
+}
+check main-has-1 sealed main 1
+cowroot session list "$cow"
+check s4-has-5 sh -c "cowroot session list '$cow' | grep -q 's5 on s4'"
+check whole cowroot check "$cow"
+check unmount umount /stick
