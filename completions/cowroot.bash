@@ -31,6 +31,9 @@ _cowroot() {
             cowroot,detach)
                 cmd="cowroot__subcmd__detach"
                 ;;
+            cowroot,diff)
+                cmd="cowroot__subcmd__diff"
+                ;;
             cowroot,explain)
                 cmd="cowroot__subcmd__explain"
                 ;;
@@ -64,6 +67,9 @@ _cowroot() {
             cowroot__subcmd__help,detach)
                 cmd="cowroot__subcmd__help__subcmd__detach"
                 ;;
+            cowroot__subcmd__help,diff)
+                cmd="cowroot__subcmd__help__subcmd__diff"
+                ;;
             cowroot__subcmd__help,explain)
                 cmd="cowroot__subcmd__help__subcmd__explain"
                 ;;
@@ -85,6 +91,12 @@ _cowroot() {
             cowroot__subcmd__help__subcmd__session,delete)
                 cmd="cowroot__subcmd__help__subcmd__session__subcmd__delete"
                 ;;
+            cowroot__subcmd__help__subcmd__session,export)
+                cmd="cowroot__subcmd__help__subcmd__session__subcmd__export"
+                ;;
+            cowroot__subcmd__help__subcmd__session,import)
+                cmd="cowroot__subcmd__help__subcmd__session__subcmd__import"
+                ;;
             cowroot__subcmd__help__subcmd__session,list)
                 cmd="cowroot__subcmd__help__subcmd__session__subcmd__list"
                 ;;
@@ -103,8 +115,14 @@ _cowroot() {
             cowroot__subcmd__session,delete)
                 cmd="cowroot__subcmd__session__subcmd__delete"
                 ;;
+            cowroot__subcmd__session,export)
+                cmd="cowroot__subcmd__session__subcmd__export"
+                ;;
             cowroot__subcmd__session,help)
                 cmd="cowroot__subcmd__session__subcmd__help"
+                ;;
+            cowroot__subcmd__session,import)
+                cmd="cowroot__subcmd__session__subcmd__import"
                 ;;
             cowroot__subcmd__session,list)
                 cmd="cowroot__subcmd__session__subcmd__list"
@@ -124,8 +142,14 @@ _cowroot() {
             cowroot__subcmd__session__subcmd__help,delete)
                 cmd="cowroot__subcmd__session__subcmd__help__subcmd__delete"
                 ;;
+            cowroot__subcmd__session__subcmd__help,export)
+                cmd="cowroot__subcmd__session__subcmd__help__subcmd__export"
+                ;;
             cowroot__subcmd__session__subcmd__help,help)
                 cmd="cowroot__subcmd__session__subcmd__help__subcmd__help"
+                ;;
+            cowroot__subcmd__session__subcmd__help,import)
+                cmd="cowroot__subcmd__session__subcmd__help__subcmd__import"
                 ;;
             cowroot__subcmd__session__subcmd__help,list)
                 cmd="cowroot__subcmd__session__subcmd__help__subcmd__list"
@@ -149,7 +173,7 @@ _cowroot() {
 
     case "${cmd}" in
         cowroot)
-            opts="-v -h -V --verbose --help --version attach detach create status info check session boot explain upgrade help"
+            opts="-v -h -V --verbose --help --version attach detach create status info check session diff boot explain upgrade help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -163,7 +187,7 @@ _cowroot() {
             return 0
             ;;
         cowroot__subcmd__attach)
-            opts="-v -h -V --base --cow --durability --id --size --read-only --lost --foreground --verbose --help --version"
+            opts="-v -h -V --base --cow --durability --session --id --size --read-only --lost --foreground --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -178,6 +202,10 @@ _cowroot() {
                     return 0
                     ;;
                 --durability)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --session)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -300,6 +328,36 @@ _cowroot() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cowroot__subcmd__diff)
+            opts="-v -h -V --base --session --partition --json --tar --verbose --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --base)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --session)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --partition)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tar)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cowroot__subcmd__explain)
             opts="-v -h -V --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -315,7 +373,7 @@ _cowroot() {
             return 0
             ;;
         cowroot__subcmd__help)
-            opts="attach detach create status info check session boot explain upgrade help"
+            opts="attach detach create status info check session diff boot explain upgrade help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -398,6 +456,20 @@ _cowroot() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cowroot__subcmd__help__subcmd__diff)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cowroot__subcmd__help__subcmd__explain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -441,7 +513,7 @@ _cowroot() {
             return 0
             ;;
         cowroot__subcmd__help__subcmd__session)
-            opts="list new seal rename rollback delete"
+            opts="list new seal rename rollback delete export import"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -455,6 +527,34 @@ _cowroot() {
             return 0
             ;;
         cowroot__subcmd__help__subcmd__session__subcmd__delete)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__help__subcmd__session__subcmd__export)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__help__subcmd__session__subcmd__import)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -581,7 +681,7 @@ _cowroot() {
             return 0
             ;;
         cowroot__subcmd__session)
-            opts="-v -h -V --verbose --help --version list new seal rename rollback delete help"
+            opts="-v -h -V --verbose --help --version list new seal rename rollback delete export import help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -608,8 +708,30 @@ _cowroot() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cowroot__subcmd__session__subcmd__export)
+            opts="-o -v -h -V --output --verbose --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cowroot__subcmd__session__subcmd__help)
-            opts="list new seal rename rollback delete help"
+            opts="list new seal rename rollback delete export import help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -636,7 +758,35 @@ _cowroot() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cowroot__subcmd__session__subcmd__help__subcmd__export)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cowroot__subcmd__session__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__help__subcmd__import)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -713,6 +863,24 @@ _cowroot() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__session__subcmd__import)
+            opts="-v -h -V --name --verbose --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -799,7 +967,7 @@ _cowroot() {
             return 0
             ;;
         cowroot__subcmd__status)
-            opts="-v -h -V --json --verbose --help --version"
+            opts="-v -h -V --json --watch --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
