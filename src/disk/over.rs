@@ -129,7 +129,9 @@ mod tests {
     fn what_is_read_is_the_session_and_else_the_base() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.cow");
-        let base: Vec<u8> = (0..20_000_u32).map(|at| (at / 4096) as u8 + 1).collect();
+        let base: Vec<u8> = (0..20_000_u32)
+            .map(|at| u8::try_from(at / 4096).unwrap() + 1)
+            .collect();
         std::fs::write(folder.path().join("base"), &base).unwrap();
         let origin = Origin {
             store: [5; 16],

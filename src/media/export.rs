@@ -220,7 +220,7 @@ impl<R: Read> Export<R> {
     ///
     /// # Errors
     /// It is damaged, or ends before its end.
-    pub fn next(&mut self) -> anyhow::Result<Option<Record>> {
+    pub fn record(&mut self) -> anyhow::Result<Option<Record>> {
         let content = frame(&mut self.from)?;
         let (first, rest) = content.split_first_chunk().context("it is cut short")?;
         let (count, rest) = rest.split_first_chunk().context("it is cut short")?;

@@ -72,7 +72,7 @@ fn write(
 ) -> anyhow::Result<()> {
     let Opened { files, found, .. } = opened;
     let mut driver = Driver::open(files, found).context("opening the cowfile")?;
-    while let Some(record) = export.next().context("reading the export")? {
+    while let Some(record) = export.record().context("reading the export")? {
         let (first, data) = match &record {
             Record::Data(first, bytes) => (*first, Data::Bytes(bytes)),
             Record::Zeros(first, count) => (*first, Data::Zeros(count * CHUNK_BYTES)),

@@ -1,5 +1,5 @@
 # A session begun while its device is written to, again and again: each before it stays as it was when it was sealed.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2119,SC2120
 modprobe vfat
 modprobe ext4
 mkdir /stick /w

@@ -1,5 +1,5 @@
 # Sessions in one cowfile: each on the one before, one in RAM that leaves no trace, one rolled back.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2119,SC2120
 modprobe vfat
 modprobe ext4
 mkdir /stick /w

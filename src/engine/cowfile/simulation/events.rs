@@ -210,7 +210,7 @@ impl World {
         }
         self.seen.count("reopened");
         self.settle_change(found.superblock.active_layer);
-        self.check_others(&found, &self.disk.seen().to_vec())?;
+        self.check_others(&found, self.disk.seen())?;
         self.trace(|_| "closed and opened".into());
         self.begin_anew(found.clone(), contents);
         if found.superblock.clean && self.random.bool() {
