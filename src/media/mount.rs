@@ -1,5 +1,7 @@
 //! Mounts: a medium so that nothing on it changes, and the few other kinds that a boot needs.
 
+pub(super) mod kinds;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -13,6 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use sys_mount::{Mount, MountFlags, UnmountFlags};
 
 use crate::sys::{self, Attributes};
+use kinds::{HARMLESS, Harmless, WRITABLE};
 
 /// Whether what is written to a tmpfs can end on a swap device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,43 +25,6 @@ pub enum Swap {
     /// The kernel is too old for `noswap` (before 6.4).
     Possible,
 }
-
-/// How a file system must be mounted so that its driver replays nothing.
-pub(super) struct Harmless {
-    pub(super) kind: &'static str,
-    /// The driver's name for it.
-    driver: &'static str,
-    /// Tried in this order: what newer kernels call an option comes first.
-    options: &'static [&'static str],
-}
-
-pub(super) const fn harmless(
-    kind: &'static str,
-    driver: &'static str,
-    options: &'static [&'static str],
-) -> Harmless {
-    Harmless {
-        kind,
-        driver,
-        options,
-    }
-}
-
-/// The media that can hold a base.
-const HARMLESS: &[Harmless] = &[
-    harmless("iso9660", "iso9660", &[""]),
-    harmless("ext2", "ext4", &["noload"]),
-    harmless("ext3", "ext4", &["noload"]),
-    harmless("ext4", "ext4", &["noload"]),
-    // A copy of a medium has the same UUID, and XFS would refuse the second one.
-    harmless("xfs", "xfs", &["norecovery,nouuid"]),
-    harmless("btrfs", "btrfs", &["rescue=nologreplay", "nologreplay"]),
-    harmless("vfat", "vfat", &["utf8", ""]),
-    harmless("exfat", "exfat", &[""]),
-    harmless("squashfs", "squashfs", &[""]),
-    harmless("erofs", "erofs", &[""]),
-    harmless("f2fs", "f2fs", &["norecovery", "disable_roll_forward"]),
-];
 
 /// The driver that mounts a medium of type `kind`, or `None` if none does so harmlessly.
 #[must_use]
@@ -103,17 +69,6 @@ pub fn medium(device: &Path, kind: &str, target: &Path) -> anyhow::Result<()> {
         )
     })
 }
-
-/// The file systems a cowfile can lie in, as they are mounted to be written; options as for [`HARMLESS`].
-const WRITABLE: &[Harmless] = &[
-    harmless("ext2", "ext4", &[""]),
-    harmless("ext3", "ext4", &[""]),
-    harmless("ext4", "ext4", &[""]),
-    harmless("xfs", "xfs", &[""]),
-    harmless("btrfs", "btrfs", &[""]),
-    harmless("vfat", "vfat", &["utf8", ""]),
-    harmless("exfat", "exfat", &[""]),
-];
 
 /// Mount `device`, which holds a file system of type `kind`, at `target` for the cowfile in it.
 ///

@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::bail;
 use sys_mount::MountFlags;
 
-use super::mount::{Harmless, advice, first_that_is_known, harmless};
+use super::mount::kinds::{Harmless, harmless};
+use super::mount::{advice, first_that_is_known};
 
 /// Options as for media; but these replay, where there is something to replay and the device can be written.
 const REPLAYED: &[Harmless] = &[
