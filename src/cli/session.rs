@@ -36,7 +36,7 @@ pub enum Action {
 /// Whose sessions to show.
 #[derive(Debug, Args)]
 pub struct List {
-    /// The cowfile: its first file, or a block device
+    /// The cowfile: its first file, or a block device; or a device like /dev/ublkb0 that is in use
     #[arg(value_name = "COWFILE")]
     pub cowfile: PathBuf,
     /// One JSON document instead of text

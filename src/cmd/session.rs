@@ -9,12 +9,13 @@ use serde::Serialize;
 
 use super::detach::device_id;
 use super::progress::Progress;
-use crate::cli::session::{Action, Export, Import, New, Session};
+use crate::cli::session::{Action, Export, Import, List, New, Session};
 use crate::daemon::protocol::{Answer, Question, ask};
 use crate::disk::cowfile::Mode;
-use crate::engine::format::superblock::LayerState;
+use crate::engine::format::description::Description;
+use crate::engine::format::superblock::{DESCRIPTION_VERSION, LayerState, Superblock};
 use crate::engine::units::CHUNK_BYTES;
-use crate::media::cowfile::{Opened, open};
+use crate::media::cowfile::open;
 use crate::media::session::{self, BASE, name_of};
 use crate::media::{export, import, text};
 
@@ -38,7 +39,12 @@ struct Row {
 pub fn run(options: &Session) -> anyhow::Result<()> {
     use session::Action as Do;
     match &options.action {
-        Action::List(list) => show(&list.cowfile, list.json),
+        Action::List(list) if is_device(&list.cowfile) => show(&rows_in_use(list)?, list.json),
+        Action::List(list) => {
+            let opened = open(&list.cowfile, Mode::Read, None)?;
+            let rows = rows(&opened.found.superblock, &opened.description);
+            show(&rows, list.json)
+        }
         Action::New(new) if is_device(&new.cowfile) => begin_in_use(new),
         Action::New(new) => {
             let (name, on) = (new.name.as_deref(), new.on.as_deref());
@@ -74,7 +80,7 @@ fn begin_in_use(new: &New) -> anyhow::Result<()> {
     match ask(id, &Question::NewSession(new.name.clone()))? {
         Some(Answer::Said(said)) => println!("{said}"),
         Some(Answer::Refused(why) | Answer::Failed(why)) => bail!("{}: {why}", beginning()),
-        Some(Answer::Done | Answer::Status(_)) => {
+        Some(_) => {
             bail!("{}: its daemon answered something else", beginning())
         }
         None => bail!("{}: cowroot serves no such device", beginning()),
@@ -165,10 +171,30 @@ fn import(it: &Import) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(cowfile: &Path, json: bool) -> anyhow::Result<()> {
-    let rows = rows(&open(cowfile, Mode::Read, None)?);
+/// The sessions of a device that is served.
+fn rows_in_use(list: &List) -> anyhow::Result<Vec<Row>> {
+    let device = list.cowfile.display();
+    let listing = || format!("listing the sessions of '{device}'");
+    super::require_root("asking for sessions")?;
+    let id = device_id(&list.cowfile.to_string_lossy())?;
+    match ask(id, &Question::Sessions)? {
+        Some(Answer::Superblock(slot, bytes)) => {
+            let superblock = Superblock::decode(&bytes, slot);
+            let superblock =
+                superblock.with_context(|| format!("{}: its answer is damaged", listing()))?;
+            let about = Description::decode(DESCRIPTION_VERSION, &superblock.description)
+                .map_err(|fault| anyhow::anyhow!("{}: {fault}", listing()))?;
+            Ok(rows(&superblock, &about))
+        }
+        Some(Answer::Refused(why) | Answer::Failed(why)) => bail!("{}: {why}", listing()),
+        Some(_) => bail!("{}: its daemon answered something else", listing()),
+        None => bail!("{}: cowroot serves no such device", listing()),
+    }
+}
+
+fn show(rows: &[Row], json: bool) -> anyhow::Result<()> {
     if json {
-        let json = serde_json::to_string_pretty(&rows).context("writing JSON")?;
+        let json = serde_json::to_string_pretty(rows).context("writing JSON")?;
         println!("{json}");
     } else {
         print!("{}", rows.iter().map(line).collect::<String>());
@@ -177,8 +203,7 @@ fn show(cowfile: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 /// The sessions, each behind the one it stands on.
-fn rows(opened: &Opened) -> Vec<Row> {
-    let superblock = &opened.found.superblock;
+fn rows(superblock: &Superblock, about: &Description) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut todo = vec![None];
     while let Some(below) = todo.pop() {
@@ -186,11 +211,11 @@ fn rows(opened: &Opened) -> Vec<Row> {
             let Some(layer) = layer.filter(|layer| layer.parent == below) else {
                 continue;
             };
-            let mut known = opened.description.layers.iter();
+            let mut known = about.layers.iter();
             let known = known.find(|known| known.number == number);
             rows.push(Row {
-                name: name_of(&opened.description, number),
-                on: below.map(|below| name_of(&opened.description, below)),
+                name: name_of(about, number),
+                on: below.map(|below| name_of(about, below)),
                 active: number == superblock.active_layer,
                 sealed: layer.state == LayerState::Sealed,
                 made_s: known.map(|known| known.made_s),

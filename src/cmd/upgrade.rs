@@ -49,7 +49,7 @@ fn hand_over(id: u32, binary: &File) -> anyhow::Result<bool> {
             Ok(true)
         }
         Some(Answer::Refused(reason) | Answer::Failed(reason)) => bail!("{reason}"),
-        Some(Answer::Status(_) | Answer::Said(_)) => {
+        Some(Answer::Status(_) | Answer::Said(_) | Answer::Superblock(..)) => {
             bail!("upgrading /dev/ublkb{id}: its daemon answered something else")
         }
     }

@@ -14,7 +14,7 @@ pub fn one(id: u32) -> anyhow::Result<bool> {
         None => Ok(give_up_left(id)),
         Some(Answer::Done) => Ok(true),
         Some(Answer::Refused(reason) | Answer::Failed(reason)) => bail!("{reason}"),
-        Some(Answer::Status(_) | Answer::Said(_)) => {
+        Some(Answer::Status(_) | Answer::Said(_) | Answer::Superblock(..)) => {
             bail!("detaching /dev/ublkb{id}: its daemon answered something else")
         }
     }

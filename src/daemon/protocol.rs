@@ -57,6 +57,8 @@ pub enum Question {
     Upgrade,
     /// Begin a session of this name on what was written so far.
     NewSession(Option<String>),
+    /// Which sessions are there?
+    Sessions,
 }
 
 /// What it answers.
@@ -68,6 +70,8 @@ pub enum Answer {
     Done,
     /// It is done, in words.
     Said(String),
+    /// To `Sessions`: its superblock as it would be at this slot, as bytes.
+    Superblock(u32, Vec<u8>),
     /// It was not done, and why.
     Refused(String),
     /// The device is gone and its daemon ends, but something failed on the way.
@@ -223,14 +227,14 @@ pub fn ask_with(
     let patience = match question {
         Question::Detach | Question::NewSession(_) => DETACHING,
         Question::Upgrade => UPGRADING,
-        Question::Status => ANSWERING,
+        Question::Status | Question::Sessions => ANSWERING,
     };
     be_patient(&stream, patience).with_context(context)?;
     let process = match question {
         Question::Detach => process_of(&stream)
             .inspect_err(|error| log::warn!("{}: nobody waits for its end: {error:#}", context()))
             .ok(),
-        Question::Status | Question::Upgrade | Question::NewSession(_) => None,
+        Question::Status | Question::Upgrade | Question::NewSession(_) | Question::Sessions => None,
     };
     let archive = rkyv::to_bytes::<ArchiveError>(question).with_context(context)?;
     send(&mut stream, &archive).with_context(context)?;

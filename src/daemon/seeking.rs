@@ -301,9 +301,12 @@ impl<'a> Seeker<'a> {
             };
             let answer = match protocol::hear(&mut stream) {
                 Ok(Question::Status) => Answer::Status(Box::new(self.report())),
-                Ok(Question::Detach | Question::Upgrade | Question::NewSession(_)) => {
-                    Answer::Refused(self.waits())
-                }
+                Ok(
+                    Question::Detach
+                    | Question::Upgrade
+                    | Question::NewSession(_)
+                    | Question::Sessions,
+                ) => Answer::Refused(self.waits()),
                 Err(error) => {
                     log::debug!("{error:#}");
                     continue;

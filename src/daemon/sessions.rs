@@ -25,6 +25,29 @@ pub(super) fn begin(asks: &Asks, stream: &UnixStream, name: Option<String>) -> a
     Ok(())
 }
 
+/// Tell what sessions there are.
+///
+/// # Errors
+/// The customer's socket.
+pub(super) fn tell(asks: &Asks, stream: &UnixStream) -> anyhow::Result<()> {
+    let mut stream = stream.try_clone().context("answering a question")?;
+    let asks = asks.clone();
+    std::thread::spawn(move || {
+        let answer = match asks.look() {
+            Some(superblock) => {
+                let mut bytes = vec![0; superblock.len()];
+                superblock.encode(&mut bytes);
+                Answer::Superblock(superblock.slot(), bytes)
+            }
+            None => Answer::Refused("what is written to it is in RAM; it has no sessions".into()),
+        };
+        if let Err(error) = protocol::reply(&mut stream, &answer) {
+            log::debug!("{error:#}");
+        }
+    });
+    Ok(())
+}
+
 fn begun(asks: &Asks, wished: Option<String>) -> Result<String, String> {
     let (tell, name) = channel();
     let outcome = asks.ask(Box::new(move |superblock| {

@@ -351,6 +351,10 @@ impl Daemon {
                 protocol::reply(stream, &Answer::Status(Box::new(report)))?;
                 return Ok(None);
             }
+            Question::Sessions => {
+                sessions::tell(&self.asks, stream)?;
+                return Ok(None);
+            }
             Question::NewSession(name) => {
                 sessions::begin(&self.asks, stream, name)?;
                 return Ok(None);

@@ -71,6 +71,19 @@ impl Asks {
         outcome
     }
 
+    /// What the layers are now, and what is known of them; none where there are none.
+    #[must_use]
+    pub fn look(&self) -> Option<Superblock> {
+        let (tell, seen) = channel();
+        let outcome = self.ask(Box::new(move |superblock| {
+            let _ = tell.send(superblock.clone());
+            Err("nothing is to be changed".into())
+        }));
+        // It says so, or the thread has ended.
+        let _ = outcome.recv();
+        seen.try_recv().ok()
+    }
+
     fn next(&self) -> Option<Ask> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.pop_front()

@@ -16,6 +16,7 @@ for number in 1 2 3 4 5; do
 	[ "$number" = 3 ] && kill -9 "$(number pid)" && sleep 1
 done
 check status-names-it sh -c 'cowroot status --json | grep -q "\"session\": \"s5\""'
+check list-in-use sh -c "cowroot session list /dev/ublkb0 | grep -q 's5 on s4: takes the writes'"
 refused name-taken "there is a session 's2' already" cowroot session new /dev/ublkb0 --name s2
 touch /run/enough
 wait
