@@ -282,6 +282,8 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini stick exfat cowfile-refused", "cowfile-refused").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(30),
 
         Case::mini("mini stick vfat sessions", "sessions").disk(MiniRaw).disk(Stick(New::Vfat)).quiet_s(25),
+        Case::mini("mini stick vfat session-export", "session-export").disk(MiniRaw).disk(Stick(New::Vfat)),
+        Case::mini("mini stick vfat over-4-gib-long", "over-4-gib").disk(Tools).disk(Stick(New::VfatLarge)).words("stick=vfat").quiet_s(200),
         Case::mini("mini stick vfat sessions-in-use", "sessions-in-use").disk(MiniRaw).disk(Stick(New::Vfat)).quiet_s(25),
         // What a session changed, told and carried over.
         Case::mini("mini file diff", "diff").disk(Tools).memory(1024).quiet_s(60),

@@ -18,6 +18,8 @@ pub(crate) enum Stick {
     Xfs,
     Btrfs,
     Vfat,
+    /// With room for more than one of its files can hold.
+    VfatLarge,
     Exfat,
     /// One partition with nothing in it.
     Partition,
@@ -28,6 +30,7 @@ const LABEL: &str = "COWROOT";
 
 /// Its size.
 const MIB: u64 = 768;
+const LARGE_MIB: u64 = 6 << 10;
 
 /// What the tools' disk has beyond what any Debian has.
 const TOOLS: &[&str] = &[
@@ -47,12 +50,16 @@ const FSX: &str = "fsx@0.3.2";
 impl Stick {
     /// Makes a new one.
     pub(crate) fn make(self, out: &Path) -> Result<()> {
-        File::create(out)?.set_len(MIB << 20)?;
+        let mib = match self {
+            Self::VfatLarge => LARGE_MIB,
+            _ => MIB,
+        };
+        File::create(out)?.set_len(mib << 20)?;
         let words: &[&str] = match self {
             Self::Ext4 => &["mke2fs", "-q", "-F", "-t", "ext4", "-L", LABEL],
             Self::Xfs => &["mkfs.xfs", "-q", "-L", LABEL],
             Self::Btrfs => &["mkfs.btrfs", "-q", "-L", LABEL],
-            Self::Vfat => &["mkfs.fat", "-F", "32", "-n", LABEL],
+            Self::Vfat | Self::VfatLarge => &["mkfs.fat", "-F", "32", "-n", LABEL],
             Self::Exfat => &["mkfs.exfat", "-L", LABEL],
             Self::Partition => {
                 let table = format!("label: gpt\nstart=2048, name={LABEL}\n");
@@ -70,7 +77,7 @@ impl Stick {
             Self::Ext4 => &["e2fsck", "-fn"],
             Self::Xfs => &["xfs_repair", "-n", "-f"],
             Self::Btrfs => &["btrfs", "check", "--readonly"],
-            Self::Vfat => &["fsck.fat", "-n"],
+            Self::Vfat | Self::VfatLarge => &["fsck.fat", "-n"],
             Self::Exfat => &["fsck.exfat", "-n"],
             Self::Partition => return Ok(()),
         };
