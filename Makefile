@@ -69,7 +69,7 @@ unit: ## the tests that need no VM
 
 # A million and more different states; the seeds are half the same every time, half new.
 crash: ## power cuts, deaths and errors at any command of the persistent store, and broken rules
-	COWROOT_CRASH=$(or $(CRASH),90) cargo test --locked --lib cowfile::simulation::crash -- --nocapture
+	COWROOT_CRASH=$(or $(CRASH),90) cargo test --locked --lib simulation::crash -- --nocapture
 
 crash-long: ## the same, ten times as long and more
 	@$(MAKE) --no-print-directory crash CRASH=$(or $(CRASH),1000)

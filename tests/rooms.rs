@@ -29,7 +29,7 @@ const ENGINE_FLOORS: [&[&str]; 6] = [
     &["command", "format", "map"],
     &["identity", "plan", "turns", "volatile"],
     &["cowfile"],
-    &["stack"],
+    &["merge", "stack"],
     &["driven", "mod", "simulation"],
 ];
 

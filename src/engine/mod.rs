@@ -10,6 +10,7 @@ pub mod driven;
 pub mod format;
 pub mod identity;
 pub mod map;
+pub mod merge;
 pub mod plan;
 pub mod stack;
 pub mod turns;

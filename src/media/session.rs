@@ -348,21 +348,19 @@ fn words(about: &Description, why: NotDone) -> String {
     match why {
         NotDone::NotClosed => "it was not closed".into(),
         NotDone::ReadOnly => "a newer cowroot has to write it; use that".into(),
-        NotDone::TooMany => format!(
-            "there are {MAX_LAYERS} sessions already; merge them into the base, or delete one"
-        ),
+        NotDone::TooMany => format!("there are {MAX_LAYERS} sessions already; merge or delete one"),
         NotDone::Absent => "there is no such session".into(),
         NotDone::Active => {
             "it takes the writes; `cowroot session rollback` drops what was written to it".into()
         }
-        NotDone::Sealed => {
-            "it is sealed and takes no writes; begin one on it: `cowroot session new --on`".into()
-        }
+        NotDone::Sealed => "it is sealed; begin one on it: `cowroot session new --on`".into(),
         NotDone::InUse(other) => format!(
             "session '{}' stands on it, and would not make sense without it; delete that first, or begin another on \
              the same one with `cowroot session new --on`",
             name_of(about, other)
         ),
+        NotDone::Merged => "it is in the base already, and will soon be gone".into(),
+        NotDone::Merging => "a merge into the base is under way; let that end first".into(),
         NotDone::Failed(_) => "its medium does not take writes".into(),
     }
 }

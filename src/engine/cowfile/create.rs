@@ -5,7 +5,7 @@ use crate::engine::command::Failure;
 use crate::engine::format::commit::Link;
 use crate::engine::format::page::Origin;
 use crate::engine::format::superblock::{
-    ERASED, Features, HEAD_LEN, Layer, LayerState, MAX_LAYERS, Superblock,
+    ERASED, Features, HEAD_LEN, Layer, LayerState, MAX_LAYERS, Merge, Superblock,
 };
 use crate::engine::format::{Entry, Shape};
 
@@ -22,6 +22,15 @@ pub trait MediumMut: Medium {
     /// # Errors
     /// It may not be durable.
     fn sync(&mut self) -> Result<(), Failure>;
+
+    /// Let slots `from..to` exist, zeros and durable, in files that begin with their headers.
+    ///
+    /// # Errors
+    /// It cannot; what exists is at least what existed before.
+    fn grow(&mut self, from: u32, to: u32, origin: Origin) -> Result<(), Failure> {
+        let _cannot = (from, to, origin);
+        Err(Failure::NoSpace)
+    }
 }
 
 /// What a new cowfile is to be.
@@ -87,6 +96,7 @@ pub fn create(medium: &mut impl MediumMut, plan: Plan) -> Result<Superblock, Fai
         active_layer: 0,
         layers,
         free: Vec::new(),
+        merge: Merge::default(),
         description: plan.description,
     };
     for generation in [1, 2] {

@@ -95,6 +95,15 @@ impl<T: Copy> Delta<T> {
         }
     }
 
+    /// The first chunk from `chunk` on that something is said of.
+    #[must_use]
+    pub fn next(&self, chunk: u64) -> Option<u64> {
+        if self.get(chunk).is_some() {
+            return Some(chunk);
+        }
+        self.runs.range(chunk..).next().map(|(&first, _)| first)
+    }
+
     /// A chunk was put somewhere. Returns where it was, if it was put somewhere before.
     pub fn put(&mut self, chunk: u64, place: T) -> Option<T> {
         let leaf = chunk >> self.leaf_shift << self.leaf_shift;

@@ -45,7 +45,15 @@ pub(super) fn find_superblock(
             return Err(Trouble::Refused(newer));
         }
     }
-    let says = |superblock: &Superblock| (superblock.journal, superblock.layers);
+    let says = |superblock: &Superblock| {
+        let Superblock {
+            journal,
+            layers,
+            merge,
+            ..
+        } = *superblock;
+        (journal, layers, merge)
+    };
     let agree = match found.as_slice() {
         [one, other] => says(one) == says(other) && one.origin == other.origin,
         _ => false,

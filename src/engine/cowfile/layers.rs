@@ -2,6 +2,8 @@
 //!
 //! What only a dropped layer named is free at the next open, which looks what the trees name.
 
+pub mod merging;
+
 use super::create::{MediumMut, erase_superblock, write_superblock};
 use super::found::Standing;
 use super::recover::Recovered;
@@ -43,6 +45,10 @@ pub enum NotDone {
     Active,
     /// It never takes writes again.
     Sealed,
+    /// It is in the base already, and kept for a while.
+    Merged,
+    /// It is being merged into the base, or the base is about to change.
+    Merging,
     /// This layer stands on it, or on the one below it.
     InUse(u8),
     /// The medium's; the layers are as they were, or as they were to be.
@@ -79,6 +85,12 @@ pub fn write(
 
 /// Change what a superblock says of its layers.
 pub(super) fn edited(superblock: &mut Superblock, edit: Edit) -> Result<(), NotDone> {
+    let before = superblock.clone();
+    apply(superblock, edit)?;
+    merging::allows(&before, superblock)
+}
+
+fn apply(superblock: &mut Superblock, edit: Edit) -> Result<(), NotDone> {
     let active = superblock.active_layer;
     match edit {
         Edit::Describe => {}

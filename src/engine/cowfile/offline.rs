@@ -1,6 +1,6 @@
 //! A cowfile as it stands, read without a device: for checks, merges and those who only look.
 
-use super::delta::{Change, Fill};
+use super::delta::{Change, Delta, Fill};
 use super::recover::{Medium, Recovered};
 use super::trees::{Missing, Trees};
 use super::trouble::Trouble;
@@ -42,6 +42,48 @@ impl Offline {
             layers: layers.collect(),
             trees: Trees::new(superblock.shape, superblock.chunks(), CACHED_PAGES),
             found,
+        }
+    }
+
+    /// Look at one layer of the stack and those below it, as if nothing stood on it.
+    #[must_use]
+    pub fn from(mut found: Recovered, top: u8) -> Self {
+        if top != found.superblock.active_layer {
+            // The journal is the active layer's.
+            found.delta = Delta::new(found.superblock.shape.fanout_shift);
+        }
+        let mut offline = Self::new(found);
+        let above = offline
+            .layers
+            .iter()
+            .take_while(|(number, _)| *number != top);
+        let above = above.count();
+        offline.layers.drain(..above);
+        offline
+    }
+
+    /// Where a chunk is, and up to which one all say the same, unless that is a slot.
+    ///
+    /// # Errors
+    /// As `look_up`.
+    pub fn stretch(
+        &mut self,
+        medium: &mut impl Medium,
+        chunk: u64,
+    ) -> Result<(Entry, u64), Trouble> {
+        let said = self.found.delta.next(chunk);
+        if said == Some(chunk) {
+            return Ok((self.look_up(medium, chunk)?, chunk + 1));
+        }
+        let end = said.unwrap_or(u64::MAX).min(self.found.superblock.chunks());
+        loop {
+            match self.trees.stretch(self.layers.iter().copied(), chunk) {
+                Ok((entry, up_to)) => return Ok((entry, up_to.min(end))),
+                Err(missing) => {
+                    let entries = read_page(&self.found, medium, missing)?;
+                    self.trees.insert(missing.entry, entries);
+                }
+            }
         }
     }
 

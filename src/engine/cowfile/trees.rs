@@ -156,6 +156,28 @@ impl Trees {
         self.below.clear();
     }
 
+    /// The same, and up to which chunk all layers say one thing, unless it is a slot.
+    ///
+    /// # Errors
+    /// The page to read first.
+    pub fn stretch(
+        &mut self,
+        layers: impl Iterator<Item = (u8, Entry)>,
+        chunk: u64,
+    ) -> Result<(Entry, u64), Missing> {
+        let mut end = u64::MAX;
+        for (layer, root) in layers {
+            let (entry, above) = self.follow(layer, root, chunk, 0)?;
+            let shift = u32::from(self.shape.fanout_shift) * u32::from(above);
+            let whole = 1_u64.checked_shl(shift).unwrap_or(u64::MAX);
+            end = end.min((chunk / whole).saturating_add(1).saturating_mul(whole));
+            if entry != Entry::ABSENT {
+                return Ok((entry, end));
+            }
+        }
+        Ok((Entry::ABSENT, end))
+    }
+
     /// What one tree says of a chunk at `level`: 0 is the chunk itself, n the page that is n levels up.
     /// What an entry further up says for all is returned as it is.
     ///
@@ -168,10 +190,21 @@ impl Trees {
         chunk: u64,
         level: u8,
     ) -> Result<Entry, Missing> {
+        self.follow(layer, root, chunk, level).map(|found| found.0)
+    }
+
+    /// The same, and how many levels up it was said.
+    fn follow(
+        &mut self,
+        layer: u8,
+        root: Entry,
+        chunk: u64,
+        level: u8,
+    ) -> Result<(Entry, u8), Missing> {
         let mut entry = root;
         for above in (level..self.height).rev() {
             if !entry.is_slot() {
-                return Ok(entry);
+                return Ok((entry, above + 1));
             }
             let shift = u32::from(self.shape.fanout_shift);
             let node = Node {
@@ -186,7 +219,7 @@ impl Trees {
                 .copied()
                 .unwrap_or(Entry::ABSENT);
         }
-        Ok(entry)
+        Ok((entry, level))
     }
 
     /// Bytes of RAM that the pages take.

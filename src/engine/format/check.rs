@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 use super::page::{self, Header, Kind};
 use super::superblock::{
     self, BASE, DESCRIPTION_VERSION, HEAD_LEN, KNOWN_INCOMPAT, KNOWN_RO_COMPAT, LayerState,
-    RawSuperblock, Superblock,
+    MERGING, MergeState, RawSuperblock, Superblock,
 };
 use super::{Entry, Shape, tree};
 
@@ -139,6 +139,7 @@ pub fn check(superblock: &Superblock, shape: Shape) -> Result<Access, Refusal> {
     counters(superblock)
         .and_then(|()| places(superblock))
         .and_then(|()| layers(superblock))
+        .and_then(|()| merge(superblock))
         .map_err(Refusal::Implausible)?;
     Ok(match features.ro_compat & !KNOWN_RO_COMPAT {
         0 => Access::ReadWrite,
@@ -246,6 +247,33 @@ pub fn are_usable(superblock: &Superblock, first: u32, count: usize) -> bool {
 /// Whether a superblock may name a slot itself: what it names was durable before it.
 fn is_grown(superblock: &Superblock, slot: u32) -> bool {
     is_usable(superblock, slot) && slot < superblock.grown_slots
+}
+
+/// What is merged is there; what was merged stands below nothing that is in use.
+fn merge(superblock: &Superblock) -> Result<(), String> {
+    let merge = superblock.merge;
+    let under_way = merge.state == MergeState::UnderWay;
+    must(
+        under_way == (superblock.features.ro_compat & MERGING != 0),
+        || "a merge is under way and not said to be, or the other way round".into(),
+    )?;
+    let in_stack = |layer: u8| {
+        superblock
+            .stack()
+            .iter()
+            .any(|(number, _)| *number == layer)
+    };
+    must(!under_way || in_stack(merge.top), || {
+        format!("a merge of layer {}, which is not in use", merge.top)
+    })?;
+    for (number, layer) in (0..).zip(&superblock.layers) {
+        let is_sealed = layer.is_some_and(|layer| layer.state == LayerState::Sealed);
+        must(
+            !merge.keeps(number) || is_sealed && !in_stack(number),
+            || format!("layer {number}, which was merged, is in use"),
+        )?;
+    }
+    Ok(())
 }
 
 fn layers(superblock: &Superblock) -> Result<(), String> {

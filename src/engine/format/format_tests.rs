@@ -6,7 +6,8 @@ use super::check::{self, Access, Found};
 use super::commit::{self, Body, Link, Page, Record};
 use super::page::{self, Header, Kind, Origin};
 use super::superblock::{
-    Extent, FREE_EXTENTS, Features, HEAD_LEN, Layer, LayerState, MAX_LAYERS, Superblock,
+    Extent, FREE_EXTENTS, Features, HEAD_LEN, Layer, LayerState, MAX_LAYERS, Merge, MergeState,
+    Superblock,
 };
 use super::tree::{self, Node};
 use super::{Entry, Shape};
@@ -139,6 +140,15 @@ fn superblock(random: &mut fastrand::Rng, shape: Shape) -> Superblock {
             })
             .filter(|_| max_slots > 4 * 128)
             .collect(),
+        merge: Merge {
+            state: [MergeState::None, MergeState::Asked][random.usize(..2)],
+            top: random.u8(..),
+            frees: random.bool(),
+            served: random.bool(),
+            is_logged: random.bool(),
+            id: random.u64(..),
+            kept: 0,
+        },
         description: (0..random.usize(..300)).map(|_| random.u8(..)).collect(),
     }
 }
@@ -358,6 +368,46 @@ fn what_is_no_superblock_is_told_apart() {
     assert_eq!(check::look(&good[..10], slot), Found::Nothing);
 }
 
+fn with_two_layers() -> Superblock {
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut good = superblock(&mut random, Shape::PRODUCT);
+    good.layers[0] = Some(Layer {
+        root: Entry::ABSENT,
+        state: LayerState::Sealed,
+        parent: None,
+    });
+    good.layers[1] = Some(Layer {
+        root: Entry::ZERO,
+        state: LayerState::Active,
+        parent: Some(0),
+    });
+    good.layers[2..].fill(None);
+    good.active_layer = 1;
+    good
+}
+
+#[test]
+fn a_merge_that_cannot_be_is_refused() {
+    type Change = fn(&mut Superblock);
+    let changes: [(&str, Change); 3] = [
+        ("a merge is under way and not said", |s| {
+            s.features.ro_compat = 1
+        }),
+        ("a merge of layer 9, which is not", |s| {
+            s.features.ro_compat = 1;
+            s.merge.state = MergeState::UnderWay;
+            s.merge.top = 9;
+        }),
+        ("layer 0, which was merged, is in use", |s| s.merge.kept = 1),
+    ];
+    for (says, change) in changes {
+        let mut bad = with_two_layers();
+        change(&mut bad);
+        let refusal = check::check(&bad, Shape::PRODUCT).expect_err(says);
+        assert!(refusal.to_string().contains(says), "{refusal}, not: {says}");
+    }
+}
+
 #[test]
 fn what_cannot_be_is_refused() {
     type Change = fn(&mut Superblock);
@@ -401,20 +451,7 @@ fn what_cannot_be_is_refused() {
             s.layers[0].as_mut().unwrap().parent = Some(0)
         }),
     ];
-    let mut random = fastrand::Rng::with_seed(3);
-    let mut good = superblock(&mut random, Shape::PRODUCT);
-    good.layers[0] = Some(Layer {
-        root: Entry::ABSENT,
-        state: LayerState::Sealed,
-        parent: None,
-    });
-    good.layers[1] = Some(Layer {
-        root: Entry::ZERO,
-        state: LayerState::Active,
-        parent: Some(0),
-    });
-    good.layers[2..].fill(None);
-    good.active_layer = 1;
+    let mut good = with_two_layers();
     assert_eq!(check::check(&good, Shape::PRODUCT), Ok(Access::ReadWrite));
     for (says, change) in changes {
         let mut bad = good.clone();
@@ -422,8 +459,8 @@ fn what_cannot_be_is_refused() {
         let refusal = check::check(&bad, Shape::PRODUCT).expect_err(says);
         assert!(refusal.to_string().contains(says), "{refusal}, not: {says}");
     }
-    good.features.ro_compat = 1;
-    let name = check::RO_COMPAT_NAMES[0].to_owned();
+    good.features.ro_compat = 2;
+    let name = "a feature without a name here (bit 1)".to_owned();
     assert_eq!(
         check::check(&good, Shape::PRODUCT),
         Ok(Access::ReadOnly(vec![name]))

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod commit;
 pub mod description;
+mod merge;
 pub mod page;
 pub mod superblock;
 pub mod tree;

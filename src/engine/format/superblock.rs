@@ -7,6 +7,8 @@ use super::commit::Link;
 use super::page::{self, Header, Kind, Origin};
 use super::{Entry, Shape};
 
+pub use super::merge::{Merge, MergeState};
+
 /// Layers of a cowfile.
 pub const MAX_LAYERS: usize = 64;
 /// Bytes of a superblock's head; the description is behind it.
@@ -24,7 +26,9 @@ pub const DESCRIPTION_VERSION: u16 = 1;
 /// Features that a program must know to read the cowfile, and that this one knows.
 pub const KNOWN_INCOMPAT: u64 = 0;
 /// Features that a program must know to write the cowfile, and that this one knows.
-pub const KNOWN_RO_COMPAT: u64 = 0;
+pub const KNOWN_RO_COMPAT: u64 = MERGING;
+/// The bit of `ro_compat` that says that a merge into the base is under way.
+pub const MERGING: u64 = 1;
 /// Features that a program may clear if it does not know them, and that this one knows.
 pub const KNOWN_AUTOCLEAR: u64 = 0;
 
@@ -57,7 +61,12 @@ pub struct RawSuperblock {
     pub description_bytes: U32,
     pub description_crc: U32,
     pub description_version: U16,
-    pub reserved: [u8; 846],
+    pub merge: u8,
+    pub merge_top: u8,
+    pub merge_flags: U16,
+    pub merge_id: U64,
+    pub merged: U64,
+    pub reserved: [u8; 826],
     pub layers: [LayerRoot; MAX_LAYERS],
     pub free: [RawExtent; FREE_EXTENTS],
     pub reserved_end: [u8; 1024],
@@ -161,6 +170,8 @@ pub struct Superblock {
     /// Some of the slots that were free when it was made, at most `FREE_EXTENTS`: so that an open need not read all
     /// trees before it can write.
     pub free: Vec<Extent>,
+    /// A merge into the base: asked for, under way, or over.
+    pub merge: Merge,
     /// An archive; `description.rs` knows what is in it.
     pub description: Vec<u8>,
 }
@@ -232,6 +243,7 @@ impl Superblock {
             .into();
         raw.description_crc = page::checksum(&self.description).into();
         raw.description_version = DESCRIPTION_VERSION.into();
+        self.merge.encode(&mut raw);
         for (place, layer) in raw.layers.iter_mut().zip(&self.layers) {
             if let Some(layer) = layer {
                 *place = layer.encode();
@@ -275,6 +287,7 @@ impl Superblock {
             && raw.description_version.get() == DESCRIPTION_VERSION
             && page::checksum(description) == raw.description_crc.get()
             && raw.state <= 1
+            && raw.merge <= 2
             && (9..=16).contains(&shape.chunk_shift)
             && (1..=8).contains(&shape.fanout_shift)
             && shape.zone_slots > 0;
@@ -305,6 +318,7 @@ impl Superblock {
             active_layer: raw.active_layer,
             layers,
             free: extents.filter(|extent| extent.slots > 0).collect(),
+            merge: Merge::decode(raw),
             description: description.to_vec(),
         });
         // At the other copy's place: the next one would overwrite the newest.

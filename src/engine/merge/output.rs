@@ -1,0 +1,219 @@
+//! A merge into a new image: the base copied, then the session over it. Nothing but the image is written.
+
+use super::batch::first_difference;
+use super::mutant::{self, Mutant};
+use super::{BaseMut, COMPARED, How, Media, Side, Stopped, Watch, copy, sync};
+use crate::engine::command::Failure;
+use crate::engine::cowfile::recover::{Medium, Recovered};
+
+/// Bytes copied between two syncs of the image.
+const STEP_BYTES: u64 = 32 << 20;
+
+/// What is copied.
+pub trait Source {
+    /// Its size.
+    fn size_bytes(&mut self) -> u64;
+
+    /// Read from `offset` on until `into` is full.
+    ///
+    /// # Errors
+    /// It does not read there.
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), Failure>;
+
+    /// The next stretch from `offset` on that is no hole: its start and end.
+    fn next_stretch(&mut self, offset: u64) -> Option<(u64, u64)> {
+        let size_bytes = self.size_bytes();
+        (offset < size_bytes).then_some((offset, size_bytes))
+    }
+}
+
+/// Where a new image is made: under another name until it is whole.
+pub trait Image: BaseMut {
+    /// Take all of the base at once, without copying, where the file system can. Whether it could.
+    fn share(&mut self) -> bool {
+        false
+    }
+
+    /// Give it its name, durably.
+    ///
+    /// # Errors
+    /// It has none then.
+    fn publish(&mut self) -> Result<(), Failure>;
+}
+
+/// Make the image. `is_resumed`: something of it may be there; what is right is left.
+///
+/// # Errors
+/// Why it ended early. There is no image of that name then.
+pub fn run(
+    medium: &mut impl Medium,
+    found: &Recovered,
+    (source, image): (&mut impl Source, &mut impl Image),
+    (how, is_resumed): (How, bool),
+    watch: &mut Watch<'_>,
+) -> Result<(), Stopped> {
+    let size_bytes = source.size_bytes().max(found.superblock.device_bytes);
+    let is_shared = !is_resumed && image.share();
+    if image.size_bytes() != size_bytes {
+        image
+            .resize(size_bytes)
+            .map_err(|failure| failed(Side::Base, "growing", size_bytes, failure))?;
+    }
+    let chunk_shift = found.superblock.shape.chunk_shift;
+    let mut told = |bytes: u64| watch(bytes >> chunk_shift);
+    if is_shared {
+        told(source.size_bytes());
+    } else {
+        copy_base(source, image, is_resumed, &mut told)?;
+    }
+    let mut media: Media<'_, _, _, Nothing> = Media {
+        cow: medium,
+        base: image,
+        log: None,
+    };
+    copy(&mut media, found, (how, is_resumed), watch)?;
+    let image = media.base;
+    let early = mutant::is(Mutant::NamedBeforeSync);
+    if !early {
+        sync(image)?;
+    }
+    image
+        .publish()
+        .map_err(|failure| failed(Side::Base, "naming", 0, failure))
+}
+
+/// No undo log.
+type Nothing = std::convert::Infallible;
+
+fn failed(side: Side, doing: &'static str, offset: u64, failure: Failure) -> Stopped {
+    Stopped::Failed {
+        side,
+        doing,
+        offset,
+        failure,
+    }
+}
+
+/// All that is no hole, stretch by stretch; each step is synced and compared.
+fn copy_base(
+    source: &mut impl Source,
+    image: &mut impl Image,
+    is_resumed: bool,
+    told: &mut dyn FnMut(u64),
+) -> Result<(), Stopped> {
+    let (mut at, size_bytes) = (0, source.size_bytes());
+    while at < size_bytes {
+        let (start, end) = source.next_stretch(at).unwrap_or((size_bytes, size_bytes));
+        let end = end.min(start.saturating_add(STEP_BYTES));
+        if is_resumed {
+            hole(image, at, start.min(size_bytes))?;
+            image.forget(start, end - start);
+        }
+        stretch(source, image, (start, end), is_resumed)?;
+        if start < end {
+            if !mutant::is(Mutant::NamedBeforeSync) {
+                sync(image)?;
+            }
+            image.forget(start, end - start);
+            compare(source, image, (start, end))?;
+        }
+        told(end - at);
+        at = end.max(at + 1);
+    }
+    if is_resumed {
+        let end = image.size_bytes();
+        hole(image, size_bytes, end)?;
+    }
+    Ok(())
+}
+
+/// What an earlier attempt may have left where there is to be nothing.
+fn hole(image: &mut impl Image, start: u64, end: u64) -> Result<(), Stopped> {
+    if start < end && first_difference(image, start, end - start, None)?.is_some() {
+        image
+            .zero(start, end - start)
+            .map_err(|failure| failed(Side::Base, "writing", start, failure))?;
+    }
+    Ok(())
+}
+
+fn parts((start, end): (u64, u64)) -> impl Iterator<Item = (u64, usize)> {
+    (start..end).step_by(COMPARED).map(move |at| {
+        let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+        (at, left.min(COMPARED))
+    })
+}
+
+fn stretch(
+    source: &mut impl Source,
+    image: &mut impl Image,
+    stretch: (u64, u64),
+    is_resumed: bool,
+) -> Result<(), Stopped> {
+    let mut bytes = Vec::new();
+    for (at, len) in parts(stretch) {
+        bytes.resize(len, 0);
+        source
+            .read(at, &mut bytes)
+            .map_err(|failure| failed(Side::Source, "reading", at, failure))?;
+        let is_there =
+            is_resumed && first_difference(image, at, len as u64, Some(&bytes))?.is_none();
+        // A new image is zeros where nothing was written.
+        let is_zero = !is_resumed && bytes.iter().all(|byte| *byte == 0);
+        if !is_there && !is_zero {
+            image
+                .write(at, &bytes)
+                .map_err(|failure| failed(Side::Base, "writing", at, failure))?;
+        }
+    }
+    Ok(())
+}
+
+fn compare(
+    source: &mut impl Source,
+    image: &mut impl Image,
+    stretch: (u64, u64),
+) -> Result<(), Stopped> {
+    let mut bytes = Vec::new();
+    for (at, len) in parts(stretch) {
+        bytes.resize(len, 0);
+        source
+            .read(at, &mut bytes)
+            .map_err(|failure| failed(Side::Source, "reading", at, failure))?;
+        if let Some(offset) = first_difference(image, at, len as u64, Some(&bytes))? {
+            return Err(Stopped::Differs(offset));
+        }
+    }
+    Ok(())
+}
+
+/// What an undo log may be where there is none.
+impl BaseMut for std::convert::Infallible {
+    fn size_bytes(&mut self) -> u64 {
+        match *self {}
+    }
+
+    fn read(&mut self, _: u64, _: &mut [u8]) -> Result<(), Failure> {
+        match *self {}
+    }
+
+    fn write(&mut self, _: u64, _: &[u8]) -> Result<(), Failure> {
+        match *self {}
+    }
+
+    fn zero(&mut self, _: u64, _: u64) -> Result<(), Failure> {
+        match *self {}
+    }
+
+    fn resize(&mut self, _: u64) -> Result<(), Failure> {
+        match *self {}
+    }
+
+    fn sync(&mut self) -> Result<(), Failure> {
+        match *self {}
+    }
+
+    fn forget(&mut self, _: u64, _: u64) {
+        match *self {}
+    }
+}
