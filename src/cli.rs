@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod diff;
+mod merge;
 pub mod session;
 mod verb;
 
 use diff::Diff;
+pub use merge::{Merge, Shown};
 use session::Session;
 pub use verb::Verb;
 
@@ -50,6 +52,8 @@ pub enum Command {
     Session(Session),
     /// List the files that a session has added, changed and deleted in its base's; or pack them
     Diff(Diff),
+    /// Write what a session changed to its base, or to a new image; or take that back
+    Merge(Merge),
     /// The initramfs entry point (also when run as /init): find, attach, mount, switch root
     Boot(Boot),
     /// Say what a kernel command line would do, without doing it

@@ -39,6 +39,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Check(check) => cmd::check::run(check),
         Command::Session(session) => cmd::session::run(session),
         Command::Diff(diff) => cmd::diff::run(diff),
+        Command::Merge(merge) => cmd::merge::run(merge),
         Command::Explain(explain) => cmd::explain::run(explain),
     }?;
     Ok(true)

@@ -51,6 +51,11 @@ mod ioctls {
         nix::request_code_write!(b'f', 2, size_of::<libc::c_long>()),
         libc::c_int
     );
+    // _IOW(0x94, 9, int).
+    nix::ioctl_write_int_bad!(
+        ficlone,
+        nix::request_code_write!(0x94, 9, size_of::<libc::c_int>())
+    );
 }
 
 /// `struct loop_info64` of <linux/loop.h>.
@@ -121,13 +126,13 @@ pub fn block_device_sector_bytes(device: &File) -> io::Result<u32> {
     u32::try_from(sector_bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
-/// Refuse every write to the block device behind `device` from now on (BLKROSET).
+/// Refuse every write to the block device behind `device` from now on, or no longer (BLKROSET).
 ///
 /// Needed before a read-only mount: ext4, XFS and btrfs write their journal back even then.
-pub fn set_block_device_read_only(device: &File) -> io::Result<()> {
-    let on: libc::c_int = 1;
+pub fn set_block_device_read_only(device: &File, is_read_only: bool) -> io::Result<()> {
+    let value = libc::c_int::from(is_read_only);
     // SAFETY: the descriptor is open and the kernel reads one int from a live local.
-    unsafe { ioctls::blkroset(device.as_raw_fd(), &raw const on) }?;
+    unsafe { ioctls::blkroset(device.as_raw_fd(), &raw const value) }?;
     Ok(())
 }
 
@@ -338,6 +343,36 @@ pub fn inherited_fd(fd: RawFd) -> io::Result<OwnedFd> {
     nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_GETFD)?;
     // SAFETY: it is open, was inherited across exec, and so no Rust object of this process owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Let `to` have all of `from`'s blocks, to be written elsewhere when one of both changes (FICLONE).
+///
+/// # Errors
+/// `EOPNOTSUPP`, `EXDEV` or `EINVAL` where the file system cannot.
+pub fn share_blocks(from: &File, to: &File) -> io::Result<()> {
+    // SAFETY: both descriptors are open; the call takes two integers and touches no memory of ours.
+    unsafe { ioctls::ficlone(to.as_raw_fd(), from.as_raw_fd()) }?;
+    Ok(())
+}
+
+/// Whether somebody else has a file open that is open here for writing, as far as its file system can tell: a lease
+/// is only given where nobody has (fcntl(2)).
+#[must_use]
+pub fn is_open_elsewhere(file: &File) -> bool {
+    let lease = |kind: libc::c_int| {
+        // SAFETY: the descriptor is open; the call takes two integers and touches no memory of ours.
+        let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    let given = lease(libc::F_WRLCK);
+    if given.is_ok() {
+        // Nobody waits for it yet; without a lease there is none to give back.
+        let _ = lease(libc::F_UNLCK);
+    }
+    given.is_err_and(|error| error.raw_os_error() == Some(libc::EAGAIN))
 }
 
 #[cfg(test)]

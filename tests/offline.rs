@@ -77,6 +77,15 @@ fn exit_codes_and_messages_are_what_scripts_rely_on() {
         ),
         (vec!["info"], path("in-use"), 0, "label GOLDEN"),
         (vec!["info", "--json"], path("clean"), 0, "\"epoch\": 2"),
+        (vec!["merge"], path("clean"), 2, "--into"),
+        (vec!["merge", "--cancel"], path("clean"), 2, "--next-boot"),
+        (vec!["merge", "--undo"], path("clean"), 1, "no undo log"),
+        (
+            vec!["merge", "--into", "/dev/null"],
+            path("clean"),
+            1,
+            "neither a regular file",
+        ),
     ] {
         let before = std::fs::read(&path).ok();
         let (got, text) = cowroot(&words, &path);

@@ -8,7 +8,7 @@ use crate::disk::cowfile::Mode;
 use crate::engine::cowfile::check::{Census, Depth, check};
 use crate::engine::format::Shape;
 use crate::engine::format::description::EventKind;
-use crate::engine::format::superblock::LayerState;
+use crate::engine::format::superblock::{LayerState, Merge, MergeState};
 use crate::engine::units::CHUNK_BYTES;
 use crate::media::cowfile::{Opened, open};
 use crate::media::text;
@@ -24,6 +24,8 @@ struct Document {
     base: Base,
     device_bytes: u64,
     layers: Vec<Layer>,
+    /// Up to which layer a merge is asked for, or under way.
+    merge: Option<MergeInfo>,
     epoch: u64,
     generation: u64,
     clean: bool,
@@ -58,6 +60,12 @@ struct Layer {
     active: bool,
     made_s: Option<u64>,
     sealed_s: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct MergeInfo {
+    state: &'static str,
+    up_to_layer: u8,
 }
 
 #[derive(Serialize)]
@@ -118,6 +126,7 @@ fn document(info: &Info, opened: &Opened, census: Option<Census>) -> Document {
         },
         device_bytes: superblock.device_bytes,
         layers: layers(opened),
+        merge: merge(superblock.merge),
         epoch: found.epoch,
         generation: superblock.generation,
         clean: superblock.clean,
@@ -159,6 +168,7 @@ fn layers(opened: &Opened) -> Vec<Layer> {
                 name: known.map(|known| known.name.clone()).unwrap_or_default(),
                 state: match layer.state {
                     LayerState::Active => "active",
+                    LayerState::Sealed if superblock.merge.keeps(number) => "merged",
                     LayerState::Sealed => "sealed",
                 },
                 parent: layer.parent,
@@ -168,6 +178,18 @@ fn layers(opened: &Opened) -> Vec<Layer> {
             })
         })
         .collect()
+}
+
+fn merge(merge: Merge) -> Option<MergeInfo> {
+    let state = match merge.state {
+        MergeState::None => return None,
+        MergeState::Asked => "asked for at the next boot",
+        MergeState::UnderWay => "under way",
+    };
+    Some(MergeInfo {
+        state,
+        up_to_layer: merge.top,
+    })
 }
 
 fn files(info: &Info, opened: &Opened) -> Vec<FileUse> {
@@ -205,6 +227,12 @@ fn describe(it: &Document) -> String {
     let mut lines = vec![it.path.clone()];
     lines.extend(whose(it));
     lines.extend(it.layers.iter().map(layer_line));
+    lines.extend(it.merge.iter().map(|merge| {
+        line(
+            "merge",
+            &format!("up to layer {}: {}", merge.up_to_layer, merge.state),
+        )
+    }));
     lines.extend(state(it));
     lines.extend(it.history.iter().map(|event| {
         let Event { at_s, kind, text } = event;

@@ -9,6 +9,8 @@ pub mod diff;
 pub mod explain;
 pub mod info;
 mod interrupts;
+pub mod merge;
+pub mod meter;
 pub mod progress;
 pub mod serve;
 pub mod session;

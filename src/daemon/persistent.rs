@@ -64,7 +64,11 @@ pub(super) fn open(
             path.display()
         );
     }
-    session::choose(path, opened, session)
+    let opened = session::choose(path, opened, session)?;
+    match mode {
+        Mode::Write => media::merge::make_ready(path, opened),
+        Mode::Read => Ok(opened),
+    }
 }
 
 /// Make an opened cowfile ready to be served.

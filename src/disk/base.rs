@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
+use crate::disk::lock::holder;
 use crate::disk::over::Over;
 use crate::disk::uninterrupted;
 use crate::disk::watch::Watch;
@@ -62,11 +63,12 @@ impl Base {
         let context = || format!("opening base '{}'", path.display());
         let mut file = File::open(path).with_context(context)?;
         let metadata = file.metadata().with_context(context)?;
-        let mut lock = None;
+        let lock;
         let size_bytes = if metadata.file_type().is_block_device() {
             (file, lock) = claim(path, metadata.rdev()).with_context(context)?;
             sys::block_device_size_bytes(&file).with_context(context)?
         } else if metadata.is_file() {
+            lock = shared(&file).with_context(context)?;
             metadata.len()
         } else {
             bail!(
@@ -238,6 +240,18 @@ fn claim(path: &Path, device: u64) -> anyhow::Result<(File, Option<Flock<File>>)
     // cannot know about us.
     let shared = Flock::lock(file.try_clone()?, FlockArg::LockSharedNonblock).ok();
     Ok((file, shared))
+}
+
+/// The lock by which a merge into a base knows that it is in use. Where there are no locks nobody knows.
+fn shared(file: &File) -> anyhow::Result<Option<Flock<File>>> {
+    match Flock::lock(file.try_clone()?, FlockArg::LockSharedNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((file, Errno::EWOULDBLOCK)) => bail!(
+            "it is being written by {}: a merge into it, most likely; wait until that is over",
+            holder(&file).unwrap_or_else(|| "another process".into())
+        ),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Whether the device is mounted, and nowhere with its file system writable.

@@ -23,6 +23,7 @@ use crate::engine::command::Failure;
 use crate::engine::cowfile::create::MediumMut;
 use crate::engine::cowfile::recover::Medium;
 use crate::engine::cowfile::trouble::Trouble;
+use crate::engine::format::page::Origin;
 use crate::engine::format::superblock::Superblock;
 use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};
 use crate::sys;
@@ -362,6 +363,11 @@ impl MediumMut for CowFiles {
         let results: Vec<_> = self.files.iter().map(File::sync_data).collect();
         let all: io::Result<()> = results.into_iter().collect();
         all.map_err(|error| failure(&error))
+    }
+
+    fn grow(&mut self, from: u32, to: u32, origin: Origin) -> Result<(), Failure> {
+        let grown = Self::grow(self, from, to, origin, &mut |file, _| file.sync_all());
+        grown.map_err(|error| failure(&error))
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn locked(
 }
 
 /// Who holds a lock on a file, as the kernel tells (proc_locks(5)).
-fn holder(file: &File) -> Option<String> {
+pub(super) fn holder(file: &File) -> Option<String> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let metadata = file.metadata().ok()?;
     let (device, inode) = (metadata.dev(), metadata.ino());

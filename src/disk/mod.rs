@@ -10,12 +10,14 @@ pub mod drive;
 pub mod filesystem;
 mod folder;
 pub mod growth;
+pub mod image;
 mod lock;
 pub mod lost;
 mod medium;
 pub mod over;
 mod ram;
 mod sibling;
+pub mod target;
 pub mod watch;
 mod workers;
 

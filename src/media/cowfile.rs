@@ -16,8 +16,9 @@ use crate::engine::format::Shape;
 use crate::engine::format::check::Access;
 use crate::engine::format::description::{Description, Identity};
 use crate::engine::format::page::MAGIC;
-use crate::engine::format::superblock::{self, DESCRIPTION_VERSION};
+use crate::engine::format::superblock::{self, DESCRIPTION_VERSION, MergeState};
 use crate::engine::identity::{chunks_to_sample, compare, sample};
+use crate::engine::merge::covered;
 use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};
 
 /// A cowfile that may be used.
@@ -62,22 +63,62 @@ pub fn open(path: &Path, mode: Mode, base: Option<&Base>) -> anyhow::Result<Open
             features.join(", ")
         );
     }
-    if let Some(base) = base {
-        let there = identify(base, superblock.origin.store)?;
-        if let Err(difference) = compare(&description.base, &there, None) {
-            bail!(
-                "{}: made for another base than '{}': {difference}; use the base it was made for (boot the old medium), \
-                 start a new session with a new cowfile, or carry the files over with `cowroot diff --tar`",
-                opening(),
-                base.path().display()
-            );
-        }
-    }
-    Ok(Opened {
+    let mut opened = Opened {
         files,
         found,
         description,
-    })
+    };
+    if let Some(base) = base {
+        opened.require_base(base).with_context(opening)?;
+    }
+    Ok(opened)
+}
+
+impl Opened {
+    /// Whether a base is the one that this cowfile was made for. While a merge is under way what the merged layers
+    /// cover may be old or new, and the size as well.
+    ///
+    /// # Errors
+    /// It is another one, or cannot be read.
+    pub fn require_base(&mut self, base: &Base) -> anyhow::Result<()> {
+        let superblock = &self.found.superblock;
+        let wanted = &self.description.base;
+        let is_merging = superblock.merge.state == MergeState::UnderWay;
+        let is_grown = is_merging && base.size_bytes() == superblock.device_bytes;
+        let size_bytes = match is_grown {
+            true => wanted.size_bytes,
+            false => base.size_bytes(),
+        };
+        let there = identify_as(base, superblock.origin.store, size_bytes)?;
+        let covered = match is_merging {
+            true => {
+                let chunks: Vec<u64> = there.samples.iter().map(|sample| sample.chunk).collect();
+                covered(&mut self.files, &self.found, &chunks)?
+            }
+            false => Vec::new(),
+        };
+        let is_covered = |chunk: u64| covered.contains(&chunk);
+        let covers: Option<&dyn Fn(u64) -> bool> = is_merging.then_some(&is_covered);
+        compare(wanted, &there, covers).map_err(|difference| {
+            anyhow::anyhow!(
+                "made for another base than '{}': {difference}; use the base it was made for (boot the old medium), start \
+                 a new session with a new cowfile, or carry the files over with `cowroot diff --tar`",
+                base.path().display()
+            )
+        })
+    }
+
+    /// Look again, after its superblocks were written.
+    ///
+    /// # Errors
+    /// It does not open any more.
+    pub fn look_again(&mut self) -> anyhow::Result<()> {
+        self.found = recover(&mut self.files, Shape::PRODUCT, None)?;
+        let bytes = &self.found.superblock.description;
+        let description = Description::decode(DESCRIPTION_VERSION, bytes);
+        self.description = description.map_err(|fault| anyhow::anyhow!("{fault}"))?;
+        Ok(())
+    }
 }
 
 /// Whether a cowfile was made in `bytes`, sound or not: one of its superblocks begins like one.
@@ -96,13 +137,21 @@ pub fn is_one(bytes: &dyn ReadAt) -> bool {
 /// # Errors
 /// The base does not read.
 pub fn identify(base: &Base, store: [u8; 16]) -> anyhow::Result<Identity> {
+    identify_as(base, store, base.size_bytes())
+}
+
+/// The same of its beginning, as if it were no longer than that; it is.
+///
+/// # Errors
+/// The base does not read.
+pub fn identify_as(base: &Base, store: [u8; 16], size_bytes: u64) -> anyhow::Result<Identity> {
     let names = probe(base.file());
     let (label, uuid) = names.map_or((None, None), |content| (content.label, content.uuid));
     let mut samples = Vec::new();
-    for chunk in chunks_to_sample(store, base.size_bytes()) {
+    for chunk in chunks_to_sample(store, size_bytes) {
         let start = chunk * CHUNK_BYTES;
         let mut bytes = vec![0; CHUNK_LEN];
-        let left = base.size_bytes() - start;
+        let left = size_bytes - start;
         bytes.truncate(usize::try_from(left).unwrap_or(CHUNK_LEN));
         base.file()
             .read_exact_at(&mut bytes, start)
@@ -115,7 +164,7 @@ pub fn identify(base: &Base, store: [u8; 16]) -> anyhow::Result<Identity> {
         samples.push(sample(chunk, &bytes));
     }
     Ok(Identity {
-        size_bytes: base.size_bytes(),
+        size_bytes,
         uuid,
         label,
         samples,

@@ -42,7 +42,7 @@ pub fn driver(kind: &str) -> Option<&'static str> {
 pub fn set_read_only(device: &Path) -> anyhow::Result<()> {
     let refusing = || format!("making '{}' read-only", device.display());
     let file = File::open(device).with_context(refusing)?;
-    sys::set_block_device_read_only(&file).with_context(refusing)
+    sys::set_block_device_read_only(&file, true).with_context(refusing)
 }
 
 /// Mount `device`, which holds a file system of type `kind`, at `target`; nothing is written to it.

@@ -1,0 +1,143 @@
+//! `cowroot merge`: a session into its base, into a new image, at the next boot, or back again.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+
+use super::meter::Meter;
+use crate::cli::Merge;
+use crate::media::merge::{self, Phase, Report, Wishes};
+use crate::media::text;
+
+/// Do what the options say.
+///
+/// # Errors
+/// What stands in the way: nothing was changed then. Or what came of it halfway: the same again goes on.
+pub fn run(options: &Merge) -> anyhow::Result<()> {
+    let mut meter = Meter::new(options.progress);
+    if let Some(log) = &options.undo {
+        return undo(options, log, meter);
+    }
+    let cow = options.cowfile.as_deref().context("name a cowfile")?;
+    if options.next_boot {
+        return next_boot(options, cow);
+    }
+    let wishes = Wishes {
+        up_to: options.up_to.as_deref(),
+        frees: options.free,
+        log: options.undo_log.as_deref(),
+        ..Wishes::default()
+    };
+    let began = Instant::now();
+    let mut progress = |phase: Phase, done: u64, total: u64| meter.at(word(phase), done, total);
+    let (report, place) = match (&options.into, &options.output, &options.base) {
+        (Some(base), ..) if options.dry_run => (
+            merge::try_into_base(cow, base, &wishes, &mut progress)?,
+            base,
+        ),
+        (Some(base), ..) => (merge::into_base(cow, base, &wishes, &mut progress)?, base),
+        (_, Some(name), Some(base)) => (
+            merge::output(cow, base, name, (&wishes, options.dry_run), &mut progress)?,
+            name,
+        ),
+        _ => bail!(
+            "merging '{}': name where to, with --into or --output",
+            cow.display()
+        ),
+    };
+    meter.done();
+    let took = began.elapsed().as_secs_f64();
+    print!("{}", described(options, &report, place, took));
+    Ok(())
+}
+
+fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Checking => "checking",
+        Phase::Merging => "merging",
+        Phase::Copying => "copying",
+        Phase::Undoing => "undoing",
+    }
+}
+
+fn described(options: &Merge, report: &Report, place: &Path, took_s: f64) -> String {
+    let sessions = report.sessions.join(", ");
+    let zeros = report.totals.zero_chunks;
+    let mut what = format!("{sessions}: {}", text::size(report.data_bytes()));
+    if zeros > 0 {
+        what.push_str(&format!(", and {zeros} chunks of zeros"));
+    }
+    let (before, after) = report.base_bytes;
+    let grown = match before < after {
+        true => format!(
+            "; it grows from {} to {}",
+            text::size(before),
+            text::size(after)
+        ),
+        false => String::new(),
+    };
+    let place = place.display();
+    if options.dry_run {
+        // Written, and read again: about three times as much moves.
+        let about_s = (took_s * 3.0).ceil();
+        let goes_on = if report.is_resumed {
+            " (goes on with what was begun)"
+        } else {
+            ""
+        };
+        return format!(
+            "would merge {what} into '{place}'{goes_on}{grown}\nnothing stands in the way; reading took {took_s:.1} s, \
+             so about {about_s:.0} s where writing is as fast\n`cowroot diff` shows which files differ\n"
+        );
+    }
+    if options.output.is_some() {
+        return format!("'{place}' is the base with {what}; base and cowfile are as they were\n");
+    }
+    let then = match (report.is_partial, options.free) {
+        (true, _) => "the sessions above stand on the base now".to_owned(),
+        (false, true) => "the cowfile has an empty session on it".to_owned(),
+        (false, false) => {
+            "the cowfile has an empty session on it; what was merged is kept until that was used once".to_owned()
+        }
+    };
+    let log = options.undo_log.as_ref().map_or(String::new(), |log| {
+        format!(
+            "to take it back: cowroot merge --undo '{}'\n",
+            log.display()
+        )
+    });
+    format!("merged {what} into '{place}'{grown}; {then}\n{log}")
+}
+
+fn undo(options: &Merge, log: &Path, mut meter: Meter) -> anyhow::Result<()> {
+    let mut progress = |phase: Phase, done: u64, total: u64| meter.at(word(phase), done, total);
+    let base = options.into.as_deref();
+    let undone = merge::undo(log, base, options.cowfile.as_deref(), &mut progress)?;
+    meter.done();
+    let base = undone.base.display();
+    match &undone.cowfile {
+        Some(cow) => println!(
+            "'{base}' is as it was before the merge, and what was merged is in '{}' again",
+            cow.display()
+        ),
+        None => println!(
+            "'{base}' is as it was before the merge; the session that was merged is gone, and the cowfile wants the \
+             merged base"
+        ),
+    }
+    Ok(())
+}
+
+fn next_boot(options: &Merge, cow: &Path) -> anyhow::Result<()> {
+    let frees = (!options.cancel).then_some(options.free);
+    let sessions = merge::ask(cow, options.up_to.as_deref(), frees)?;
+    match options.cancel {
+        true => println!("the next boot merges nothing"),
+        false => println!(
+            "the next boot merges {} into the base, before it mounts the root; --cancel takes that back",
+            sessions.join(", ")
+        ),
+    }
+    Ok(())
+}

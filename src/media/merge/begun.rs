@@ -1,0 +1,240 @@
+//! What superblocks and descriptions say before, during and after a merge.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
+
+use super::words;
+use super::{Both, Report};
+use crate::disk::cowfile::Mode;
+use crate::disk::growth::Growth;
+use crate::engine::cowfile::layers::merging;
+use crate::engine::format::description::{
+    Description, Event, EventKind, Identity, LONGEST_NAME, LONGEST_TEXT, LayerName, room,
+};
+use crate::engine::format::superblock::{Merge, MergeState};
+use crate::engine::format::{Entry, Shape};
+use crate::engine::merge::needs_layer;
+use crate::engine::merge::settle::{self, NotSettled};
+use crate::media::cowfile::{self, Opened};
+use crate::media::session;
+use crate::sys;
+
+/// Slots that a cowfile grows by, if closing it takes that.
+const GROW_SLOTS: u32 = 4 << 10;
+/// What the kept layer of a merged session is called besides.
+const MERGED: &str = " (merged)";
+
+/// Close a cowfile that was left in the middle, as an attach and a detach would.
+pub(super) fn settle(opened: &mut Opened) -> anyhow::Result<()> {
+    let grow_slots = match opened.files.growth() {
+        Growth::WholeFiles => opened.found.superblock.file_slots,
+        Growth::InPlace | Growth::Never => GROW_SLOTS,
+    };
+    let random =
+        u64::from_le_bytes(sys::random().context("asking the kernel for a random number")?);
+    let found = opened.found.clone();
+    match settle::settle(&mut opened.files, found, grow_slots, random) {
+        Ok(_) => opened.look_again(),
+        Err(NotSettled::Unreadable(trouble)) => {
+            Err(anyhow::anyhow!("closing the cowfile: {trouble}"))
+        }
+        Err(NotSettled::Failed(_)) => bail!(
+            "closing the cowfile, which was in use when it was left: its medium does not take writes, or is full"
+        ),
+    }
+}
+
+/// Before a cowfile is served: what a merge kept is dropped when its time has come; and while one is under way writes
+/// go to a layer on top of what is merged.
+///
+/// # Errors
+/// Its superblocks cannot be written.
+pub fn make_ready(path: &Path, mut opened: Opened) -> anyhow::Result<Opened> {
+    let doing = || format!("making cowfile '{}' ready", path.display());
+    if needs_layer(&opened.found.superblock) {
+        let action = session::Action::New(None, None);
+        opened = session::change(path, opened, &action)
+            .with_context(doing)?
+            .0;
+        log::info!(
+            "cowfile '{}': a merge into its base is under way; what is written now goes to a session on top",
+            path.display()
+        );
+    }
+    let superblock = &opened.found.superblock;
+    // What was left in the middle is closed by its next detach; kept layers wait for that.
+    if !superblock.clean || opened.found.torn || !opened.found.delta.is_empty() {
+        return Ok(opened);
+    }
+    let Some(mut aged) = merging::aged(superblock) else {
+        return Ok(opened);
+    };
+    let mut about = opened.description.clone();
+    about.layers.retain(|layer| {
+        let place = aged.layers.get(usize::from(layer.number));
+        place.is_some_and(Option::is_some)
+    });
+    aged.description = encoded(&about)?;
+    let written = merging::age(&mut opened.files, &opened.found, aged);
+    written
+        .map_err(|why| words::refused(&opened, why))
+        .with_context(doing)?;
+    opened.look_again().with_context(doing)?;
+    Ok(opened)
+}
+
+/// What makes the description for the base that was merged into.
+pub(super) fn after(
+    both: &Both,
+    path: &Path,
+    report: &Report,
+) -> anyhow::Result<impl Fn(Identity) -> Result<Vec<u8>, String> + use<>> {
+    let superblock = &both.opened.found.superblock;
+    let merge = both.merge;
+    let merged = merging::merged_with(superblock, merge.top);
+    let active = superblock.active_layer;
+    let mut about = both.opened.description.clone();
+    let dropped =
+        |number: u8| superblock.merge.keeps(number) || merge.frees && merged.contains(&number);
+    let name = words::plain_name(&both.opened, active);
+    about.layers.retain(|layer| !dropped(layer.number));
+    for layer in &mut about.layers {
+        if merged.contains(&layer.number) {
+            layer.name = with_suffix(&layer.name, MERGED);
+            layer.sealed_s.get_or_insert(now_s());
+        }
+    }
+    if merged.contains(&active) {
+        let mut without = superblock.clone();
+        for (number, place) in (0..).zip(&mut without.layers) {
+            if superblock.merge.keeps(number) {
+                *place = None;
+            }
+        }
+        let fresh = merging::fresh_number(&without, merge.frees);
+        about.layers.push(LayerName {
+            number: fresh.context(
+                "all layers of the cowfile are in use; --free drops the merged ones at once",
+            )?,
+            name,
+            made_s: now_s(),
+            sealed_s: None,
+        });
+    }
+    let sessions = report.sessions.join(", ");
+    about.history.push(Event {
+        at_s: now_s(),
+        kind: EventKind::Merged,
+        text: shortened(
+            &format!("{sessions} into '{}'", path.display()),
+            LONGEST_TEXT,
+        ),
+    });
+    Ok(move |identity| {
+        let about = Description {
+            base: identity,
+            ..about.clone()
+        };
+        encoded(&about).map_err(|error| format!("{error:#}"))
+    })
+}
+
+/// What a boot is to merge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// The topmost layer.
+    pub top: u8,
+    /// Drop the merged layers at once.
+    pub frees: bool,
+    /// It was begun.
+    pub is_under_way: bool,
+}
+
+/// What a boot is to merge of a cowfile: what was begun, or asked for; or all there is, if `always`.
+///
+/// # Errors
+/// What was begun can only go on with its undo log.
+pub fn due(cow: &Path, always: bool) -> anyhow::Result<Option<Due>> {
+    // Whoever serves it says what is wrong with it.
+    let Ok(opened) = cowfile::open(cow, Mode::Read, None) else {
+        return Ok(None);
+    };
+    let superblock = &opened.found.superblock;
+    let merge = superblock.merge;
+    if merge.state == MergeState::UnderWay && merge.is_logged {
+        bail!(
+            "a merge of '{}' was begun with an undo log, and only goes on with it: cowroot merge --undo-log",
+            cow.display()
+        );
+    }
+    let is_empty =
+        opened.found.delta.is_empty() && superblock.roots().all(|(_, root)| root == Entry::ABSENT);
+    let (top, frees) = match merge.state {
+        MergeState::None if !always || is_empty => return Ok(None),
+        MergeState::None => (superblock.active_layer, false),
+        MergeState::Asked | MergeState::UnderWay => (merge.top, merge.frees),
+    };
+    Ok(Some(Due {
+        top,
+        frees,
+        is_under_way: merge.state == MergeState::UnderWay,
+    }))
+}
+
+/// Let the next boot merge, or no longer.
+///
+/// # Errors
+/// Why the cowfile is as it was.
+pub fn ask(cow: &Path, up_to: Option<&str>, frees: Option<bool>) -> anyhow::Result<Vec<String>> {
+    let doing = || format!("asking for a merge of '{}' at the next boot", cow.display());
+    let mut opened = cowfile::open(cow, Mode::Write, None).with_context(doing)?;
+    settle(&mut opened).with_context(doing)?;
+    let superblock = &opened.found.superblock;
+    if superblock.merge.state == MergeState::UnderWay {
+        bail!(
+            "{}: a merge is under way, and the next boot goes on with it whatever is asked; --undo takes one back that \
+             has an undo log",
+            doing()
+        );
+    }
+    let top = super::top_of(&opened, up_to).with_context(doing)?;
+    let merge = match frees {
+        Some(frees) => Some(Merge {
+            top,
+            frees,
+            id: u64::from_le_bytes(sys::random().context("asking the kernel for a random number")?),
+            ..Merge::default()
+        }),
+        None => None,
+    };
+    let names = super::stack_names(&opened, top);
+    let description = superblock.description.clone();
+    let asked = merging::ask(&mut opened.files, &opened.found, merge, description);
+    asked
+        .map_err(|why| words::refused(&opened, why))
+        .with_context(doing)?;
+    Ok(names)
+}
+
+pub(super) fn encoded(about: &Description) -> anyhow::Result<Vec<u8>> {
+    let bytes = about.encode(room(Shape::PRODUCT));
+    bytes.map_err(|fault| anyhow::anyhow!("{fault}"))
+}
+
+pub(super) fn now_s() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
+/// At most so many bytes of a text.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    let end = text.floor_char_boundary(most);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+fn with_suffix(name: &str, suffix: &str) -> String {
+    let name = name.trim_end_matches(suffix);
+    shortened(name, LONGEST_NAME - suffix.len()) + suffix
+}

@@ -1,0 +1,85 @@
+//! Other cowfiles that stand on the same base: those beside it, and beside the one that is merged.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+use crate::disk::base::Base;
+use crate::engine::format::Shape;
+use crate::engine::format::check::{Found, look};
+use crate::engine::format::description::Description;
+use crate::engine::format::superblock::{
+    self, DESCRIPTION_VERSION, HEAD_LEN, Superblock, description_bytes,
+};
+use crate::engine::identity::compare;
+use crate::media::cowfile::identify;
+
+/// Files that are looked at in one folder.
+const MOST_FILES: usize = 10_000;
+
+/// No other cowfile that can be known of wants this base as it is.
+pub(super) fn require_none(cow: &Path, path: &Path, base: &Base) -> anyhow::Result<()> {
+    let mut others = Vec::new();
+    let own = std::fs::metadata(cow).ok().map(|it| (it.dev(), it.ino()));
+    for file in beside([cow, path]) {
+        let is_own = std::fs::metadata(&file).is_ok_and(|it| Some((it.dev(), it.ino())) == own);
+        if is_own {
+            continue;
+        }
+        let Some(superblock) = newest(&file) else {
+            continue;
+        };
+        let about = Description::decode(DESCRIPTION_VERSION, &superblock.description);
+        let Ok(about) = about else { continue };
+        // Cheap things first: most others are for other bases.
+        if about.base.size_bytes == base.size_bytes()
+            && compare(&about.base, &identify(base, superblock.origin.store)?, None).is_ok()
+        {
+            others.push(format!("'{}'", file.display()));
+        }
+    }
+    match others.is_empty() {
+        true => Ok(()),
+        false => bail!(
+            "other cowfiles depend on this base as it is: {}; --output makes a new image and leaves it to them, or \
+             delete them first",
+            others.join(", ")
+        ),
+    }
+}
+
+/// The files in the folders of these.
+fn beside(paths: [&Path; 2]) -> BTreeSet<PathBuf> {
+    let folders = paths.iter().filter_map(|path| {
+        let path = path.canonicalize().ok()?;
+        path.parent().map(Path::to_owned)
+    });
+    let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok());
+    let files = files.flat_map(|entries| entries.flatten().take(MOST_FILES));
+    files
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// The newest superblock of a cowfile, without its lock: it may be in use.
+fn newest(path: &Path) -> Option<Superblock> {
+    let file = File::open(path).ok()?;
+    let shape = Shape::PRODUCT;
+    let found = superblock::slots(shape).into_iter().filter_map(|slot| {
+        let at = shape.offset_bytes(slot);
+        let mut bytes = vec![0; HEAD_LEN];
+        file.read_exact_at(&mut bytes, at).ok()?;
+        let most = usize::try_from(shape.offset_bytes(shape.zone_slots)).ok()?;
+        bytes.resize((HEAD_LEN + description_bytes(&bytes)?).min(most), 0);
+        file.read_exact_at(&mut bytes, at).ok()?;
+        match look(&bytes, slot) {
+            Found::Superblock(found) => Some(*found),
+            _ => None,
+        }
+    });
+    found.max_by_key(|superblock| superblock.generation)
+}

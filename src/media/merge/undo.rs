@@ -1,0 +1,265 @@
+//! Undo logs as files, and bases put back from them.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::begun::{self, encoded, now_s, shortened};
+use super::{Both, Phase, Progress, Report, Wishes, seen, words};
+use crate::disk::base::Base;
+use crate::disk::cowfile::Mode;
+use crate::disk::target::Target;
+use crate::engine::format::Shape;
+use crate::engine::format::description::{Description, Event, EventKind, Identity, LONGEST_TEXT};
+use crate::engine::format::superblock::{DESCRIPTION_VERSION, MergeState};
+use crate::engine::identity::compare;
+use crate::engine::merge::undo::{Head, Log};
+use crate::engine::merge::{self, BaseMut, Media};
+use crate::engine::units::CHUNK_BYTES;
+use crate::media::cowfile::{self, Opened, identify_as};
+use crate::media::text;
+
+/// What came of an undo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undone {
+    /// The base.
+    pub base: PathBuf,
+    /// What was put back.
+    pub chunks: u64,
+    /// The cowfile whose session is on it again; `None`: only the base is as it was.
+    pub cowfile: Option<PathBuf>,
+}
+
+/// The log that a merge keeps, begun or gone on with.
+pub(super) fn log_for(
+    both: &mut Both,
+    (cow, path): (&Path, &Path),
+    wishes: &Wishes<'_>,
+    report: &Report,
+) -> anyhow::Result<Option<(Log, Target)>> {
+    let Some(place) = wishes.log else {
+        if both.is_resumed && both.merge.is_logged {
+            bail!(
+                "this merge was begun with an undo log, and goes on with it only; name it with --undo-log, or take the \
+                 merge back with --undo"
+            );
+        }
+        return Ok(None);
+    };
+    if both.is_resumed && !both.merge.is_logged {
+        bail!("this merge was begun without an undo log, and can only go on without one");
+    }
+    let opening = || format!("opening undo log '{}'", place.display());
+    let is_new = !place.exists();
+    if both.is_resumed {
+        let mut file = Target::own(place, false).with_context(opening)?;
+        let log = Log::open(&mut file)
+            .map_err(|stopped| words::stopped(stopped, [None, Some(&mut file)]));
+        let log = log.with_context(opening)?;
+        let superblock = &both.opened.found.superblock;
+        if (log.head().store, log.head().id) != (superblock.origin.store, both.merge.id) {
+            bail!("{}: it is another merge's, or another cowfile's", opening());
+        }
+        return Ok(Some((log, file)));
+    }
+    if !is_new && !is_unused(place) {
+        bail!(
+            "{}: there is something of that name already, which is left as it is",
+            opening()
+        );
+    }
+    let mut file = Target::own(place, is_new).with_context(opening)?;
+    let taken = both
+        .base
+        .taken_bytes()
+        .max(if both.base.is_device() { u64::MAX } else { 0 });
+    let chunks = report.totals.data_chunks + report.totals.zero_chunks;
+    let needed = taken.min(chunks * CHUNK_BYTES);
+    let room = file.room_bytes().with_context(opening)?;
+    if room < needed {
+        drop(file);
+        if is_new {
+            crate::disk::target::remove(place)?;
+        }
+        bail!(
+            "{}: it may take {}, and its file system has {} left; name a place with more room",
+            opening(),
+            text::size(needed),
+            text::size(room)
+        );
+    }
+    let head = Head {
+        store: both.opened.found.superblock.origin.store,
+        id: both.merge.id,
+        chunk_shift: Shape::PRODUCT.chunk_shift,
+        base_bytes: both.base.size(),
+        description: both.opened.found.superblock.description.clone(),
+        paths: paths([path, cow]),
+    };
+    let log = Log::create(&mut file, head);
+    let log = log.map_err(|stopped| words::stopped(stopped, [None, Some(&mut file)]))?;
+    Ok(Some((log, file)))
+}
+
+/// A log of a merge that never came to write anything.
+fn is_unused(place: &Path) -> bool {
+    let file = Target::own(place, false);
+    file.is_ok_and(|mut file| {
+        file.size_bytes() == 0 || Log::open(&mut file).is_ok_and(|log| log.is_empty())
+    })
+}
+
+fn paths(paths: [&Path; 2]) -> Vec<u8> {
+    let whole = paths.map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
+    let bytes = whole
+        .iter()
+        .flat_map(|path| [path.as_os_str().as_bytes(), b"\0"]);
+    bytes.collect::<Vec<_>>().concat()
+}
+
+/// Put a base back as a log has it, and the session that was merged on it, if it was kept. What is not named is where
+/// it was.
+///
+/// # Errors
+/// What stands in the way, or what came of it halfway; then it can be begun again.
+pub fn undo(
+    place: &Path,
+    base: Option<&Path>,
+    cow: Option<&Path>,
+    progress: &mut Progress<'_>,
+) -> anyhow::Result<Undone> {
+    let doing = || format!("undoing the merge that '{}' tells of", place.display());
+    let mut file = Target::own(place, false).with_context(doing)?;
+    let log =
+        Log::open(&mut file).map_err(|stopped| words::stopped(stopped, [None, Some(&mut file)]));
+    let mut log = log.with_context(doing)?;
+    let mut were = log.head().paths.split(|byte| *byte == 0);
+    let mut path_was = || Path::new(OsStr::from_bytes(were.next().unwrap_or_default())).to_owned();
+    let (base_was, cow_was) = (path_was(), path_was());
+    let path = base.map_or(base_was, Path::to_owned);
+    let opening = || format!("{}: opening base '{}'", doing(), path.display());
+    let mut target = Target::base(&path).with_context(opening)?;
+    require_merged(&log, &seen(&target, &path)?).with_context(opening)?;
+    let session = session(&log, cow, &cow_was).with_context(doing)?;
+    let total = log.kept_chunks() * CHUNK_BYTES;
+    let mut done = 0;
+    let mut watch = |chunks: u64| {
+        done += chunks * CHUNK_BYTES;
+        progress(Phase::Undoing, done, total);
+    };
+    let chunks = log.kept_chunks();
+    let (result, cowfile) = match session {
+        Some((mut opened, path)) => {
+            let description = before(&log, &opened).with_context(doing)?;
+            let found = opened.found.clone();
+            let media = Media {
+                cow: &mut opened.files,
+                base: &mut target,
+                log: Some((&mut log, &mut file)),
+            };
+            let result = merge::take_back(media, &found, description, &mut watch);
+            (result, Some(path))
+        }
+        None => (log.undo(&mut file, &mut target, &mut watch), None),
+    };
+    result
+        .map_err(|stopped| words::stopped(stopped, [Some(&mut target), Some(&mut file)]))
+        .with_context(doing)?;
+    Ok(Undone {
+        base: path,
+        chunks,
+        cowfile,
+    })
+}
+
+/// The base is what this merge made of it, or any part of that.
+fn require_merged(log: &Log, base: &Base) -> anyhow::Result<()> {
+    let described = |bytes: &[u8]| {
+        let about = Description::decode(DESCRIPTION_VERSION, bytes);
+        about.map_err(|fault| anyhow::anyhow!("the undo log: {fault}"))
+    };
+    let before = described(&log.head().description)?.base;
+    let after = log
+        .description_after()
+        .map(described)
+        .transpose()?
+        .map(|it| it.base);
+    let is_kept = |chunk: u64| log.has(chunk);
+    let fits = |wanted: &Identity| -> anyhow::Result<()> {
+        if base.size_bytes() < wanted.size_bytes {
+            return Ok(());
+        }
+        let there = identify_as(base, log.head().store, wanted.size_bytes)?;
+        compare(wanted, &there, Some(&is_kept)).map_err(|difference| {
+            anyhow::anyhow!(
+                "it is not the base of that merge, or was changed since: {difference}; undo later merges first"
+            )
+        })
+    };
+    let sizes = [
+        Some(before.size_bytes),
+        after.as_ref().map(|after| after.size_bytes),
+    ];
+    if log.description_after().is_some() && !sizes.contains(&Some(base.size_bytes())) {
+        bail!(
+            "it has {} bytes, which is its size neither before nor after that merge",
+            base.size_bytes()
+        );
+    }
+    fits(&before)?;
+    after.map_or(Ok(()), |after| fits(&after))
+}
+
+/// The cowfile that was merged, if its session can be on the base again.
+fn session(log: &Log, cow: Option<&Path>, was: &Path) -> anyhow::Result<Option<(Opened, PathBuf)>> {
+    let path = cow.unwrap_or(was);
+    if cow.is_none() && !path.exists() {
+        return Ok(None);
+    }
+    let mut opened = match cowfile::open(path, Mode::Write, None) {
+        Ok(opened) => opened,
+        Err(error) if cow.is_some() => return Err(error),
+        Err(error) => {
+            return Err(error.context(
+                "the session that was merged goes back with its base; move its cowfile away to put back the base alone",
+            ));
+        }
+    };
+    let superblock = &opened.found.superblock;
+    let merge = superblock.merge;
+    let is_it = (superblock.origin.store, merge.id) == (log.head().store, log.head().id);
+    let can_be = is_it && (merge.state == MergeState::UnderWay || merge.kept != 0);
+    if !can_be {
+        if cow.is_some() {
+            bail!(
+                "cowfile '{}': its last merge is another one, or what it merged was dropped; leave it out to put back \
+                 the base alone",
+                path.display()
+            );
+        }
+        return Ok(None);
+    }
+    begun::settle(&mut opened)?;
+    Ok(Some((opened, path.to_owned())))
+}
+
+/// What the cowfile's description is when the base is as before: sessions as they are now.
+fn before(log: &Log, opened: &Opened) -> anyhow::Result<Vec<u8>> {
+    let old = Description::decode(DESCRIPTION_VERSION, &log.head().description);
+    let old = old.map_err(|fault| anyhow::anyhow!("the undo log: {fault}"))?;
+    let mut about = opened.description.clone();
+    for layer in &mut about.layers {
+        if let Some(was) = old.layers.iter().find(|was| was.number == layer.number) {
+            layer.name.clone_from(&was.name);
+        }
+    }
+    about.base = old.base;
+    about.history.push(Event {
+        at_s: now_s(),
+        kind: EventKind::Merged,
+        text: shortened("taken back: the base is as before", LONGEST_TEXT),
+    });
+    encoded(&about)
+}

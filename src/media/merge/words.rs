@@ -1,0 +1,145 @@
+//! Why something is not merged, in words for whoever has to do something about it.
+
+use crate::disk::target::Target;
+use crate::engine::command::Failure;
+use crate::engine::cowfile::layers::NotDone;
+use crate::engine::cowfile::layers::merging::NotMerged;
+use crate::engine::merge::undo::BadLog;
+use crate::engine::merge::{Side, Stopped};
+use crate::engine::units::CHUNK_BYTES;
+use crate::media::cowfile::Opened;
+
+/// What people call a layer.
+pub(super) fn name_of(opened: &Opened, number: u8) -> String {
+    let layers = opened.description.layers.iter();
+    let mut named = layers.filter(|layer| layer.number == number);
+    match named.next() {
+        // Names come from the medium.
+        Some(layer) => format!("'{}'", layer.name.replace(char::is_control, "?")),
+        None => format!("layer {number}"),
+    }
+}
+
+/// The same without quotes.
+pub(super) fn plain_name(opened: &Opened, number: u8) -> String {
+    let mut layers = opened.description.layers.iter();
+    let named = layers.find(|layer| layer.number == number);
+    named.map_or_else(|| format!("layer {number}"), |layer| layer.name.clone())
+}
+
+/// Why these layers are not merged.
+pub(super) fn refused(opened: &Opened, why: NotMerged) -> anyhow::Error {
+    let list = |numbers: &[u8]| {
+        let names = numbers.iter().map(|number| name_of(opened, *number));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    match why {
+        NotMerged::Depend(numbers) => anyhow::anyhow!(
+            "other sessions depend on what would change: {}; --output makes a new image and leaves them as they are, or \
+             delete them first",
+            list(&numbers)
+        ),
+        NotMerged::NotInStack(number) => {
+            anyhow::anyhow!("session {} is not in use", name_of(opened, number))
+        }
+        NotMerged::Other(top) => anyhow::anyhow!(
+            "a merge up to session {} is under way; go on with that first (the same without --up-to)",
+            name_of(opened, top)
+        ),
+        other => plain(&other),
+    }
+}
+
+fn plain(why: &NotMerged) -> anyhow::Error {
+    let text = match why {
+        NotMerged::Cowfile(NotDone::NotClosed) => {
+            "the cowfile is not closed; attach and detach it once"
+        }
+        NotMerged::Cowfile(NotDone::ReadOnly) => {
+            "a newer cowroot has to write the cowfile; merge with that"
+        }
+        NotMerged::Cowfile(NotDone::TooMany) => {
+            "all layers of the cowfile are in use, and the merged ones are to be kept; --free drops them at once"
+        }
+        NotMerged::Cowfile(NotDone::Failed(Failure::NoSpace)) => {
+            "the cowfile's file system is full; make room there"
+        }
+        NotMerged::Cowfile(_) => "the cowfile's medium does not take writes; copy it to another",
+        NotMerged::NothingKept => {
+            "the merged session was dropped; without it the base is put back alone (leave the cowfile out)"
+        }
+        NotMerged::Depend(_) | NotMerged::NotInStack(_) | NotMerged::Other(_) => {
+            "its sessions are not as they were; look at `cowroot info`"
+        }
+    };
+    anyhow::anyhow!("{text}")
+}
+
+/// Why a merge ended early; the base's and the log's last errors say more.
+pub(super) fn stopped(stopped: Stopped, targets: [Option<&mut Target>; 2]) -> anyhow::Error {
+    let [base, log] = targets;
+    match stopped {
+        Stopped::Session(trouble) => {
+            anyhow::anyhow!("reading the session: {trouble}; `cowroot check` tells what is damaged")
+        }
+        Stopped::Damaged(chunks) => damaged(&chunks),
+        Stopped::Failed {
+            side,
+            doing,
+            offset,
+            failure,
+        } => {
+            let (what, target) = match side {
+                Side::Base => ("the base", base),
+                Side::Log => ("the undo log", log),
+                Side::Source => ("the old base", None),
+            };
+            let words = match target.and_then(Target::last_error) {
+                Some(error) => error.to_string(),
+                None if failure == Failure::NoSpace => "no space left".into(),
+                None => "input/output error".into(),
+            };
+            let next = match failure {
+                Failure::NoSpace => "make room, and say the same again",
+                Failure::Io => "the kernel's log may say more; the same again goes on",
+            };
+            anyhow::anyhow!("{doing} {what} at byte {offset}: {words}; {next}")
+        }
+        Stopped::Differs(offset) => anyhow::anyhow!(
+            "byte {offset} does not read as it was just written: the medium loses data; copy what is on it to another, \
+             and merge there"
+        ),
+        Stopped::State(why) => plain(&why),
+        Stopped::Log(bad) => bad_log(bad),
+        Stopped::Unknown(why) => anyhow::anyhow!("looking at the base when it was merged: {why}"),
+    }
+}
+
+fn damaged(chunks: &[(u64, u64)]) -> anyhow::Error {
+    const SHOWN: usize = 4;
+    let bytes = chunks
+        .iter()
+        .take(SHOWN)
+        .map(|(start, end)| format!("bytes {} to {}", start * CHUNK_BYTES, end * CHUNK_BYTES));
+    let mut list = bytes.collect::<Vec<_>>().join(", ");
+    if chunks.len() > SHOWN {
+        list.push_str(&format!(" and {} more stretches", chunks.len() - SHOWN));
+    }
+    anyhow::anyhow!(
+        "the session is damaged at {list} of the device, and nothing was changed; `cowroot check` tells all, `cowroot \
+         check --repair --drop-damaged` lets what is below show there"
+    )
+}
+
+pub(super) fn bad_log(bad: BadLog) -> anyhow::Error {
+    match bad {
+        BadLog::NotALog => anyhow::anyhow!("it is no undo log, or its beginning is not whole"),
+        BadLog::Version(version) => anyhow::anyhow!(
+            "it is an undo log of version {version}, which another version of cowroot wrote; use that"
+        ),
+        BadLog::Damaged { offset } => anyhow::anyhow!(
+            "the undo log is damaged at byte {offset}, and there is more behind; it is not used"
+        ),
+        BadLog::Other => anyhow::anyhow!("the undo log is another merge's, or another cowfile's"),
+    }
+}
