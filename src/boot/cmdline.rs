@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub use line::{Line, Word, split};
 
+use super::merge::MergePolicy;
 use crate::daemon::LOST_S;
 use crate::media::cow_source::{CowSource, Fallback};
 use crate::media::nfs;
@@ -32,6 +33,8 @@ pub struct Plan {
     pub fallback: Fallback,
     /// When that becomes durable.
     pub durability: Durability,
+    /// Whether a session is merged into its base before it is served.
+    pub merge: MergePolicy,
     /// How long to wait for the medium.
     pub wait: Duration,
     /// For how many seconds a medium that was pulled out is waited for.
@@ -117,7 +120,7 @@ const WORDS: &[(&str, Meaning)] = &[
     ("cowroot.durability", Meaning::Plan),
     ("cowroot.onfull", Meaning::Only(&["error"])),
     ("cowroot.fallback", Meaning::Plan),
-    ("cowroot.merge", Meaning::Only(&["requested", "no"])),
+    ("cowroot.merge", Meaning::Plan),
     ("cowroot.lost", Meaning::Plan),
     ("cowroot.root", Meaning::Later),
     ("cowroot.size", Meaning::Later),
@@ -140,6 +143,7 @@ impl Plan {
         let session = ours.session(cow.as_ref());
         let fallback = ours.read("cowroot.fallback", str::parse);
         let durability = ours.read("cowroot.durability", str::parse);
+        let merge = ours.read("cowroot.merge", str::parse);
         let wait = ours.read("cowroot.wait", values::wait);
         let lost_s = ours.read("cowroot.lost", values::lost);
         let debug = ours.read("cowroot.debug", values::flag);
@@ -162,6 +166,7 @@ impl Plan {
                 session: session.unwrap_or(Wish::Resume(None)),
                 fallback: fallback.unwrap_or(Fallback::Fail),
                 durability: durability.unwrap_or(Durability::Flush),
+                merge: merge.unwrap_or_default(),
                 wait: wait.unwrap_or(Duration::from_secs(30)),
                 lost_s: lost_s.unwrap_or(LOST_S),
                 nfs: nfs.unwrap_or_default(),

@@ -63,6 +63,7 @@ fn every_word_reaches_its_field() {
     assert_eq!(plan.base.to_string(), "LABEL=MY DISK:/r");
     assert_eq!(plan.cow, Cow::Tmpfs(TmpfsSize::Bytes(64 << 20)));
     assert_eq!((plan.wait, plan.debug), (Duration::from_secs(5), true));
+    assert_eq!(plan.merge, MergePolicy::No);
     let root = RootWords {
         kind: Some("ext4".into()),
         options: Some("noatime,data=ordered".into()),
@@ -149,7 +150,6 @@ fn all_problems_are_named_at_once() {
 fn what_does_not_work_yet_is_refused_by_name() {
     for word in [
         "cowroot.onfull=wait:10",
-        "cowroot.merge=yes",
         "cowroot.root=LABEL=r",
         "cowroot.size=8G",
         "cowroot.growfs",

@@ -9,6 +9,7 @@ pub mod device;
 mod early;
 mod exit;
 mod login;
+pub mod merge;
 pub mod modules;
 pub mod network;
 mod reach;
@@ -122,6 +123,7 @@ fn boot(cmdline: Option<&Path>) -> anyhow::Result<Infallible> {
                 .map(|kind| modules.load_filesystem(kind))
         };
         let _without = thread::Builder::new().spawn_scoped(scope, load);
+        let cow = merge::before(&plan, &base, cow);
         device::serve(
             &base,
             cow,

@@ -32,10 +32,20 @@ pub(super) struct Reached {
     pub(super) carrier: Option<PathBuf>,
     /// The cowfile is in the same file system, which is therefore mounted to be written.
     pub(super) is_shared: bool,
+    /// What it lies on, if that can be written at all.
+    pub(super) medium: Option<Medium>,
     /// Its size.
     pub(super) size_bytes: u64,
     /// The root file system in it, as far as recognised.
     pub(super) content: Option<Content>,
+}
+
+/// A block device with a base: all of it, or a file in the file system on it.
+#[derive(Debug, Clone)]
+pub(super) struct Medium {
+    pub(super) device: PathBuf,
+    /// What is on it, and where that is mounted; `None`: all of it is the base.
+    pub(super) mounted: Option<(&'static str, PathBuf)>,
 }
 
 impl Reached {
@@ -64,6 +74,7 @@ pub(super) fn reach(
 ) -> anyhow::Result<Reached> {
     let mut carrier = None;
     let mut is_shared = false;
+    let mut on = None;
     let path = match (&plan.base.medium, plan.base.path.split_last()) {
         (Source::Nfs(share), Some(in_it)) => {
             let at = mount_share(share, plan, modules, drivers)?;
@@ -80,6 +91,10 @@ pub(super) fn reach(
             match in_it {
                 None => {
                     mount::set_read_only(&device)?;
+                    on = Some(Medium {
+                        device: device.clone(),
+                        mounted: None,
+                    });
                     device
                 }
                 Some(in_it) => {
@@ -93,6 +108,13 @@ pub(super) fn reach(
                     };
                     let content = medium.content.as_ref();
                     mount_medium((&device, &opened), content, &at, how, modules)?;
+                    // What lies in an image that is mounted cannot be written.
+                    on = content
+                        .filter(|_| in_it.1.is_empty())
+                        .map(|content| Medium {
+                            device: device.clone(),
+                            mounted: Some((content.kind, at.clone())),
+                        });
                     enter(at, in_it, modules)?
                 }
             }
@@ -102,6 +124,7 @@ pub(super) fn reach(
     let reached = Reached {
         carrier,
         is_shared,
+        medium: on,
         ..reached
     };
     let kind = reached.kind().unwrap_or("nothing recognised in it");
@@ -333,6 +356,7 @@ fn open(path: PathBuf) -> anyhow::Result<Reached> {
         path,
         carrier: None,
         is_shared: false,
+        medium: None,
         size_bytes,
         content,
     })

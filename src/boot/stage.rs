@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use super::cmdline::{self, Plan};
 use super::modules::Modules;
 use super::reach::{self, Drivers};
-use super::{cow, device, exit, greet, read_cmdline, root, take_back};
+use super::{cow, device, exit, greet, merge, read_cmdline, root, take_back};
 use crate::cli::{Boot, Stage};
 use crate::daemon::protocol::{self, Question};
 use crate::kmsg;
@@ -76,6 +76,7 @@ fn attach(plan: &Plan, drivers: Drivers) -> anyhow::Result<()> {
     // Before anything is made: a base that is no root needs no cowfile.
     root::kind(&plan.root, &base.path, base.kind())?;
     let cow = cow::reach(plan, &base, &mut modules, drivers)?;
+    let cow = merge::before(plan, &base, cow);
     device::serve(
         &base,
         cow,

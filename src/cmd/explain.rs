@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Context;
 
 use crate::boot::cmdline::{Cow, Plan, RootWords};
+use crate::boot::merge::MergePolicy;
 use crate::cli;
 use crate::media::cow_source::{CowSource, Fallback};
 use crate::media::open::{Durability, TmpfsSize};
@@ -176,8 +177,16 @@ fn on_medium(source: &CowSource, plan: &Plan) -> Vec<String> {
         Durability::Interval(seconds) => format!("every {seconds} s"),
         Durability::Shutdown => "when the machine is shut down".into(),
     };
+    let merged = match plan.merge {
+        MergePolicy::Requested => {
+            "If `cowroot merge --next-boot` asked for it, or a merge was begun, write what the session changed to the base."
+        }
+        MergePolicy::Yes => "Write what the session changed to the base, if it changed anything.",
+        MergePolicy::No => "Merge nothing, whatever was asked for.",
+    };
     vec![
         format!("{place}{made}."),
+        merged.to_owned(),
         format!(
             "Serve the base as a writable block device, /dev/ublkb0. What is written goes to the cowfile, to {session}, \
              and is safe there {kept}."

@@ -1,0 +1,183 @@
+//! A merge before the root is served: the base's medium made writable for it, and read-only again after.
+//!
+//! A merge that cannot be, or ends early, fails no boot: base and session read as before, whatever came of it.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use super::cmdline::Plan;
+use super::cow::Store;
+use super::reach::{Medium, Reached};
+use crate::media::merge::{self, Due, Phase, Wishes};
+use crate::media::open::CowStore;
+use crate::media::{mount, remount, text};
+
+/// Progress is told so often at first, and after a minute.
+const OFTEN: Duration = Duration::from_secs(1);
+const SELDOM: Duration = Duration::from_secs(10);
+const A_WHILE: Duration = Duration::from_secs(60);
+
+/// `cowroot.merge=`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MergePolicy {
+    /// What somebody asked for with `cowroot merge --next-boot`, and what was begun.
+    #[default]
+    Requested,
+    /// Whatever the session holds, at each boot.
+    Yes,
+    /// Nothing, whatever was asked for.
+    No,
+}
+
+impl FromStr for MergePolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "requested" => Ok(Self::Requested),
+            "yes" => Ok(Self::Yes),
+            "no" => Ok(Self::No),
+            _ => Err(format!("'{text}' is not one of requested, yes, no")),
+        }
+    }
+}
+
+/// Merge what is due, and say so. The store, with a notice where something was due and was not done.
+pub(super) fn before(plan: &Plan, base: &Reached, cow: Store) -> Store {
+    let CowStore::File(path) = &cow.store else {
+        return cow;
+    };
+    if plan.merge == MergePolicy::No {
+        return cow;
+    }
+    let is_due = |due: &anyhow::Result<Option<Due>>| !matches!(due, Ok(None));
+    let due = Some(merge::due(path, plan.merge == MergePolicy::Yes)).filter(is_due);
+    let Some(due) = due else { return cow };
+    let done = due.and_then(|due| match due {
+        Some(due) => run(base, path, &due),
+        None => Ok(()),
+    });
+    match done {
+        Ok(()) => cow,
+        Err(error) => {
+            let notice = format!(
+                "the session was not merged into its base, or not all of it; the system is as it was: {error:#}"
+            );
+            log::error!("{notice}");
+            Store {
+                notice: Some(notice),
+                ..cow
+            }
+        }
+    }
+}
+
+fn run(base: &Reached, cow: &Path, due: &Due) -> anyhow::Result<()> {
+    let medium = match (&base.medium, &base.carrier) {
+        (Some(medium), None) => medium,
+        (_, Some(_)) => bail!(
+            "the base is on a server; merge it there, or into a new image with cowroot merge --output"
+        ),
+        (None, None) => bail!(
+            "the base lies in an image that cannot be written; cowroot merge --output makes a new one"
+        ),
+    };
+    if let Some((kind, _)) = &medium.mounted
+        && !mount::is_writable(kind)
+    {
+        bail!(
+            "the base is on {kind}, which cannot be written; cowroot merge --output makes a new image"
+        );
+    }
+    let verb = if due.is_under_way {
+        "going on merging"
+    } else {
+        "merging"
+    };
+    log::warn!(
+        "{verb} the session into '{}'; if the power goes meanwhile nothing is lost, and the next boot goes on",
+        base.path.display()
+    );
+    if !base.is_shared {
+        open_up(medium)?;
+    }
+    let merged = copy(&base.path, cow, due);
+    if base.is_shared {
+        return merged;
+    }
+    // Whatever came of it, the medium is as it was mounted for a boot.
+    let closed = close_again(medium);
+    merged.and(closed)
+}
+
+fn copy(base: &Path, cow: &Path, due: &Due) -> anyhow::Result<()> {
+    let wishes = Wishes {
+        top: Some(due.top),
+        frees: due.frees,
+        ..Wishes::default()
+    };
+    let began = Instant::now();
+    let mut told = began;
+    let report = merge::into_base(cow, base, &wishes, &mut |phase, done, total| {
+        let pause = if began.elapsed() < A_WHILE {
+            OFTEN
+        } else {
+            SELDOM
+        };
+        if told.elapsed() >= pause && phase == Phase::Merging {
+            told = Instant::now();
+            log::info!(
+                "merging: {} of {}; do not worry about the power",
+                text::size(done),
+                text::size(total)
+            );
+        }
+    })?;
+    log::info!(
+        "merged {} of {} into the base in {:.1} s",
+        text::size(report.data_bytes()),
+        report.sessions.join(", "),
+        began.elapsed().as_secs_f32()
+    );
+    Ok(())
+}
+
+/// Let the base's medium be written: its file system is mounted anew, for a journal that was not replayed.
+fn open_up(medium: &Medium) -> anyhow::Result<()> {
+    let Some((kind, at)) = &medium.mounted else {
+        return remount::set_writable(&medium.device);
+    };
+    remount::unmount(at)?;
+    let opened = remount::set_writable(&medium.device)
+        .and_then(|()| mount::writable(&medium.device, kind, at));
+    if opened.is_err() {
+        // The boot needs it as it was.
+        mount::medium(&medium.device, kind, at).context("mounting the medium again")?;
+    }
+    opened
+}
+
+fn close_again(medium: &Medium) -> anyhow::Result<()> {
+    let Some((kind, at)) = &medium.mounted else {
+        return mount::set_read_only(&medium.device);
+    };
+    remount::unmount(at)?;
+    mount::medium(&medium.device, kind, at).context("mounting the medium again, read-only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_one_of_three() {
+        assert_eq!("requested".parse(), Ok(MergePolicy::Requested));
+        assert_eq!("yes".parse(), Ok(MergePolicy::Yes));
+        assert_eq!("no".parse(), Ok(MergePolicy::No));
+        assert!("maybe".parse::<MergePolicy>().is_err());
+        assert!("".parse::<MergePolicy>().is_err());
+    }
+}
