@@ -288,6 +288,11 @@ pub(crate) fn all() -> Vec<Case> {
         // What a session changed, told and carried over.
         Case::mini("mini file diff", "diff").disk(Tools).memory(1024).quiet_s(60),
 
+        // Sessions merged into their bases: offline, undone, into a new image; at the next boot, cut twice in the middle.
+        Case::mini("mini disk merge", "merge").disk(Random(64)).disk(Stick(New::Vfat)).cd(Mini(Iso)).quiet_s(40),
+        Case::mini("mini stick vfat merge-at-boot", "merge-boot").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat cowroot=/dev/vdb:/base.img cowroot.cow=/dev/vdb:/session.cow").boots(3).quiet_s(60),
+        Case::mini("mini disk ext4 merge-at-boot", "merge-boot").disk(Tools).disk(Stick(New::Ext4)).disk(Stick(New::Vfat)).words("stick=ext4 cowroot=/dev/vdb:/base.img cowroot.cow=/dev/vdc:/session.cow").boots(3).quiet_s(60),
+
         // Daemons that are killed, again and again.
         Case::mini("mini file kills", "kills").disk(Tools).words("store=tmpfs").kills(200),
         Case::mini("mini stick ext4 kills", "kills").disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(200),
