@@ -43,6 +43,9 @@ _cowroot() {
             cowroot,info)
                 cmd="cowroot__subcmd__info"
                 ;;
+            cowroot,merge)
+                cmd="cowroot__subcmd__merge"
+                ;;
             cowroot,session)
                 cmd="cowroot__subcmd__session"
                 ;;
@@ -78,6 +81,9 @@ _cowroot() {
                 ;;
             cowroot__subcmd__help,info)
                 cmd="cowroot__subcmd__help__subcmd__info"
+                ;;
+            cowroot__subcmd__help,merge)
+                cmd="cowroot__subcmd__help__subcmd__merge"
                 ;;
             cowroot__subcmd__help,session)
                 cmd="cowroot__subcmd__help__subcmd__session"
@@ -173,7 +179,7 @@ _cowroot() {
 
     case "${cmd}" in
         cowroot)
-            opts="-v -h -V --verbose --help --version attach detach create status info check session diff boot explain upgrade help"
+            opts="-v -h -V --verbose --help --version attach detach create status info check session diff merge boot explain upgrade help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -373,7 +379,7 @@ _cowroot() {
             return 0
             ;;
         cowroot__subcmd__help)
-            opts="attach detach create status info check session diff boot explain upgrade help"
+            opts="attach detach create status info check session diff merge boot explain upgrade help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -499,6 +505,20 @@ _cowroot() {
             return 0
             ;;
         cowroot__subcmd__help__subcmd__info)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__help__subcmd__merge)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -673,6 +693,48 @@ _cowroot() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cowroot__subcmd__merge)
+            opts="-v -h -V --into --output --base --next-boot --cancel --up-to --undo-log --undo --keep --free --dry-run --progress --verbose --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --into)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --base)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --up-to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --undo-log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --undo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto none json" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
