@@ -44,6 +44,17 @@ const OMITTED: &str =
 /// What a tree with dracut has.
 const DRACUT: &[&str] = &[
     "dracut-core",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "kmod",
+    "e2fsprogs",
+    "zstd",
+];
+
+/// The same with what brings up a network there.
+const DRACUT_NETWORK: &[&str] = &[
+    "dracut-core",
     "dracut-network",
     "iproute2",
     "systemd",
@@ -69,6 +80,7 @@ impl Home {
         match self {
             Self::MkinitcpioShim | Self::MkinitcpioShimSystemd => shim::PACKAGES,
             Self::InitramfsTools => &["initramfs-tools", "udev", "kmod", "e2fsprogs", "zstd"],
+            Self::Dracut | Self::DracutNewest => DRACUT_NETWORK,
             _ => DRACUT,
         }
     }
