@@ -86,7 +86,7 @@ pub(crate) fn all() -> Vec<Case> {
         // Forced off, by no shutdown program: what was synced is there. Reboot is another verb of the same program.
         Case::bare("bare stick vfat session-forced").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create").guest("session").boots(2).quiet_s(20),
         // sysvinit gives nothing back to an initramfs: our script takes it. Its killall5 must spare the daemon.
-        Case::bare("bare stick ext4 session-sysvinit").cd(DebianSysv).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown").guest("session").boots(2).quiet_s(40)
+        Case::bare("bare stick vfat session-sysvinit").cd(DebianSysv).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown").guest("session").boots(2).quiet_s(40)
             .console(CLOSED).console("Asking all remaining processes to terminate").console("Power down").never("ended by SIGKILL"),
         Case::bare("bare stick ext4 session-reboot").cd(Mini(Iso)).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=reboot").guest("session").boots(2).quiet_s(20).console(CLOSED).console("reboot: Restarting"),
         // A session that is kept, one in RAM over it, a new one on it: by the command line alone.
