@@ -8,8 +8,8 @@ use clap::{ArgGroup, Args, ValueEnum};
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("to").required(true).args(["into", "output", "undo", "next_boot"]).multiple(true)))]
 pub struct Merge {
-    /// The cowfile: its first file, or a block device. With --undo: that whose session goes back, too;
-    /// default: the one that was merged
+    /// The cowfile: its first file, or a block device; with --next-boot also a device in use, like
+    /// /dev/ublkb0. With --undo: that whose session goes back, too; default: the one that was merged
     #[arg(value_name = "COWFILE", required_unless_present = "undo")]
     pub cowfile: Option<PathBuf>,
     /// Write what the session changed to its base; the session stays usable, and empty. With --undo:

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 
 use super::meter::Meter;
 use crate::cli::Merge;
+use crate::daemon::protocol::Question;
 use crate::media::merge::{self, Phase, Report, Wishes};
 use crate::media::text;
 
@@ -131,6 +132,11 @@ fn undo(options: &Merge, log: &Path, mut meter: Meter) -> anyhow::Result<()> {
 
 fn next_boot(options: &Merge, cow: &Path) -> anyhow::Result<()> {
     let frees = (!options.cancel).then_some(options.free);
+    if let Some(id) = super::device_in_use(cow)? {
+        super::require_root("asking for a merge")?;
+        let question = Question::AskMerge(options.up_to.clone(), frees);
+        return super::say_answer(id, &question, "asking for a merge");
+    }
     let sessions = merge::ask(cow, options.up_to.as_deref(), frees)?;
     match options.cancel {
         true => println!("the next boot merges nothing"),

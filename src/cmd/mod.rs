@@ -17,9 +17,12 @@ pub mod session;
 pub mod status;
 pub mod upgrade;
 
-use anyhow::Context;
+use std::path::Path;
+
+use anyhow::{Context, bail};
 
 use crate::cli::Command;
+use crate::daemon::protocol::{Answer, Question, ask};
 use crate::engine::units::parse_size_bytes;
 use crate::kmsg::Reader;
 
@@ -28,6 +31,27 @@ fn size_of(option: &str, text: Option<&str>) -> anyhow::Result<Option<u64>> {
     let size = text.map(parse_size_bytes).transpose();
     size.map_err(anyhow::Error::msg)
         .with_context(|| format!("reading {option}"))
+}
+
+/// The number of a device that is served, if one is meant and not a cowfile.
+fn device_in_use(path: &Path) -> anyhow::Result<Option<u32>> {
+    let name = path.strip_prefix("/dev").unwrap_or(path);
+    let is_device = name.to_str().is_some_and(|name| name.starts_with("ublkb"));
+    let is_meant = is_device && !name.is_file();
+    let id = is_meant.then(|| detach::device_id(&path.to_string_lossy()));
+    id.transpose()
+}
+
+/// Ask a daemon, and print what it says.
+fn say_answer(id: u32, question: &Question, doing: &str) -> anyhow::Result<()> {
+    let context = || format!("{doing} of /dev/ublkb{id}");
+    match ask(id, question)? {
+        Some(Answer::Said(said)) => println!("{said}"),
+        Some(Answer::Refused(why) | Answer::Failed(why)) => bail!("{}: {why}", context()),
+        Some(_) => bail!("{}: its daemon answered something else", context()),
+        None => bail!("{}: cowroot serves no such device", context()),
+    }
+    Ok(())
 }
 
 /// Where a command's log goes; `boot` decides for itself, when there is a /dev.

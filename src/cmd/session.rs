@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use super::detach::device_id;
 use super::progress::Progress;
-use crate::cli::session::{Action, Export, Import, List, New, Session};
+use crate::cli::session::{Action, Export, Import, New, Session};
 use crate::daemon::protocol::{Answer, Question, ask};
 use crate::disk::cowfile::Mode;
 use crate::engine::format::description::Description;
@@ -39,14 +38,18 @@ struct Row {
 pub fn run(options: &Session) -> anyhow::Result<()> {
     use session::Action as Do;
     match &options.action {
-        Action::List(list) if is_device(&list.cowfile) => show(&rows_in_use(list)?, list.json),
         Action::List(list) => {
+            if let Some(id) = super::device_in_use(&list.cowfile)? {
+                return show(&rows_in_use(id)?, list.json);
+            }
             let opened = open(&list.cowfile, Mode::Read, None)?;
             let rows = rows(&opened.found.superblock, &opened.description);
             show(&rows, list.json)
         }
-        Action::New(new) if is_device(&new.cowfile) => begin_in_use(new),
         Action::New(new) => {
+            if let Some(id) = super::device_in_use(&new.cowfile)? {
+                return begin_in_use(id, new);
+            }
             let (name, on) = (new.name.as_deref(), new.on.as_deref());
             change(&new.cowfile, &Do::New(name, on))
         }
@@ -59,33 +62,19 @@ pub fn run(options: &Session) -> anyhow::Result<()> {
     }
 }
 
-/// Whether a served device is meant, not a cowfile.
-fn is_device(path: &Path) -> bool {
-    let name = path.strip_prefix("/dev").unwrap_or(path);
-    name.to_str().is_some_and(|name| name.starts_with("ublkb")) && !name.is_file()
-}
-
 /// Begin a session while its device is in use.
-fn begin_in_use(new: &New) -> anyhow::Result<()> {
-    let device = new.cowfile.display();
-    let beginning = || format!("beginning a session of '{device}'");
+fn begin_in_use(id: u32, new: &New) -> anyhow::Result<()> {
     if new.on.is_some() {
         bail!(
-            "{}: while it is in use one begins on what is there; leave --on out",
-            beginning()
+            "beginning a session of /dev/ublkb{id}: while it is in use one begins on what is there; leave --on out"
         );
     }
     super::require_root("beginning a session")?;
-    let id = device_id(&new.cowfile.to_string_lossy())?;
-    match ask(id, &Question::NewSession(new.name.clone()))? {
-        Some(Answer::Said(said)) => println!("{said}"),
-        Some(Answer::Refused(why) | Answer::Failed(why)) => bail!("{}: {why}", beginning()),
-        Some(_) => {
-            bail!("{}: its daemon answered something else", beginning())
-        }
-        None => bail!("{}: cowroot serves no such device", beginning()),
-    }
-    Ok(())
+    super::say_answer(
+        id,
+        &Question::NewSession(new.name.clone()),
+        "beginning a session",
+    )
 }
 
 fn change(cowfile: &Path, action: &session::Action<'_>) -> anyhow::Result<()> {
@@ -172,11 +161,9 @@ fn import(it: &Import) -> anyhow::Result<()> {
 }
 
 /// The sessions of a device that is served.
-fn rows_in_use(list: &List) -> anyhow::Result<Vec<Row>> {
-    let device = list.cowfile.display();
-    let listing = || format!("listing the sessions of '{device}'");
+fn rows_in_use(id: u32) -> anyhow::Result<Vec<Row>> {
+    let listing = || format!("listing the sessions of /dev/ublkb{id}");
     super::require_root("asking for sessions")?;
-    let id = device_id(&list.cowfile.to_string_lossy())?;
     match ask(id, &Question::Sessions)? {
         Some(Answer::Superblock(slot, bytes)) => {
             let superblock = Superblock::decode(&bytes, slot);

@@ -32,12 +32,10 @@ pub(super) fn answer(kept: &Kept, shared: &Shared, reason: &anyhow::Error) {
                 let _ = protocol::reply(&mut stream, &Answer::Done);
                 return;
             }
-            Ok(Question::Upgrade | Question::NewSession(_) | Question::Sessions) => {
-                Answer::Refused(format!(
-                    "asking '{}': nobody serves it any more; detach it",
-                    kept.handover.report.device
-                ))
-            }
+            Ok(_) => Answer::Refused(format!(
+                "asking '{}': nobody serves it any more; detach it",
+                kept.handover.report.device
+            )),
             Err(error) => {
                 log::debug!("{error:#}");
                 continue;

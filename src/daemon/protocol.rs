@@ -59,6 +59,8 @@ pub enum Question {
     NewSession(Option<String>),
     /// Which sessions are there?
     Sessions,
+    /// Merge up to this session, or all, at the next boot, and drop what was merged at once or not; or do not merge.
+    AskMerge(Option<String>, Option<bool>),
 }
 
 /// What it answers.
@@ -225,7 +227,7 @@ pub fn ask_with(
         );
     }
     let patience = match question {
-        Question::Detach | Question::NewSession(_) => DETACHING,
+        Question::Detach | Question::NewSession(_) | Question::AskMerge(..) => DETACHING,
         Question::Upgrade => UPGRADING,
         Question::Status | Question::Sessions => ANSWERING,
     };
@@ -234,7 +236,7 @@ pub fn ask_with(
         Question::Detach => process_of(&stream)
             .inspect_err(|error| log::warn!("{}: nobody waits for its end: {error:#}", context()))
             .ok(),
-        Question::Status | Question::Upgrade | Question::NewSession(_) | Question::Sessions => None,
+        _ => None,
     };
     let archive = rkyv::to_bytes::<ArchiveError>(question).with_context(context)?;
     send(&mut stream, &archive).with_context(context)?;

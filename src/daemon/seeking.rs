@@ -305,7 +305,8 @@ impl<'a> Seeker<'a> {
                     Question::Detach
                     | Question::Upgrade
                     | Question::NewSession(_)
-                    | Question::Sessions,
+                    | Question::Sessions
+                    | Question::AskMerge(..),
                 ) => Answer::Refused(self.waits()),
                 Err(error) => {
                     log::debug!("{error:#}");

@@ -1,4 +1,4 @@
-//! Sessions of a device that is served: another one begun while requests go on.
+//! Sessions of a device that is served: told of, begun, and meant to be merged, while requests go on.
 
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::channel;
@@ -6,23 +6,32 @@ use std::sync::mpsc::channel;
 use anyhow::Context;
 
 use super::protocol::{self, Answer};
-use crate::media::session;
+use crate::media::{merge, session};
 use crate::ublk::asks::Asks;
 
-/// Begin a session, named or not, and answer when it is durable: a slow stick takes its time, so others can ask meanwhile.
+/// Begin a session, named or not, and answer when it is durable.
 ///
 /// # Errors
 /// The customer's socket.
 pub(super) fn begin(asks: &Asks, stream: &UnixStream, name: Option<String>) -> anyhow::Result<()> {
-    let mut stream = stream.try_clone().context("answering a question")?;
-    let asks = asks.clone();
-    std::thread::spawn(move || {
-        let answer = begun(&asks, name).map_or_else(Answer::Refused, Answer::Said);
-        if let Err(error) = protocol::reply(&mut stream, &answer) {
-            log::debug!("{error:#}");
-        }
-    });
-    Ok(())
+    answer(asks, stream, |asks| {
+        begun(asks, name).map_or_else(Answer::Refused, Answer::Said)
+    })
+}
+
+/// Have the next boot merge, or not, and answer when that is durable.
+///
+/// # Errors
+/// The customer's socket.
+pub(super) fn ask_merge(
+    asks: &Asks,
+    stream: &UnixStream,
+    up_to: Option<String>,
+    frees: Option<bool>,
+) -> anyhow::Result<()> {
+    answer(asks, stream, move |asks| {
+        merge_asked(asks, up_to, frees).map_or_else(Answer::Refused, Answer::Said)
+    })
 }
 
 /// Tell what sessions there are.
@@ -30,22 +39,52 @@ pub(super) fn begin(asks: &Asks, stream: &UnixStream, name: Option<String>) -> a
 /// # Errors
 /// The customer's socket.
 pub(super) fn tell(asks: &Asks, stream: &UnixStream) -> anyhow::Result<()> {
+    answer(asks, stream, |asks| match asks.look() {
+        Some(superblock) => {
+            let mut bytes = vec![0; superblock.len()];
+            superblock.encode(&mut bytes);
+            Answer::Superblock(superblock.slot(), bytes)
+        }
+        None => Answer::Refused("what is written to it is in RAM; it has no sessions".into()),
+    })
+}
+
+/// Answer when the queue's thread has: a slow stick takes its time, so others can ask meanwhile.
+fn answer(
+    asks: &Asks,
+    stream: &UnixStream,
+    ask: impl FnOnce(&Asks) -> Answer + Send + 'static,
+) -> anyhow::Result<()> {
     let mut stream = stream.try_clone().context("answering a question")?;
     let asks = asks.clone();
     std::thread::spawn(move || {
-        let answer = match asks.look() {
-            Some(superblock) => {
-                let mut bytes = vec![0; superblock.len()];
-                superblock.encode(&mut bytes);
-                Answer::Superblock(superblock.slot(), bytes)
-            }
-            None => Answer::Refused("what is written to it is in RAM; it has no sessions".into()),
-        };
-        if let Err(error) = protocol::reply(&mut stream, &answer) {
+        if let Err(error) = protocol::reply(&mut stream, &ask(&asks)) {
             log::debug!("{error:#}");
         }
     });
     Ok(())
+}
+
+const GONE: &str = "the device is being detached, or its daemon ends";
+
+fn merge_asked(asks: &Asks, up_to: Option<String>, frees: Option<bool>) -> Result<String, String> {
+    let (tell, names) = channel();
+    let outcome = asks.ask(Box::new(move |superblock| {
+        let (edit, description, names) = merge::ask_in_use(superblock, up_to.as_deref(), frees)?;
+        let _ = tell.send(names);
+        Ok((edit, description))
+    }));
+    outcome.recv().map_err(|_| GONE)??;
+    let names: Vec<String> = names.recv().map_err(|_| GONE)?;
+    let said = match frees {
+        None => "the next boot merges nothing".to_owned(),
+        Some(_) => format!(
+            "the next boot merges {} into the base, before it mounts the root; --cancel takes that back",
+            names.join(", ")
+        ),
+    };
+    log::info!("{said}");
+    Ok(said)
 }
 
 fn begun(asks: &Asks, wished: Option<String>) -> Result<String, String> {
@@ -56,9 +95,8 @@ fn begun(asks: &Asks, wished: Option<String>) -> Result<String, String> {
         let _ = tell.send(name);
         Ok((edit, description))
     }));
-    let gone = |_| "the device is being detached, or its daemon ends".to_owned();
-    outcome.recv().map_err(gone)??;
-    let name = name.recv().map_err(gone)?;
+    outcome.recv().map_err(|_| GONE)??;
+    let name = name.recv().map_err(|_| GONE)?;
     asks.set_session(name.clone());
     log::info!("session '{name}' begins, and takes the writes");
     Ok(format!(

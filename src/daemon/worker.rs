@@ -355,6 +355,10 @@ impl Daemon {
                 sessions::tell(&self.asks, stream)?;
                 return Ok(None);
             }
+            Question::AskMerge(up_to, frees) => {
+                sessions::ask_merge(&self.asks, stream, up_to, frees)?;
+                return Ok(None);
+            }
             Question::NewSession(name) => {
                 sessions::begin(&self.asks, stream, name)?;
                 return Ok(None);

@@ -162,6 +162,10 @@ impl<W: Deref<Target = [AtomicU32]>> Engine for Cowfile<W> {
             NotDone::TooMany => {
                 "there are 64 sessions already; merge them into the base, or delete one".into()
             }
+            NotDone::InUse(_) => {
+                "other sessions depend on what would change; delete them first, or make a new image with --output".into()
+            }
+            NotDone::Merging => "a merge is under way, and goes on at the next boot".into(),
             _ => "the cowfile takes no writes, or is being closed".into(),
         })
     }

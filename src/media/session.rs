@@ -243,7 +243,7 @@ fn describe(
     let kind = match edit {
         Edit::Begin(_) | Edit::Seal(_) => Some(EventKind::Sealed),
         Edit::Drop(_) | Edit::RollBack => Some(EventKind::Dropped),
-        Edit::Activate(_) | Edit::Describe => None,
+        Edit::Activate(_) | Edit::Describe | Edit::AskMerge(_) => None,
     };
     let active = planned.active_layer;
     let said = match edit {
@@ -278,7 +278,7 @@ fn describe(
                 "session '{gone}' is gone with all that was written to it; '{name}' takes the writes"
             )
         }
-        Edit::Describe => match *action {
+        Edit::Describe | Edit::AskMerge(_) => match *action {
             Action::Rename(from, to) => {
                 for layer in about.layers.iter_mut().filter(|it| it.name == from) {
                     to.clone_into(&mut layer.name);

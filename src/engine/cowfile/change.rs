@@ -32,7 +32,7 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
     }
 
     /// Seal the layer that takes the writes, with all that is acknowledged, and begin an empty one on it; or only have
-    /// another description. Made when `changes_layers` is false again.
+    /// another description, or a merge that is asked for. Made when `changes_layers` is false again.
     ///
     /// # Errors
     /// It cannot be: also for any other edit. Nothing has changed then.
@@ -47,7 +47,12 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if self.read_only || self.broken.is_some() || self.closing_down || self.change.is_some() {
             return Err(NotDone::ReadOnly);
         }
-        if edit != Edit::Describe && edit != Edit::Begin(Some(active)) {
+        let is_possible = match edit {
+            Edit::Describe | Edit::AskMerge(_) => true,
+            Edit::Begin(below) => below == Some(active),
+            _ => false,
+        };
+        if !is_possible {
             return Err(NotDone::Active);
         }
         edited(&mut self.superblock.clone(), edit)?;

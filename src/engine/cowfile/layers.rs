@@ -10,7 +10,7 @@ use super::recover::Recovered;
 use crate::engine::command::Failure;
 use crate::engine::format::Entry;
 use crate::engine::format::check::Access;
-use crate::engine::format::superblock::{Layer, LayerState, Superblock};
+use crate::engine::format::superblock::{Layer, LayerState, Merge, Superblock};
 
 /// What is to become of the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub enum Edit {
     RollBack,
     /// Nothing; what people know of them changes.
     Describe,
+    /// Nothing; the next boot is to merge them into the base, or no longer.
+    AskMerge(Option<Merge>),
 }
 
 /// Why the layers are as they were.
@@ -94,6 +96,7 @@ fn apply(superblock: &mut Superblock, edit: Edit) -> Result<(), NotDone> {
     let active = superblock.active_layer;
     match edit {
         Edit::Describe => {}
+        Edit::AskMerge(merge) => merging::asked(superblock, merge).map_err(NotDone::from)?,
         Edit::Begin(below) => {
             let free = superblock.layers.iter().position(Option::is_none);
             let number = free.and_then(|number| u8::try_from(number).ok());

@@ -9,11 +9,11 @@ use super::words;
 use super::{Both, Report};
 use crate::disk::cowfile::Mode;
 use crate::disk::growth::Growth;
-use crate::engine::cowfile::layers::merging;
+use crate::engine::cowfile::layers::{Edit, merging};
 use crate::engine::format::description::{
     Description, Event, EventKind, Identity, LONGEST_NAME, LONGEST_TEXT, LayerName, room,
 };
-use crate::engine::format::superblock::{Merge, MergeState};
+use crate::engine::format::superblock::{DESCRIPTION_VERSION, Merge, MergeState, Superblock};
 use crate::engine::format::{Entry, Shape};
 use crate::engine::merge::needs_layer;
 use crate::engine::merge::settle::{self, NotSettled};
@@ -216,6 +216,47 @@ pub fn ask(cow: &Path, up_to: Option<&str>, frees: Option<bool>) -> anyhow::Resu
         .map_err(|why| words::refused(&opened, why))
         .with_context(doing)?;
     Ok(names)
+}
+
+/// What asking for a merge at the next boot, or no longer, makes of a cowfile that is in use; and what is merged then.
+///
+/// # Errors
+/// There is no such session.
+pub fn ask_in_use(
+    superblock: &Superblock,
+    up_to: Option<&str>,
+    frees: Option<bool>,
+) -> Result<(Edit, Vec<u8>, Vec<String>), String> {
+    let about = Description::decode(DESCRIPTION_VERSION, &superblock.description)
+        .map_err(|fault| fault.to_string())?;
+    let stack = merging::merged_with(superblock, superblock.active_layer);
+    let name = |number: &u8| session::name_of(&about, *number);
+    let top = match up_to {
+        None => superblock.active_layer,
+        Some(wanted) => {
+            let found = stack.iter().find(|number| name(number) == wanted);
+            *found.ok_or_else(|| format!("no session '{wanted}' is in use"))?
+        }
+    };
+    let id = || {
+        sys::random()
+            .map(u64::from_le_bytes)
+            .map_err(|error| error.to_string())
+    };
+    let merge = match frees {
+        Some(frees) => Some(Merge {
+            top,
+            frees,
+            id: id()?,
+            ..Merge::default()
+        }),
+        None => None,
+    };
+    let names = merging::merged_with(superblock, top)
+        .iter()
+        .map(name)
+        .collect();
+    Ok((Edit::AskMerge(merge), superblock.description.clone(), names))
 }
 
 pub(super) fn encoded(about: &Description) -> anyhow::Result<Vec<u8>> {

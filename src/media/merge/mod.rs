@@ -22,7 +22,7 @@ use crate::engine::merge::{self, How, Media, Totals, ZEROS};
 use crate::engine::units::CHUNK_BYTES;
 use crate::sys;
 
-pub use begun::{Due, ask, due, make_ready};
+pub use begun::{Due, ask, ask_in_use, due, make_ready};
 pub use output::output;
 pub use undo::{Undone, undo};
 

@@ -15,8 +15,8 @@ begin() {
 		tool mkfs.ext4 -q -F /mnt/stick/base.img && umount /tools/mnt/stick &&
 		cowroot create /cow/session.cow --base /stick/base.img --max-size 300M &&
 		cowroot attach --base /stick/base.img --cow /cow/session.cow && mount -t ext4 /dev/ublkb0 /mnt &&
-		dd if=/dev/urandom of=/mnt/file bs=1M count=80 && (cd /mnt && sha256sum file >sums) && umount /mnt &&
-		cowroot detach --all && cowroot merge /cow/session.cow --next-boot && umount /cow && umount /stick
+		dd if=/dev/urandom of=/mnt/file bs=1M count=80 && (cd /mnt && sha256sum file >sums) &&
+		cowroot merge /dev/ublkb0 --next-boot && umount /mnt && cowroot detach --all && umount /cow && umount /stick
 }
 [ "$boot" != 1 ] || check begin begin
 if [ "$boot" != 3 ]; then

@@ -124,11 +124,18 @@ pub fn ask(
     description: Vec<u8>,
 ) -> Result<Superblock, NotMerged> {
     let mut superblock = writable(found)?;
+    asked(&mut superblock, merge)?;
+    superblock.description = description;
+    flip(medium, superblock, found.standing).map_err(NotMerged::Cowfile)
+}
+
+/// What a superblock says then.
+pub(super) fn asked(superblock: &mut Superblock, merge: Option<Merge>) -> Result<(), NotMerged> {
     if superblock.merge.state == MergeState::UnderWay {
         return Err(NotMerged::Other(superblock.merge.top));
     }
     if let Some(Merge { top, .. }) = merge {
-        may(&superblock, top)?;
+        may(superblock, top)?;
     }
     superblock.merge = match merge {
         Some(merge) => Merge {
@@ -140,8 +147,20 @@ pub fn ask(
             ..superblock.merge
         },
     };
-    superblock.description = description;
-    flip(medium, superblock, found.standing).map_err(NotMerged::Cowfile)
+    Ok(())
+}
+
+impl From<NotMerged> for NotDone {
+    fn from(why: NotMerged) -> Self {
+        match why {
+            NotMerged::Cowfile(why) => why,
+            NotMerged::NotInStack(_) | NotMerged::NothingKept => Self::Absent,
+            NotMerged::Depend(numbers) => numbers
+                .first()
+                .map_or(Self::Absent, |number| Self::InUse(*number)),
+            NotMerged::Other(_) => Self::Merging,
+        }
+    }
 }
 
 /// What is kept of a merge before goes on being kept.

@@ -9,7 +9,7 @@ use crate::engine::command::Failure;
 use crate::engine::cowfile::create::MediumMut;
 use crate::engine::cowfile::layers::{self, Edit, NotDone};
 use crate::engine::cowfile::recover::{Medium, Recovered, recover};
-use crate::engine::format::superblock::Superblock;
+use crate::engine::format::superblock::{Merge, Superblock};
 
 /// What the device reads as on each layer that does not take the writes, by number.
 pub(super) type Others = BTreeMap<u8, Sectors>;
@@ -84,7 +84,7 @@ impl World {
             Edit::Seal(_) => "layers sealed",
             Edit::Drop(_) => "layers dropped",
             Edit::RollBack => "layers rolled back",
-            Edit::Describe => "layers described",
+            Edit::Describe | Edit::AskMerge(_) => "layers described",
         });
         let before = (self.model.clone(), self.others.clone());
         let wanted = (planned.active_layer, planned.layers);
@@ -205,7 +205,10 @@ impl World {
             5 => Edit::Seal(top),
             6 | 7 => Edit::Drop(top),
             8 => Edit::RollBack,
-            _ => Edit::Describe,
+            _ => Edit::AskMerge(self.random.bool().then_some(Merge {
+                top: superblock.active_layer,
+                ..Merge::default()
+            })),
         }
     }
 
@@ -213,7 +216,7 @@ impl World {
     fn model_of(&mut self, edit: Edit, before: u8, planned: &Superblock) {
         let base = self.base_model.clone();
         match edit {
-            Edit::Describe | Edit::Seal(_) => {}
+            Edit::Describe | Edit::AskMerge(_) | Edit::Seal(_) => {}
             Edit::Begin(below) => {
                 let old = self.model.clone();
                 self.others.insert(before, old);
