@@ -13,6 +13,8 @@ use super::cow::Store;
 use super::reach::{Medium, Reached};
 use crate::media::merge::{self, Due, Phase, Wishes};
 use crate::media::open::CowStore;
+use crate::media::session::Wish;
+use crate::media::source::Source;
 use crate::media::{mount, remount, text};
 
 /// Progress is told so often at first, and after a minute.
@@ -50,14 +52,14 @@ pub(super) fn before(plan: &Plan, base: &Reached, cow: Store) -> Store {
     let CowStore::File(path) = &cow.store else {
         return cow;
     };
-    if plan.merge == MergePolicy::No {
+    if plan.merge == MergePolicy::No || plan.session == Wish::Throwaway {
         return cow;
     }
     let is_due = |due: &anyhow::Result<Option<Due>>| !matches!(due, Ok(None));
     let due = Some(merge::due(path, plan.merge == MergePolicy::Yes)).filter(is_due);
     let Some(due) = due else { return cow };
     let done = due.and_then(|due| match due {
-        Some(due) => run(base, path, &due),
+        Some(due) => run(plan, base, path, &due),
         None => Ok(()),
     });
     match done {
@@ -75,13 +77,13 @@ pub(super) fn before(plan: &Plan, base: &Reached, cow: Store) -> Store {
     }
 }
 
-fn run(base: &Reached, cow: &Path, due: &Due) -> anyhow::Result<()> {
-    let medium = match (&base.medium, &base.carrier) {
-        (Some(medium), None) => medium,
-        (_, Some(_)) => bail!(
+fn run(plan: &Plan, base: &Reached, cow: &Path, due: &Due) -> anyhow::Result<()> {
+    let medium = match (&base.medium, &plan.base.medium) {
+        (_, Source::Nfs(_)) => bail!(
             "the base is on a server; merge it there, or into a new image with cowroot merge --output"
         ),
-        (None, None) => bail!(
+        (Some(medium), _) => medium,
+        (None, _) => bail!(
             "the base lies in an image that cannot be written; cowroot merge --output makes a new one"
         ),
     };

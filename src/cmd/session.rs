@@ -122,8 +122,13 @@ fn write_new<T>(
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
-    let written = File::create(&part)
-        .map_err(anyhow::Error::from)
+    let written = File::create_new(&part).with_context(|| {
+        format!(
+            "making '{}', which an export that was cut off may have left",
+            part.display()
+        )
+    })?;
+    let written = Ok(written)
         .and_then(|file| {
             let mut out = BufWriter::new(file);
             let written = write(&mut out)?;

@@ -20,7 +20,7 @@ use crate::disk::base::Base;
 use crate::disk::cowfile::{CowFiles, Mode};
 use crate::disk::lost::is_gone;
 use crate::engine::format::description::{Description, Identity};
-use crate::engine::format::superblock::DESCRIPTION_VERSION;
+use crate::engine::format::superblock::{DESCRIPTION_VERSION, MergeState};
 use crate::engine::identity::compare;
 use crate::media::cowfile::identify;
 use crate::media::mount::{self, Access};
@@ -205,7 +205,13 @@ impl<'a> Seeker<'a> {
             Some(base) => mounted(base, Access::Harmless)?,
             None => None,
         };
-        let opened = base.map(|base| self.open_base(base, base_root.as_ref(), of_base.as_ref()));
+        let opened = base.map(|base| {
+            self.open_base(
+                base,
+                base_root.as_ref(),
+                of_base.as_ref().and_then(Option::as_ref),
+            )
+        });
         let opened = opened.transpose()?;
         let mut fds: Vec<OwnedFd> = Vec::new();
         if let Some(opened) = &opened {
@@ -241,8 +247,9 @@ impl<'a> Seeker<'a> {
         .context("opening the cowfile on it")
     }
 
-    /// Whether it is the cowfile that was served, as it was; and which base it wants.
-    fn verify(&self, files: &mut CowFiles) -> anyhow::Result<(Identity, [u8; 16])> {
+    /// Whether it is the cowfile that was served, as it was; and which base it wants: one that is being merged into has
+    /// other content than it says.
+    fn verify(&self, files: &mut CowFiles) -> anyhow::Result<Option<(Identity, [u8; 16])>> {
         let StoreState::Medium { found: first, .. } = self.kept.handover.store else {
             bail!("the store is in RAM");
         };
@@ -251,7 +258,8 @@ impl<'a> Seeker<'a> {
         let description = Description::decode(DESCRIPTION_VERSION, &superblock.description);
         let description =
             description.map_err(|fault| anyhow::anyhow!("the cowfile on it: {fault}"))?;
-        Ok((description.base, superblock.origin.store))
+        let is_merging = superblock.merge.state == MergeState::UnderWay;
+        Ok((!is_merging).then_some((description.base, superblock.origin.store)))
     }
 
     fn open_base(

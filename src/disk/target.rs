@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::sys::statfs::{MSDOS_SUPER_MAGIC, fstatfs};
 
-use super::lock::holder;
+use super::lock::{holder, locked};
 use super::{failure, uninterrupted};
 use crate::engine::command::Failure;
 use crate::engine::merge::BaseMut;
@@ -56,6 +56,13 @@ impl Target {
             if sys::is_block_device_read_only(&target.file)? {
                 bail!("it is read-only; `blockdev --setrw` may change that, or use --output");
             }
+            // A session that joined another one's claim has this lock only. Not held: who comes next would take it for
+            // a session's, and join.
+            drop(locked(
+                target.file.try_clone()?,
+                FlockArg::LockExclusiveNonblock,
+                true,
+            )?);
             return Ok(target);
         }
         let lock = Flock::lock(target.file.try_clone()?, FlockArg::LockExclusiveNonblock);

@@ -84,7 +84,9 @@ impl Opened {
         let superblock = &self.found.superblock;
         let wanted = &self.description.base;
         let is_merging = superblock.merge.state == MergeState::UnderWay;
-        let is_grown = is_merging && base.size_bytes() == superblock.device_bytes;
+        // FAT grows a file bit by bit.
+        let sizes = wanted.size_bytes..=superblock.device_bytes;
+        let is_grown = is_merging && sizes.contains(&base.size_bytes());
         let size_bytes = match is_grown {
             true => wanted.size_bytes,
             false => base.size_bytes(),

@@ -16,7 +16,7 @@ use crate::engine::identity::compare;
 use crate::engine::units::CHUNK_BYTES;
 
 /// What a session is called that is not whole yet.
-const PART: &str = ".part";
+pub(super) const PART: &str = ".part";
 
 /// Bring the export into the cowfile at `path`, under this name or its own. It takes the writes then. `progress` is told
 /// how many bytes are written. Says in words what was done.
@@ -43,9 +43,18 @@ pub fn import(
     let before = active_name(&opened);
     let part = session::part_name(&name, PART);
     let (opened, _) = change(path, opened, &Action::New(Some(&part), Some(BASE)))?;
-    let written = write(opened, &mut export, progress);
-    let opened = cowfile::open(path, Mode::Write, None)?;
-    match written.with_context(importing) {
+    let written = write(opened, &mut export, progress).with_context(importing);
+    let opened = cowfile::open(path, Mode::Write, None);
+    let opened = match (opened, &written) {
+        (Ok(opened), _) => opened,
+        (Err(_), Err(_)) => {
+            return written
+                .map(|()| String::new())
+                .context(format!("session '{part}' is left, in part"));
+        }
+        (Err(error), Ok(())) => return Err(error),
+    };
+    match written {
         Ok(()) => {
             change(path, opened, &Action::Rename(&part, &name))?;
             Ok(format!(
@@ -71,19 +80,27 @@ fn write(
     progress: &mut dyn FnMut(u64),
 ) -> anyhow::Result<()> {
     let Opened { files, found, .. } = opened;
+    let device_bytes = found.superblock.device_bytes;
     let mut driver = Driver::open(files, found).context("opening the cowfile")?;
     while let Some(record) = export.record().context("reading the export")? {
-        let (first, data) = match &record {
-            Record::Data(first, bytes) => (*first, Data::Bytes(bytes)),
-            Record::Zeros(first, count) => (*first, Data::Zeros(count * CHUNK_BYTES)),
+        let (Record::Data(first, _) | Record::Zeros(first, _)) = &record;
+        let offset = first * CHUNK_BYTES;
+        // The device may end within its last chunk.
+        let left = device_bytes.saturating_sub(offset);
+        let data = match &record {
+            Record::Data(_, bytes) => {
+                let len = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                Data::Bytes(bytes.get(..len).unwrap_or_default())
+            }
+            Record::Zeros(_, count) => Data::Zeros((count * CHUNK_BYTES).min(left)),
         };
         driver
-            .write(first * CHUNK_BYTES, data)
+            .write(offset, data)
             .map_err(|failure| match failure {
                 Failure::NoSpace => anyhow::anyhow!("the cowfile is full"),
                 Failure::Io => anyhow::anyhow!("the cowfile's medium fails"),
             })?;
-        progress(first * CHUNK_BYTES);
+        progress(offset);
     }
     driver.close().context("closing the cowfile")
 }

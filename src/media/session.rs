@@ -8,8 +8,10 @@ use anyhow::{Context, bail};
 
 use super::cowfile::{self, Opened};
 use super::create::shortened;
+use super::import::PART;
 use crate::disk::cowfile::Mode;
 use crate::disk::drive::Driver;
+use crate::engine::cowfile::layers::kept::is_mixed;
 use crate::engine::cowfile::layers::{self, Edit, NotDone};
 use crate::engine::format::description::{
     Description, Event, EventKind, LONGEST_NAME, LONGEST_TEXT, LayerName, room,
@@ -75,6 +77,11 @@ fn number_of(opened: &Opened, name: &str) -> anyhow::Result<u8> {
 /// There is no such session.
 pub fn look_at(opened: &mut Opened, name: &str) -> anyhow::Result<()> {
     let number = number_of(opened, name)?;
+    if is_mixed(&opened.found.superblock, number) {
+        bail!(
+            "session '{name}' is below one that is merged into the base, which has other content by now"
+        );
+    }
     opened.found.look_at(number);
     Ok(())
 }
@@ -86,6 +93,14 @@ pub fn look_at(opened: &mut Opened, name: &str) -> anyhow::Result<()> {
 pub fn choose(path: &Path, mut opened: Opened, wish: &Wish) -> anyhow::Result<Opened> {
     let choosing = || format!("choosing session '{wish}' of cowfile '{}'", path.display());
     let reads = opened.files.mode() == Mode::Read;
+    let active = active_name(&opened);
+    if active.ends_with(PART) && !matches!(wish, Wish::Resume(Some(_))) {
+        bail!(
+            "{}: session '{active}' is an import that was cut off, and would take the writes; choose another with \
+             resume:NAME and delete that one, or rename it to use it as it is",
+            choosing()
+        );
+    }
     let action = match wish {
         Wish::Resume(None) | Wish::Throwaway => return Ok(opened),
         Wish::Resume(Some(name)) if reads => {

@@ -104,6 +104,25 @@ impl Hearing {
         }
     }
 
+    /// Nothing more is begun; what was begun is over.
+    pub(super) fn close(&mut self, engine: &impl Engine) {
+        self.tell(engine);
+        while let Some(Ask { answer, .. }) = self.asks.next() {
+            let _ = answer.send(Err("the device is being detached".into()));
+        }
+    }
+
+    fn tell(&mut self, engine: &impl Engine) {
+        if let Some(answer) = self.under_way.take() {
+            let broken = engine.gauges().broken;
+            // Whoever asked may have gone.
+            let _ = answer.send(match broken {
+                None => Ok(()),
+                Some(_) => Err("the cowfile's medium takes no writes".into()),
+            });
+        }
+    }
+
     /// Tell of the one that is over, and begin the next.
     pub(super) fn go_on(
         &mut self,
@@ -112,14 +131,7 @@ impl Hearing {
         out: &mut Outbox,
     ) {
         while !engine.changes_layers() {
-            if let Some(answer) = self.under_way.take() {
-                let broken = engine.gauges().broken;
-                // Whoever asked may have gone.
-                let _ = answer.send(match broken {
-                    None => Ok(()),
-                    Some(_) => Err("the cowfile's medium takes no writes".into()),
-                });
-            }
+            self.tell(engine);
             let Some(Ask { plan, answer }) = self.asks.next() else {
                 return;
             };

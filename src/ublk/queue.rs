@@ -166,6 +166,7 @@ impl<E: Engine> Server<'_, E> {
             }
             self.collect_from_workers(&mut out);
         }
+        self.hearing.close(&self.engine);
         let Gauges { broken, epoch, .. } = self.engine.gauges();
         match broken {
             Some(failure) => bail!(

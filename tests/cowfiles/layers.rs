@@ -69,3 +69,16 @@ fn a_damaged_page_of_the_lowest_layer_harms_only_what_it_has() {
         }
     }
 }
+
+#[test]
+fn who_goes_on_finds_the_memory_as_long_as_it_was_however_many_sessions_began() {
+    let mut image = stack(&[(0, &[1])]);
+    let mut found = recover(&mut image, SMALL, None).unwrap();
+    found.superblock.shape = cowroot::engine::format::Shape::PRODUCT;
+    let settings = settings(100, 27, 1);
+    let before = settings.staging_bytes(&found.superblock);
+    for bytes in [1, 4000, 100_000, 250_000] {
+        found.superblock.description = vec![0; bytes];
+        assert_eq!(settings.staging_bytes(&found.superblock), before, "{bytes}");
+    }
+}

@@ -55,6 +55,12 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
         if !is_possible {
             return Err(NotDone::Active);
         }
+        if !self
+            .settings
+            .has_room_for(&self.superblock, description.len())
+        {
+            return Err(NotDone::TooMany);
+        }
         edited(&mut self.superblock.clone(), edit)?;
         let open = self.has_open_changes();
         self.change = Some(Change {
@@ -123,7 +129,8 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
 
     /// One superblock has the new layers.
     pub(super) fn layers_are_durable(&mut self) {
-        self.trees.begin_layer();
+        let pages = self.settings.cached_pages(&self.superblock);
+        self.trees.begin_layer(pages);
         if let Some(change) = &mut self.change {
             change.is_made = true;
         }

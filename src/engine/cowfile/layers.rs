@@ -2,6 +2,7 @@
 //!
 //! What only a dropped layer named is free at the next open, which looks what the trees name.
 
+pub mod kept;
 pub mod merging;
 
 use super::create::{MediumMut, erase_superblock, write_superblock};

@@ -1,9 +1,13 @@
 //! How a store is run, and how full it is; nothing of it is stored.
 
 use crate::engine::format::Shape;
-use crate::engine::format::superblock::Superblock;
+use crate::engine::format::superblock::{HEAD_LEN, Superblock};
 use crate::engine::plan::Geometry;
 use crate::engine::units::Limits;
+
+/// Bytes of the longest superblock that there is memory for: 64 sessions with long names take 16 KiB, the longest history
+/// 80 KiB.
+const MOST_SUPERBLOCK_BYTES: usize = 256 << 10;
 
 /// When an epoch ends, besides when its memory is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +85,23 @@ impl Settings {
     /// Bytes of staging memory that a driver must lend for this superblock.
     #[must_use]
     pub fn staging_bytes(&self, superblock: &Superblock) -> usize {
-        self.superblock_at(superblock.shape)
-            + superblock.shape.chunk_len()
-            + superblock
-                .len()
-                .next_multiple_of(superblock.shape.chunk_len())
+        self.superblock_at(superblock.shape) + self.superblock_bytes(superblock)
+    }
+
+    /// Bytes of it for a superblock: its description may become longer while it is in use, when sessions begin.
+    fn superblock_bytes(&self, superblock: &Superblock) -> usize {
+        let shape = superblock.shape;
+        let now = superblock.len().next_multiple_of(shape.chunk_len());
+        let most = (shape.zone_slots as usize) << shape.chunk_shift;
+        now.max(most.min(MOST_SUPERBLOCK_BYTES)) + shape.chunk_len()
+    }
+
+    /// Whether a superblock with this description can be put together there.
+    pub(super) fn has_room_for(&self, superblock: &Superblock, description_bytes: usize) -> bool {
+        let shape = superblock.shape;
+        let len = (HEAD_LEN + description_bytes).next_multiple_of(shape.chunk_len());
+        let zone_bytes = (shape.zone_slots as usize) << shape.chunk_shift;
+        len <= self.superblock_bytes(superblock).min(zone_bytes)
     }
 
     /// Tree pages to keep in RAM. Every request, and a checkpoint, may be on its way down a tree: none throws

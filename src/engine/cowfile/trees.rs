@@ -151,9 +151,10 @@ impl Trees {
         Ok(())
     }
 
-    /// There is another uppermost layer.
-    pub fn begin_layer(&mut self) {
+    /// There is another uppermost layer; about twice so many pages are kept from now on.
+    pub fn begin_layer(&mut self, limit: usize) {
         self.below.clear();
+        self.limit = limit;
     }
 
     /// The same, and up to which chunk all layers say one thing, unless it is a slot.

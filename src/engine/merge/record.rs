@@ -150,8 +150,9 @@ pub(super) fn read_record(
         return Ok(None);
     }
     let whole = record.kept.iter().filter(|kept| !kept.is_zero);
-    let named: u64 = whole.map(|kept| head.base_len(kept)).sum();
-    Ok((named == data_bytes).then_some(record))
+    let mut lengths = whole.map(|kept| head.base_len(kept));
+    let named = lengths.try_fold(0_u64, u64::checked_add);
+    Ok((named == Some(data_bytes)).then_some(record))
 }
 
 fn le64(bytes: &[u8], from: usize) -> u64 {

@@ -453,3 +453,57 @@ fn a_merge_for_the_next_boot_is_asked_for_and_cancelled() {
     ask(&bench.cow(), None, None).unwrap();
     assert_eq!(merge().state, MergeState::None);
 }
+
+#[test]
+fn an_undo_is_refused_after_a_later_merge_and_not_after_a_request() {
+    let mut bench = Bench::new(None);
+    bench.serve(1, true);
+    let old = fs::read(bench.base()).unwrap();
+    let log = bench.path("undo");
+    let logged = Wishes {
+        log: Some(&log),
+        ..Wishes::default()
+    };
+    bench.merge(&logged).unwrap();
+    bench.serve(2, true);
+    // Asked for and cancelled: what is kept is known all the same.
+    ask(&bench.cow(), None, Some(false)).unwrap();
+    ask(&bench.cow(), None, None).unwrap();
+    let undone = undo(&log, None, None, &mut |_, _, _| {}).unwrap();
+    assert!(undone.cowfile.is_some());
+    assert!(fs::read(bench.base()).unwrap() == old);
+    assert!(bench.reads() == bench.device);
+
+    fs::remove_file(&log).unwrap();
+    bench.merge(&logged).unwrap();
+    bench.serve(3, true);
+    bench.merge(&Wishes::default()).unwrap();
+    let merged = fs::read(bench.base()).unwrap();
+    let refused = undo(&log, None, None, &mut |_, _, _| {}).unwrap_err();
+    let refused = format!("{refused:#}");
+    assert!(
+        refused.contains("merged again since") || refused.contains("changed since"),
+        "{refused}"
+    );
+    assert!(
+        fs::read(bench.base()).unwrap() == merged,
+        "nothing was written"
+    );
+    assert!(bench.reads() == bench.device);
+}
+
+#[test]
+fn a_request_goes_with_the_session_it_names() {
+    let mut bench = Bench::new(None);
+    bench.serve(1, true);
+    let change = |action| {
+        let opened = cowfile::open(&bench.cow(), Mode::Write, None).unwrap();
+        crate::media::session::change(&bench.cow(), opened, &action).unwrap();
+    };
+    use crate::media::session::Action;
+    change(Action::New(Some("b"), None));
+    ask(&bench.cow(), None, Some(true)).unwrap();
+    change(Action::RollBack);
+    change(Action::New(Some("c"), None));
+    assert_eq!(due(&bench.cow(), false).unwrap(), None);
+}

@@ -253,7 +253,17 @@ fn run(
     let holes = both.base.size().saturating_sub(both.base.taken_bytes());
     let (_, after) = report.base_bytes;
     // At worst all that is written goes where the base has holes now.
-    let needed = report.data_bytes().min(holes + after - both.base.size());
+    let growth = after - both.base.size();
+    let needed = match both.base.is_on_fat() {
+        true => growth + report.data_bytes().min(holes),
+        false => report.data_bytes().min(holes + growth),
+    };
+    if growth > 0 && both.base.is_on_fat() && after > output::FAT_BYTES {
+        bail!(
+            "it would have {}, and FAT has no files of 4 GiB; make a new image on another file system with --output",
+            text::size(after)
+        );
+    }
     if spare.is_some_and(|spare| spare < needed) {
         bail!(
             "its file system has {} left, and it may grow by {}; make room there first",

@@ -9,13 +9,14 @@ use crate::disk::base::Base;
 use crate::disk::cowfile::Mode;
 use crate::disk::image::{NewImage, Original};
 use crate::disk::target::{Target, remove};
+use crate::engine::cowfile::layers::kept::is_mixed;
 use crate::engine::merge::{self, How, ZEROS, output as engine};
 use crate::engine::units::CHUNK_BYTES;
 use crate::media::cowfile::{self, Opened};
 use crate::media::text;
 
 /// What FAT has no longer files than.
-const FAT_BYTES: u64 = (4 << 30) - 1;
+pub(super) const FAT_BYTES: u64 = (4 << 30) - 1;
 
 /// Make the image `name`: under `name.part` until it is whole. Neither base nor cowfile are changed.
 ///
@@ -43,7 +44,16 @@ pub fn output(
     }
     let base = Base::open(base).with_context(doing)?;
     let mut opened = cowfile::open(cow, Mode::Read, Some(&base)).with_context(doing)?;
-    let top = top_of(&opened, wishes.up_to).with_context(doing)?;
+    let top = match wishes.up_to {
+        Some(_) => top_of(&opened, wishes.up_to).with_context(doing)?,
+        None => opened.found.superblock.active_layer,
+    };
+    if is_mixed(&opened.found.superblock, top) {
+        bail!(
+            "{}: that session is below one that is merged into the base, which has other content by now",
+            doing()
+        );
+    }
     let how = How {
         top,
         batch_chunks: BATCH_CHUNKS,

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::begun::{self, encoded, now_s, shortened};
-use super::{Both, Phase, Progress, Report, Wishes, seen, words};
+use super::{Both, Phase, Progress, Report, Wishes, depend, seen, words};
 use crate::disk::base::Base;
 use crate::disk::cowfile::Mode;
 use crate::disk::target::Target;
-use crate::engine::format::Shape;
-use crate::engine::format::description::{Description, Event, EventKind, Identity, LONGEST_TEXT};
+use crate::engine::format::description::{
+    Description, Event, EventKind, Identity, LONGEST_TEXT, Sample,
+};
 use crate::engine::format::superblock::{DESCRIPTION_VERSION, MergeState};
+use crate::engine::format::{Entry, Shape};
 use crate::engine::identity::compare;
 use crate::engine::merge::undo::{Head, Log};
 use crate::engine::merge::{self, BaseMut, Media};
@@ -143,6 +145,8 @@ pub fn undo(
     let mut target = Target::base(&path).with_context(opening)?;
     require_merged(&log, &seen(&target, &path)?).with_context(opening)?;
     let session = session(&log, cow, &cow_was).with_context(doing)?;
+    depend::require_none(cow.unwrap_or(&cow_was), &path, &seen(&target, &path)?)
+        .with_context(doing)?;
     let total = log.kept_chunks() * CHUNK_BYTES;
     let mut done = 0;
     let mut watch = |chunks: u64| {
@@ -187,6 +191,13 @@ fn require_merged(log: &Log, base: &Base) -> anyhow::Result<()> {
         .transpose()?
         .map(|it| it.base);
     let is_kept = |chunk: u64| log.has(chunk);
+    if base.size_bytes() < before.size_bytes {
+        bail!(
+            "it has {} bytes, and never had less than {}: it is not the base of that merge",
+            base.size_bytes(),
+            before.size_bytes
+        );
+    }
     let fits = |wanted: &Identity| -> anyhow::Result<()> {
         if base.size_bytes() < wanted.size_bytes {
             return Ok(());
@@ -209,7 +220,31 @@ fn require_merged(log: &Log, base: &Base) -> anyhow::Result<()> {
         );
     }
     fits(&before)?;
-    after.map_or(Ok(()), |after| fits(&after))
+    let Some(after) = after else { return Ok(()) };
+    fits(&after)?;
+    if base.size_bytes() < after.size_bytes {
+        return Ok(());
+    }
+    // What the log has may be as before or as after, and nothing else.
+    let there = identify_as(base, log.head().store, after.size_bytes)?;
+    let known: Vec<Sample> = before
+        .samples
+        .iter()
+        .chain(&after.samples)
+        .copied()
+        .collect();
+    let is_strange = |sample: &&Sample| {
+        let mut same = known
+            .iter()
+            .filter(|known| known.chunk == sample.chunk)
+            .peekable();
+        same.peek().is_some() && !same.any(|known| known == *sample)
+    };
+    let strange = there.samples.iter().filter(is_strange).count();
+    match strange {
+        0 => Ok(()),
+        _ => bail!("it was changed since, by another merge perhaps: undo that first"),
+    }
 }
 
 /// The cowfile that was merged, if its session can be on the base again.
@@ -236,6 +271,17 @@ fn session(log: &Log, cow: Option<&Path>, was: &Path) -> anyhow::Result<Option<(
             bail!(
                 "cowfile '{}': its last merge is another one, or what it merged was dropped; leave it out to put back \
                  the base alone",
+                path.display()
+            );
+        }
+        let is_own = superblock.origin.store == log.head().store;
+        let is_empty = opened.found.delta.is_empty()
+            && superblock.roots().all(|(_, root)| root == Entry::ABSENT);
+        let is_later = merge.id != 0 && merge.id != log.head().id;
+        if is_own && (is_later || !is_empty) {
+            bail!(
+                "cowfile '{}' was merged again since, or has a session over the merged base, which would be lost; undo \
+                 later merges first, or move it away to put back the base alone",
                 path.display()
             );
         }

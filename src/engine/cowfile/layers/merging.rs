@@ -3,6 +3,7 @@
 //! Each is one flip, as those of `layers`. While a merge is under way the merged layers are not written: whoever
 //! serves the cowfile begins one on top first.
 
+use super::kept::{drop_kept, kept_top};
 use super::{NotDone, flip};
 use crate::engine::cowfile::create::MediumMut;
 use crate::engine::cowfile::recover::Recovered;
@@ -85,8 +86,17 @@ pub(super) fn allows(before: &Superblock, after: &mut Superblock) -> Result<(), 
         .filter(|(number, layer)| before.merge.keeps(*number) && layer.is_some())
         .map(|(number, _)| number)
         .collect();
-    after.merge.kept = kept.iter().fold(0, |bits, number| bits | 1_u64 << number);
-    let is_kept = |number: u8| kept.contains(&number);
+    if kept.len() < before.merge.kept.count_ones() as usize {
+        // The rest makes no sense without it.
+        drop_kept(after);
+    }
+    // A number may be given again.
+    let top = usize::from(before.merge.top);
+    if before.merge.state == MergeState::Asked && after.layers.get(top) == Some(&None) {
+        after.merge.state = MergeState::None;
+    }
+    let merge = after.merge;
+    let is_kept = |number: u8| merge.keeps(number);
     let mut others = (0..)
         .zip(&after.layers)
         .filter_map(|(number, layer)| Some((number, (*layer)?)))
@@ -165,10 +175,19 @@ impl From<NotMerged> for NotDone {
 
 /// What is kept of a merge before goes on being kept.
 fn carried(merge: Merge, before: Merge) -> Merge {
-    Merge {
+    let asked = Merge {
         served: before.served,
         kept: before.kept,
         ..merge
+    };
+    match before.kept {
+        0 => asked,
+        // An undo log knows it by that.
+        _ => Merge {
+            id: before.id,
+            is_logged: before.is_logged,
+            ..asked
+        },
     }
 }
 
@@ -281,15 +300,13 @@ pub fn begin_undo(
     let mut superblock = writable(found)?;
     let merge = superblock.merge;
     if merge.state != MergeState::UnderWay {
-        if merge.kept == 0 {
-            return Err(NotMerged::NothingKept);
-        }
+        let top = kept_top(&superblock).ok_or(NotMerged::NothingKept)?;
         for (number, place) in (0..).zip(&mut superblock.layers) {
             if let Some(layer) = place
                 && layer.parent.is_none()
                 && !merge.keeps(number)
             {
-                layer.parent = Some(merge.top);
+                layer.parent = Some(top);
             }
         }
     }
@@ -344,18 +361,6 @@ pub fn age(
 ) -> Result<Superblock, NotMerged> {
     writable(found)?;
     flip(medium, superblock, found.standing).map_err(NotMerged::Cowfile)
-}
-
-/// The layers that a merge has put into the base are no longer needed. Their slots are free at the next open.
-pub(super) fn drop_kept(superblock: &mut Superblock) {
-    let kept = superblock.merge;
-    for (number, place) in (0..).zip(&mut superblock.layers) {
-        if kept.keeps(number) {
-            *place = None;
-        }
-    }
-    superblock.merge.kept = 0;
-    superblock.merge.served = false;
 }
 
 fn is_closed(found: &Recovered) -> bool {

@@ -124,7 +124,9 @@ impl World {
         }
         let superblock = self.store.superblock().clone();
         let below = superblock.active_layer;
-        let (edit, description) = (Edit::Begin(Some(below)), superblock.description.clone());
+        let (edit, mut description) = (Edit::Begin(Some(below)), superblock.description.clone());
+        // What is known of it gets longer, until it does not fit.
+        description.resize(description.len() + self.random.usize(0..300), 7);
         let open = self.store.has_open_changes();
         let epoch = self.store.open_epoch() - u64::from(!open);
         let mut planned = superblock;
