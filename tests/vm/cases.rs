@@ -179,7 +179,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare usb late").late_stick(Mini(Ext4), 5).words(LABEL).guest("root").quiet_s(18),
         Case::bare("bare none not-found").words("cowroot=LABEL=LIVE:/live/root.img cowroot.wait=3").fails_with("LIVE").quiet_s(10),
         Case::bare("bare disk not-found-list").cd(Random(8)).disk(MiniGpt(Vfat)).words("cowroot=LABEL=OTHER:/live/root.img cowroot.wait=8").fails_with("finding the medium 'LABEL=OTHER'").quiet_s(15)
-            .console("/dev/sr0: 8 MiB, nothing recognised").console("71 MiB, partitions").console("vfat, LABEL=LIVE, UUID=1A2B-3C4D, PARTLABEL=live-part"),
+            .console("/dev/sr0: 8 MiB, nothing recognised").console(" MiB, partitions").console("vfat, LABEL=LIVE, UUID=1A2B-3C4D, PARTLABEL=live-part"),
         Case::bare("bare disk path-not-there").disk(Mini(Ext4)).words("cowroot=LABEL=LIVE:/no/such.img").fails_with("/no/such.img").quiet_s(8),
 
         // Two media of one name: one content is one medium, and its partition is taken; else refused.

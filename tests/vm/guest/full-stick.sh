@@ -33,8 +33,9 @@ check room-is-back soon uses_less_than $((before - 12000000))
 says_nothing() { [ ! -e /run/motd.d/cowroot-full ] && [ ! -e /run/issue.d/cowroot-full.issue ] && ! cowroot status | grep '% full'; }
 check nothing-said-any-more soon says_nothing
 check write-and-read-back write_and_read_back /tmp
+sees_room() { tail -n 1 /run/watched | grep -qv "% full"; }
+check watch-sees-room soon sees_room
 kill $watcher
 wait $watcher
 check watch-ends-well [ $? = 0 ]
-check watch-saw-room sh -c 'tail -n 1 /run/watched | grep -v "% full"'
 check documents-are-lines sh -c '[ -s /run/documents ] && ! grep -v "^{\"version\":.*}$" /run/documents'
