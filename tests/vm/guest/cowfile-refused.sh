@@ -12,7 +12,7 @@ refused not-there "No such file" cowroot attach --base /tmp/base --cow "$cow"
 check create cowroot create "$cow" --base /tmp/base --max-size 200M
 sum=$(sha256sum <"$cow")
 refused another-base "made for another base" cowroot attach --base /tmp/other --cow "$cow"
-refused no-cowfile "not a cowfile" cowroot attach --base /tmp/base --cow /tmp/base
+refused no-cowfile "not a cowfile" cowroot attach --base /tmp/base --cow /tmp/other
 refused another-size "leave --size out" cowroot attach --base /tmp/base --cow "$cow" --size 1G
 refused not-blank "there is ext4 on it" cowroot create "$loop" --base /tmp/base
 refused no-device "no such device" cowroot create /dev/sdx1 --base /tmp/base
