@@ -31,7 +31,7 @@ kill_often /nothing
 true >/run/enough
 wait
 check nothing-else-was-said [ ! -s /run/said ]
-check was-full-often [ "$(wc -l </run/full)" -ge 3 ]
+check was-full-often [ "$(wc -l </run/full)" -ge 2 ]
 check unmount umount /w
 check fsck tool e2fsck -fn /dev/ublkb0
 report_pauses
