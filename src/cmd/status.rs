@@ -3,13 +3,13 @@
 mod watch;
 
 use std::fmt::Write;
-use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 
 use crate::cli::Status;
 use crate::daemon::protocol::{Answer, CowReport, Question, Recovery, Report, ask};
 use crate::media::text;
+use crate::sys;
 use crate::ublk::devices::device_ids;
 
 /// What `--json` prints.
@@ -162,8 +162,7 @@ fn recovery(recovery: &Recovery) -> String {
 
 /// Seconds since a time in seconds since 1970.
 fn ago_s(then_s: u64) -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(0, |now| now.as_secs().saturating_sub(then_s))
+    sys::now_s().saturating_sub(then_s)
 }
 
 /// How durable what was written is.

@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
@@ -309,12 +309,10 @@ impl Supervisor {
 
     fn recovered(&mut self, kept: &Kept, pause: Duration) {
         let relaxed = Ordering::Relaxed;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         self.shared.recoveries.fetch_add(1, relaxed);
         self.shared.pause_ms.store(pause_ms, relaxed);
-        let now_s = now.map_or(0, |now| now.as_secs());
-        self.shared.recovered_s.store(now_s, relaxed);
+        self.shared.recovered_s.store(sys::now_s(), relaxed);
         self.patience.recovered(Instant::now());
         log::warn!(
             "'{}' is served again, after {pause_ms} ms; nothing is lost",

@@ -17,7 +17,6 @@ use super::{Cow, Disk, Medium};
 use crate::engine::command::{
     Buffer, Buffers, Command, Failure, Op, Outbox, Request, RequestId, Span,
 };
-use crate::engine::cowfile::layers::Edit;
 use crate::engine::cowfile::recover::Recovered;
 use crate::engine::cowfile::staging::Staging;
 use crate::engine::cowfile::{Cowfile, Durability, Settings, WhenFull, scratch_chunks};
@@ -124,20 +123,6 @@ impl Driver {
     #[cfg(test)]
     pub(crate) fn rest(&mut self) {
         self.run(Outbox::default(), |_| false).unwrap();
-    }
-
-    /// Have the journal folded in even if nothing is written, and close: its layers can be changed then.
-    ///
-    /// # Errors
-    /// The medium's; what was committed before is there.
-    pub fn settle(mut self) -> anyhow::Result<()> {
-        let description = self.engine.superblock().description.clone();
-        let mut out = Outbox::default();
-        self.engine
-            .change_layers(Edit::Describe, description, &mut self.memory, &mut out)
-            .map_err(|_| anyhow::anyhow!("it cannot be written"))?;
-        self.run(out, |_| false)?;
-        self.close()
     }
 
     /// Commit what was written, and close: it opens fast then.

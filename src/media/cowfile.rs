@@ -10,6 +10,7 @@ use super::text::ReadAt;
 use crate::disk::base::Base;
 use crate::disk::cowfile::{CowFiles, Mode};
 use crate::disk::filesystem;
+use crate::disk::growth::Growth;
 use crate::engine::cowfile::recover::{Recovered, recover};
 use crate::engine::cowfile::trouble::Trouble;
 use crate::engine::format::Shape;
@@ -19,7 +20,12 @@ use crate::engine::format::page::MAGIC;
 use crate::engine::format::superblock::{self, DESCRIPTION_VERSION, MergeState};
 use crate::engine::identity::{chunks_to_sample, compare, sample};
 use crate::engine::merge::covered;
+use crate::engine::merge::settle::{self, NotSettled};
 use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};
+use crate::sys;
+
+/// Slots that a cowfile grows by, if closing it takes that.
+const GROW_SLOTS: u32 = 4 << 10;
 
 /// A cowfile that may be used.
 #[derive(Debug)]
@@ -108,6 +114,29 @@ impl Opened {
                 base.path().display()
             )
         })
+    }
+
+    /// Close one that was left in the middle: its journal is folded in, so that its superblocks alone can be changed.
+    ///
+    /// # Errors
+    /// Its medium takes no writes, or it is full; it reads as before.
+    pub fn settle(&mut self) -> anyhow::Result<()> {
+        let grow_slots = match self.files.growth() {
+            Growth::WholeFiles => self.found.superblock.file_slots,
+            Growth::InPlace | Growth::Never => GROW_SLOTS,
+        };
+        let random =
+            u64::from_le_bytes(sys::random().context("asking the kernel for a random number")?);
+        let found = self.found.clone();
+        match settle::settle(&mut self.files, found, grow_slots, random) {
+            Ok(_) => self.look_again(),
+            Err(NotSettled::Unreadable(trouble)) => {
+                Err(anyhow::anyhow!("closing the cowfile: {trouble}"))
+            }
+            Err(NotSettled::Failed(_)) => bail!(
+                "closing the cowfile, which was in use when it was left: its medium does not take writes, or is full"
+            ),
+        }
     }
 
     /// Look again, after its superblocks were written.

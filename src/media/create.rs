@@ -262,7 +262,7 @@ fn describe(
 }
 
 /// At most so many bytes of a text.
-pub(super) fn shortened(text: &str, most: usize) -> String {
+pub(in crate::media) fn shortened(text: &str, most: usize) -> String {
     let end = text.floor_char_boundary(most);
     text.get(..end).unwrap_or_default().to_owned()
 }

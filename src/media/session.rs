@@ -10,7 +10,6 @@ use super::cowfile::{self, Opened};
 use super::create::shortened;
 use super::import::PART;
 use crate::disk::cowfile::Mode;
-use crate::disk::drive::Driver;
 use crate::engine::cowfile::layers::kept::is_mixed;
 use crate::engine::cowfile::layers::{self, Edit, NotDone};
 use crate::engine::format::description::{
@@ -185,7 +184,7 @@ pub fn begin_in_use(
 }
 
 /// The same cowfile, closed in order.
-fn closed(path: &Path, opened: Opened) -> anyhow::Result<Opened> {
+fn closed(path: &Path, mut opened: Opened) -> anyhow::Result<Opened> {
     let found = &opened.found;
     if found.superblock.clean && found.delta.is_empty() && !found.torn {
         return Ok(opened);
@@ -194,10 +193,8 @@ fn closed(path: &Path, opened: Opened) -> anyhow::Result<Opened> {
         "cowfile '{}' was not closed: its last session ended in a power cut or a forced end",
         path.display()
     );
-    let Opened { files, found, .. } = opened;
-    let driver = Driver::open(files, found).context("opening it to close it")?;
-    driver.settle().context("closing it")?;
-    cowfile::open(path, Mode::Write, None)
+    opened.settle()?;
+    Ok(opened)
 }
 
 fn edit_of(opened: &Opened, action: &Action<'_>) -> anyhow::Result<Edit> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::disk::base::Base;
-use crate::disk::drive::Data;
+use crate::disk::drive::{Data, Driver};
 use crate::engine::cowfile::offline::{Content, Offline};
 use crate::engine::units::CHUNK_LEN;
 use crate::media::create::{Wishes, create};

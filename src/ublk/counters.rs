@@ -1,10 +1,10 @@
 //! What the queue tells whoever asks, shared with the thread that answers.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::SystemTime;
 
 use crate::engine::driven::Gauges;
 use crate::engine::units::Limits;
+use crate::sys;
 
 /// What the queue tells whoever asks, updated after each round.
 #[derive(Debug, Default)]
@@ -72,9 +72,7 @@ impl Counters {
         self.map_bytes.store(gauges.map_bytes, relaxed);
         self.staged_chunks.store(gauges.staged_chunks, relaxed);
         if self.epoch.swap(gauges.epoch, relaxed) != gauges.epoch {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let now_s = now.map_or(0, |since| since.as_secs());
-            self.committed_s.store(now_s, relaxed);
+            self.committed_s.store(sys::now_s(), relaxed);
         }
         if gauges.broken.is_some() && !self.broken.swap(true, relaxed) {
             log::error!(

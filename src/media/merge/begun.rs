@@ -1,14 +1,12 @@
 //! What superblocks and descriptions say before, during and after a merge.
 
 use std::path::Path;
-use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 
 use super::words;
 use super::{Both, Report};
 use crate::disk::cowfile::Mode;
-use crate::disk::growth::Growth;
 use crate::engine::cowfile::layers::{Edit, merging};
 use crate::engine::format::description::{
     Description, Event, EventKind, Identity, LONGEST_NAME, LONGEST_TEXT, LayerName, room,
@@ -16,35 +14,13 @@ use crate::engine::format::description::{
 use crate::engine::format::superblock::{DESCRIPTION_VERSION, Merge, MergeState, Superblock};
 use crate::engine::format::{Entry, Shape};
 use crate::engine::merge::needs_layer;
-use crate::engine::merge::settle::{self, NotSettled};
 use crate::media::cowfile::{self, Opened};
+use crate::media::create::shortened;
 use crate::media::session;
 use crate::sys;
 
-/// Slots that a cowfile grows by, if closing it takes that.
-const GROW_SLOTS: u32 = 4 << 10;
 /// What the kept layer of a merged session is called besides.
 const MERGED: &str = " (merged)";
-
-/// Close a cowfile that was left in the middle, as an attach and a detach would.
-pub(super) fn settle(opened: &mut Opened) -> anyhow::Result<()> {
-    let grow_slots = match opened.files.growth() {
-        Growth::WholeFiles => opened.found.superblock.file_slots,
-        Growth::InPlace | Growth::Never => GROW_SLOTS,
-    };
-    let random =
-        u64::from_le_bytes(sys::random().context("asking the kernel for a random number")?);
-    let found = opened.found.clone();
-    match settle::settle(&mut opened.files, found, grow_slots, random) {
-        Ok(_) => opened.look_again(),
-        Err(NotSettled::Unreadable(trouble)) => {
-            Err(anyhow::anyhow!("closing the cowfile: {trouble}"))
-        }
-        Err(NotSettled::Failed(_)) => bail!(
-            "closing the cowfile, which was in use when it was left: its medium does not take writes, or is full"
-        ),
-    }
-}
 
 /// Before a cowfile is served: what a merge kept is dropped when its time has come; and while one is under way writes
 /// go to a layer on top of what is merged.
@@ -98,12 +74,12 @@ pub(super) fn after(
     let mut about = both.opened.description.clone();
     let dropped =
         |number: u8| superblock.merge.keeps(number) || merge.frees && merged.contains(&number);
-    let name = words::plain_name(&both.opened, active);
+    let name = session::name_of(&both.opened.description, active);
     about.layers.retain(|layer| !dropped(layer.number));
     for layer in &mut about.layers {
         if merged.contains(&layer.number) {
             layer.name = with_suffix(&layer.name, MERGED);
-            layer.sealed_s.get_or_insert(now_s());
+            layer.sealed_s.get_or_insert(sys::now_s());
         }
     }
     if merged.contains(&active) {
@@ -119,13 +95,13 @@ pub(super) fn after(
                 "all layers of the cowfile are in use; --free drops the merged ones at once",
             )?,
             name,
-            made_s: now_s(),
+            made_s: sys::now_s(),
             sealed_s: None,
         });
     }
     let sessions = report.sessions.join(", ");
     about.history.push(Event {
-        at_s: now_s(),
+        at_s: sys::now_s(),
         kind: EventKind::Merged,
         text: shortened(
             &format!("{sessions} into '{}'", path.display()),
@@ -190,7 +166,7 @@ pub fn due(cow: &Path, always: bool) -> anyhow::Result<Option<Due>> {
 pub fn ask(cow: &Path, up_to: Option<&str>, frees: Option<bool>) -> anyhow::Result<Vec<String>> {
     let doing = || format!("asking for a merge of '{}' at the next boot", cow.display());
     let mut opened = cowfile::open(cow, Mode::Write, None).with_context(doing)?;
-    settle(&mut opened).with_context(doing)?;
+    opened.settle().with_context(doing)?;
     let superblock = &opened.found.superblock;
     if superblock.merge.state == MergeState::UnderWay {
         bail!(
@@ -262,17 +238,6 @@ pub fn ask_in_use(
 pub(super) fn encoded(about: &Description) -> anyhow::Result<Vec<u8>> {
     let bytes = about.encode(room(Shape::PRODUCT));
     bytes.map_err(|fault| anyhow::anyhow!("{fault}"))
-}
-
-pub(super) fn now_s() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(0, |now| now.as_secs())
-}
-
-/// At most so many bytes of a text.
-pub(super) fn shortened(text: &str, most: usize) -> String {
-    let end = text.floor_char_boundary(most);
-    text.get(..end).unwrap_or_default().to_owned()
 }
 
 fn with_suffix(name: &str, suffix: &str) -> String {

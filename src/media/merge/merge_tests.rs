@@ -102,7 +102,7 @@ impl Bench {
 
     fn seal(&self) {
         let mut opened = cowfile::open(&self.cow(), Mode::Write, None).unwrap();
-        begun::settle(&mut opened).unwrap();
+        opened.settle().unwrap();
         let on = Some(opened.found.superblock.active_layer);
         let planned = layers::planned(&opened.found, layers::Edit::Begin(on)).unwrap();
         layers::write(&mut opened.files, &opened.found, planned).unwrap();

@@ -249,7 +249,7 @@ fn run(
     (report, spare): &(Report, Option<u64>),
     progress: &mut Progress<'_>,
 ) -> anyhow::Result<()> {
-    begun::settle(&mut both.opened)?;
+    both.opened.settle()?;
     let holes = both.base.size().saturating_sub(both.base.taken_bytes());
     let (_, after) = report.base_bytes;
     // At worst all that is written goes where the base has holes now.

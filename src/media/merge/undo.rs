@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::begun::{self, encoded, now_s, shortened};
+use super::begun::encoded;
 use super::{Both, Phase, Progress, Report, Wishes, depend, seen, words};
 use crate::disk::base::Base;
 use crate::disk::cowfile::Mode;
@@ -21,7 +21,9 @@ use crate::engine::merge::undo::{Head, Log};
 use crate::engine::merge::{self, BaseMut, Media};
 use crate::engine::units::CHUNK_BYTES;
 use crate::media::cowfile::{self, Opened, identify_as};
+use crate::media::create::shortened;
 use crate::media::text;
+use crate::sys;
 
 /// What came of an undo.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -287,7 +289,7 @@ fn session(log: &Log, cow: Option<&Path>, was: &Path) -> anyhow::Result<Option<(
         }
         return Ok(None);
     }
-    begun::settle(&mut opened)?;
+    opened.settle()?;
     Ok(Some((opened, path.to_owned())))
 }
 
@@ -303,7 +305,7 @@ fn before(log: &Log, opened: &Opened) -> anyhow::Result<Vec<u8>> {
     }
     about.base = old.base;
     about.history.push(Event {
-        at_s: now_s(),
+        at_s: sys::now_s(),
         kind: EventKind::Merged,
         text: shortened("taken back: the base is as before", LONGEST_TEXT),
     });

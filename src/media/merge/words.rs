@@ -20,13 +20,6 @@ pub(super) fn name_of(opened: &Opened, number: u8) -> String {
     }
 }
 
-/// The same without quotes.
-pub(super) fn plain_name(opened: &Opened, number: u8) -> String {
-    let mut layers = opened.description.layers.iter();
-    let named = layers.find(|layer| layer.number == number);
-    named.map_or_else(|| format!("layer {number}"), |layer| layer.name.clone())
-}
-
 /// Why these layers are not merged.
 pub(super) fn refused(opened: &Opened, why: NotMerged) -> anyhow::Error {
     let list = |numbers: &[u8]| {
