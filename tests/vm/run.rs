@@ -269,7 +269,7 @@ const LARGER: u64 = 64 << 20;
 pub(crate) const TORN: &str = "Oops: int3";
 
 /// The end of the console, or what led to a panic: the call trace behind it tells nothing.
-fn last_words(console: &[String]) -> &[String] {
+pub(crate) fn last_words(console: &[String]) -> &[String] {
     let panic = console.iter().position(|l| l.contains(PANIC));
     let end = panic.map_or(console.len(), |line| line + 1);
     console

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use super::record::machine;
 use super::stick::On;
 use crate::media::Bus;
-use crate::run::{Bed, TORN};
+use crate::run::{Bed, TORN, last_words};
 
 /// What an image must endure before it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,18 @@ impl<'a> Verifier<'a> {
             Some(running) => running,
             None => self.start()?,
         };
+        if running.asked == 0 && running.report.wait(" READY", &running.vm)?.is_none() {
+            self.end(running)?;
+            let serial = fs::read(self.log())?;
+            let console: Vec<String> = String::from_utf8_lossy(&serial)
+                .lines()
+                .map(str::to_owned)
+                .collect();
+            let last = last_words(&console).join("\n  ");
+            return Ok(Verdict::Failed(format!(
+                "the verifier's VM did not start\n  {last}"
+            )));
+        }
         self.write("verified", image)?;
         running.asked += 1;
         let how = match before {
@@ -140,14 +152,11 @@ impl<'a> Verifier<'a> {
         let _absent = fs::remove_file(self.dir.join("report"));
         let dir = self.dir.clone();
         let vm = thread::spawn(move || machine.run(&dir, Duration::from_hours(4)).map(drop));
-        let mut report = Report {
+        let report = Report {
             path: self.dir.join("report"),
             file: None,
             text: String::new(),
         };
-        if report.wait(" READY", &vm)?.is_none() {
-            bail!("the verifier's VM did not start: {}", self.log().display());
-        }
         Ok(Running {
             vm,
             report,
