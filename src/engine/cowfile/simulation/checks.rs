@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::disk::{Image, SECTOR};
+use super::disk::Image;
 use super::history::differs;
-use super::machine::{Faults, affected, content};
+use super::machine::{Faults, content};
 use super::world::{LONGEST, UnderWay, World};
 use crate::engine::command::{Op, Request, RequestId};
 use crate::engine::cowfile::WhenFull;
 use crate::engine::cowfile::offline::{Content, Offline};
 use crate::engine::cowfile::recover::{Recovered, recover};
 use crate::engine::format::page;
+use crate::engine::simulation::machine::{SECTOR, affected};
 use crate::engine::units::Extent;
 
 impl World {

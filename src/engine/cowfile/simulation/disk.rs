@@ -9,8 +9,7 @@ use crate::engine::command::Failure;
 use crate::engine::cowfile::create::MediumMut;
 use crate::engine::cowfile::recover::Medium;
 use crate::engine::format::Shape;
-
-pub(super) const SECTOR: usize = 512;
+use crate::engine::simulation::machine::SECTOR;
 
 #[derive(Debug, Clone)]
 pub(super) struct Disk {

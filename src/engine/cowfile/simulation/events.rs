@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::disk::{Cut, Disk, SECTOR};
+use super::disk::{Cut, Disk};
 use super::history::{History, differs};
-use super::machine::{affected, changes_sectors, shorten, words};
+use super::machine::words;
 use super::world::{Asked, World};
 use crate::engine::command::{Action, Buffers, Failure, Outcome};
 use crate::engine::cowfile::Cowfile;
@@ -13,6 +13,7 @@ use crate::engine::cowfile::recover::{Recovered, recover};
 use crate::engine::cowfile::staging::{Durable, Staging};
 use crate::engine::format::page;
 use crate::engine::format::superblock::Superblock;
+use crate::engine::simulation::machine::{SECTOR, affected, changes_sectors, shorten};
 
 impl World {
     pub(super) fn run_one(&mut self) -> Result<(), String> {

@@ -10,6 +10,7 @@ mod events;
 mod history;
 mod layers;
 mod machine;
+mod some;
 mod world;
 
 use std::panic::AssertUnwindSafe;
