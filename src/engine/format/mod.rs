@@ -12,6 +12,8 @@ pub mod superblock;
 pub mod tree;
 
 #[cfg(test)]
+mod check_tests;
+#[cfg(test)]
 mod format_tests;
 
 /// The sizes that a cowfile is built with. A product's are always `Shape::PRODUCT`; simulations use
