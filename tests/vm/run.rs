@@ -93,7 +93,10 @@ impl Bed {
     /// run once more.
     pub(crate) fn run(&self, case: &Case) -> Result<Outcome> {
         match self.run_once(case) {
-            Err(error) if self.accel == Accel::Tcg && format!("{error:#}").contains(TORN) => {
+            Err(error)
+                if self.accel == Accel::Tcg
+                    && (format!("{error:#}").contains(TORN) || self.server_is_torn(case)) =>
+            {
                 println!(
                     "vm: {}: the emulator tore an instruction ({TORN}); once more",
                     case.name
@@ -104,8 +107,19 @@ impl Bed {
         }
     }
 
+    /// Whether the kernel of the case's server died of the emulator: the case tells only that nobody answered.
+    fn server_is_torn(&self, case: &Case) -> bool {
+        let log = fs::read(self.dir(case).join("server.log")).unwrap_or_default();
+        case.server.is_some() && String::from_utf8_lossy(&log).contains(TORN)
+    }
+
+    /// Where a case's logs go.
+    fn dir(&self, case: &Case) -> PathBuf {
+        self.runs.join(case.name.replace(' ', "-"))
+    }
+
     fn run_once(&self, case: &Case) -> Result<Outcome> {
-        let dir = self.runs.join(case.name.replace(' ', "-"));
+        let dir = self.dir(case);
         fs::create_dir_all(&dir).with_context(|| format!("making '{}'", dir.display()))?;
         let mut machine = self.machine(case, &dir)?;
         let words = machine.words.clone();
