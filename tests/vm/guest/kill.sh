@@ -24,5 +24,5 @@ attach_store() {
 # The pauses, as the kernel's log has them.
 report_pauses() {
 	dmesg | sed -n 's/.*served again, after \([0-9]*\) ms.*/\1/p' | sort -n |
-		awk '{ p[NR] = $1 } END { print NR " pauses in ms: median " p[int((NR + 1) / 2)] ", p99 " p[int((NR * 99 + 99) / 100)] ", worst " p[NR] }' >/dev/ttyS0
+		awk -v killed="$killed" '{ p[NR] = $1 } END { print killed " kills, " killed - NR " of whoever was just taking over; " NR " pauses in ms: median " p[int((NR + 1) / 2)] ", p99 " p[int((NR * 99 + 99) / 100)] ", worst " p[NR] }' >/dev/ttyS0
 }
