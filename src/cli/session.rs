@@ -73,7 +73,7 @@ pub struct Seal {
 /// Which session to rename.
 #[derive(Debug, Args)]
 pub struct Rename {
-    /// The cowfile, which no device may be using
+    /// The cowfile, which no device may be using; or a device like /dev/ublkb0, which may be in use
     #[arg(value_name = "COWFILE")]
     pub cowfile: PathBuf,
     /// Which

@@ -54,7 +54,14 @@ pub fn run(options: &Session) -> anyhow::Result<()> {
             change(&new.cowfile, &Do::New(name, on))
         }
         Action::Seal(seal) => change(&seal.cowfile, &Do::Seal(seal.session.as_deref())),
-        Action::Rename(it) => change(&it.cowfile, &Do::Rename(&it.session, &it.name)),
+        Action::Rename(it) => {
+            if let Some(id) = super::device_in_use(&it.cowfile)? {
+                super::require_root("renaming a session")?;
+                let question = Question::RenameSession(it.session.clone(), it.name.clone());
+                return super::say_answer(id, &question, "renaming a session");
+            }
+            change(&it.cowfile, &Do::Rename(&it.session, &it.name))
+        }
         Action::Rollback(it) => change(&it.cowfile, &Do::RollBack),
         Action::Delete(it) => change(&it.cowfile, &Do::Delete(&it.session)),
         Action::Export(it) => export(it),

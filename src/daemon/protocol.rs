@@ -57,6 +57,8 @@ pub enum Question {
     Upgrade,
     /// Begin a session of this name on what was written so far.
     NewSession(Option<String>),
+    /// Call the first session what the second says.
+    RenameSession(String, String),
     /// Which sessions are there?
     Sessions,
     /// Merge up to this session, or all, at the next boot, and drop what was merged at once or not; or do not merge.
@@ -227,7 +229,10 @@ pub fn ask_with(
         );
     }
     let patience = match question {
-        Question::Detach | Question::NewSession(_) | Question::AskMerge(..) => DETACHING,
+        Question::Detach
+        | Question::NewSession(_)
+        | Question::RenameSession(..)
+        | Question::AskMerge(..) => DETACHING,
         Question::Upgrade => UPGRADING,
         Question::Status | Question::Sessions => ANSWERING,
     };

@@ -313,6 +313,7 @@ impl<'a> Seeker<'a> {
                     Question::Detach
                     | Question::Upgrade
                     | Question::NewSession(_)
+                    | Question::RenameSession(..)
                     | Question::Sessions
                     | Question::AskMerge(..),
                 ) => Answer::Refused(self.waits()),

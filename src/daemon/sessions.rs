@@ -6,6 +6,7 @@ use std::sync::mpsc::channel;
 use anyhow::Context;
 
 use super::protocol::{self, Answer};
+use crate::engine::format::superblock::Superblock;
 use crate::media::{merge, session};
 use crate::ublk::asks::Asks;
 
@@ -16,6 +17,21 @@ use crate::ublk::asks::Asks;
 pub(super) fn begin(asks: &Asks, stream: &UnixStream, name: Option<String>) -> anyhow::Result<()> {
     answer(asks, stream, |asks| {
         begun(asks, name).map_or_else(Answer::Refused, Answer::Said)
+    })
+}
+
+/// Call a session something else, and answer when that is durable.
+///
+/// # Errors
+/// The customer's socket.
+pub(super) fn rename(
+    asks: &Asks,
+    stream: &UnixStream,
+    from: String,
+    to: String,
+) -> anyhow::Result<()> {
+    answer(asks, stream, |asks| {
+        renamed(asks, from, to).map_or_else(Answer::Refused, Answer::Said)
     })
 }
 
@@ -67,15 +83,26 @@ fn answer(
 
 const GONE: &str = "the device is being detached, or its daemon ends";
 
-fn merge_asked(asks: &Asks, up_to: Option<String>, frees: Option<bool>) -> Result<String, String> {
-    let (tell, names) = channel();
+/// Change the layers as planned; what came with the plan, once they are changed.
+fn changed<T: Send + 'static>(
+    asks: &Asks,
+    plan: impl FnOnce(&Superblock) -> Result<session::Planned<T>, String> + Send + 'static,
+) -> Result<T, String> {
+    let (tell, told) = channel();
     let outcome = asks.ask(Box::new(move |superblock| {
-        let (edit, description, names) = merge::ask_in_use(superblock, up_to.as_deref(), frees)?;
-        let _ = tell.send(names);
+        let (edit, description, about) = plan(superblock)?;
+        // Whoever hears it is this function.
+        let _ = tell.send(about);
         Ok((edit, description))
     }));
     outcome.recv().map_err(|_| GONE)??;
-    let names: Vec<String> = names.recv().map_err(|_| GONE)?;
+    told.recv().map_err(|_| GONE.to_owned())
+}
+
+fn merge_asked(asks: &Asks, up_to: Option<String>, frees: Option<bool>) -> Result<String, String> {
+    let names: Vec<String> = changed(asks, move |superblock| {
+        merge::ask_in_use(superblock, up_to.as_deref(), frees)
+    })?;
     let said = match frees {
         None => "the next boot merges nothing".to_owned(),
         Some(_) => format!(
@@ -87,16 +114,19 @@ fn merge_asked(asks: &Asks, up_to: Option<String>, frees: Option<bool>) -> Resul
     Ok(said)
 }
 
+fn renamed(asks: &Asks, from: String, to: String) -> Result<String, String> {
+    let (said, active) = changed(asks, move |superblock| {
+        session::rename_in_use(superblock, (&from, &to))
+    })?;
+    asks.set_session(active);
+    log::info!("{said}");
+    Ok(said)
+}
+
 fn begun(asks: &Asks, wished: Option<String>) -> Result<String, String> {
-    let (tell, name) = channel();
-    let outcome = asks.ask(Box::new(move |superblock| {
-        let (edit, description, name) = session::begin_in_use(superblock, wished.as_deref())?;
-        // Whoever hears it is this function.
-        let _ = tell.send(name);
-        Ok((edit, description))
-    }));
-    outcome.recv().map_err(|_| GONE)??;
-    let name = name.recv().map_err(|_| GONE)?;
+    let name = changed(asks, move |superblock| {
+        session::begin_in_use(superblock, wished.as_deref())
+    })?;
     asks.set_session(name.clone());
     log::info!("session '{name}' begins, and takes the writes");
     Ok(format!(

@@ -363,6 +363,10 @@ impl Daemon {
                 sessions::begin(&self.asks, stream, name)?;
                 return Ok(None);
             }
+            Question::RenameSession(from, to) => {
+                sessions::rename(&self.asks, stream, from, to)?;
+                return Ok(None);
+            }
             Question::Detach => match self.device.claim() {
                 Ok(claimed) => return Ok(Some(claimed)),
                 Err(error) => format!("{error:#}"),

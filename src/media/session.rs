@@ -1,5 +1,6 @@
 //! Sessions: the layers of a cowfile by their names, and what people do with them.
 
+mod in_use;
 mod wish;
 
 use std::path::Path;
@@ -15,10 +16,11 @@ use crate::engine::cowfile::layers::{self, Edit, NotDone};
 use crate::engine::format::description::{
     Description, Event, EventKind, LONGEST_NAME, LONGEST_TEXT, LayerName, room,
 };
-use crate::engine::format::superblock::{DESCRIPTION_VERSION, MAX_LAYERS, Superblock};
+use crate::engine::format::superblock::{MAX_LAYERS, Superblock};
 use crate::engine::format::{Entry, Shape};
 use crate::sys;
 
+pub use in_use::{Planned, begin_in_use, rename_in_use};
 pub use wish::{Wish, valid};
 
 /// What stands for the base where a session is named.
@@ -154,35 +156,6 @@ pub fn change(
     Ok((cowfile::open(path, Mode::Write, None)?, said))
 }
 
-/// What beginning a session on the one that takes the writes makes of a cowfile that is in use; and that session's name.
-///
-/// # Errors
-/// The name cannot be one's, or there are too many sessions.
-pub fn begin_in_use(
-    superblock: &Superblock,
-    name: Option<&str>,
-) -> Result<(Edit, Vec<u8>, String), String> {
-    let mut about = Description::decode(DESCRIPTION_VERSION, &superblock.description)
-        .map_err(|fault| fault.to_string())?;
-    if let Some(name) = name {
-        valid(name)?;
-        if about.layers.iter().any(|layer| layer.name == name) {
-            return Err(format!("there is a session '{name}' already"));
-        }
-    }
-    let free = (0..)
-        .zip(&superblock.layers)
-        .find(|(_, layer)| layer.is_none());
-    let (number, _) = free.ok_or_else(|| words(&about, NotDone::TooMany))?;
-    let below = superblock.active_layer;
-    begun(&mut about, (number, Some(below)), name).map_err(|error| format!("{error:#}"))?;
-    let name = name_of(&about, number);
-    let bytes = about
-        .encode(room(Shape::PRODUCT))
-        .map_err(|fault| fault.to_string())?;
-    Ok((Edit::Begin(Some(below)), bytes, name))
-}
-
 /// The same cowfile, closed in order.
 fn closed(path: &Path, mut opened: Opened) -> anyhow::Result<Opened> {
     let found = &opened.found;
@@ -291,12 +264,7 @@ fn describe(
             )
         }
         Edit::Describe | Edit::AskMerge(_) => match *action {
-            Action::Rename(from, to) => {
-                for layer in about.layers.iter_mut().filter(|it| it.name == from) {
-                    to.clone_into(&mut layer.name);
-                }
-                format!("session '{from}' is called '{to}'")
-            }
+            Action::Rename(from, to) => renamed(about, from, to),
             _ => bail!("nothing has changed"),
         },
     };
@@ -331,6 +299,14 @@ fn begun(
     });
     remember(about, Some(EventKind::Sealed), &said);
     Ok(said)
+}
+
+/// Call a session something else. Says so in words.
+fn renamed(about: &mut Description, from: &str, to: &str) -> String {
+    for layer in about.layers.iter_mut().filter(|it| it.name == from) {
+        to.clone_into(&mut layer.name);
+    }
+    format!("session '{from}' is called '{to}'")
 }
 
 fn remember(about: &mut Description, kind: Option<EventKind>, text: &str) {

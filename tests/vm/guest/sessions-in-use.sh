@@ -17,11 +17,15 @@ for number in 1 2 3 4 5; do
 done
 check status-names-it sh -c 'cowroot status --json | grep -q "\"session\": \"s5\""'
 check list-in-use sh -c "cowroot session list /dev/ublkb0 | grep -q 's5 on s4: takes the writes'"
+check renamed cowroot session rename /dev/ublkb0 s5 five
+check status-names-five sh -c 'cowroot status --json | grep -q "\"session\": \"five\""'
+refused no-such "there is no session 's5'" cowroot session rename /dev/ublkb0 s5 six
+check renamed-another cowroot session rename /dev/ublkb0 s1 one
 refused name-taken "there is a session 's2' already" cowroot session new /dev/ublkb0 --name s2
 touch /run/enough
 wait
 check detach off
-check s5-on-s4 sh -c "cowroot session list '$cow' | grep -q 's5 on s4'"
+check five-on-s4 sh -c "cowroot session list '$cow' | grep -q 'five on s4'"
 # What was sealed is as a power cut leaves it: its journal is replayed into RAM.
 sealed() {
 	cowroot session new "$cow" --on "$1" --name "on-$1" >/dev/null && on --session throwaway && [ "$(cat /w/number)" = "$2" ] && off
