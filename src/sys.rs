@@ -289,14 +289,18 @@ pub fn read_at_nowait(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
-/// What a file's server says of it now, whatever is known of it here: `name` in `folder`, or `folder` itself for
-/// an empty name (statx with AT_STATX_FORCE_SYNC).
+/// What a file's server says of it now, whatever is known of it here; or, if it is not asked, what is known here: of
+/// `name` in `folder`, or of `folder` itself for an empty name (statx with AT_STATX_FORCE_SYNC, AT_STATX_DONT_SYNC).
 ///
 /// # Errors
 /// What statx says.
-pub fn stat_now(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<libc::statx> {
+pub fn stat(folder: BorrowedFd<'_>, name: &CStr, is_asked: bool) -> io::Result<libc::statx> {
     let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
-    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_FORCE_SYNC;
+    let ask = match is_asked {
+        true => libc::AT_STATX_FORCE_SYNC,
+        false => libc::AT_STATX_DONT_SYNC,
+    };
+    let flags = libc::AT_EMPTY_PATH | ask;
     // SAFETY: the descriptor is open, the name ends in a zero, and the kernel writes one statx to a live local.
     let result = unsafe {
         libc::statx(

@@ -15,7 +15,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use crate::disk::lock::holder;
 use crate::disk::over::Over;
 use crate::disk::uninterrupted;
-use crate::disk::watch::Watch;
+use crate::disk::watch::{Watch, is_hidden};
 use crate::engine::units::SECTOR_BYTES;
 use crate::sys;
 
@@ -44,6 +44,9 @@ pub(crate) enum AtOnce {
     /// Somebody who may wait has to read it.
     WouldWait,
 }
+
+/// How often a server may lose sight of the base while one part of it is read.
+const TRIES: u32 = 3;
 
 /// Reads never wait: all of it is in RAM.
 const NEVER_WAITS: u8 = 0;
@@ -117,7 +120,7 @@ impl Base {
     #[must_use]
     pub fn watched(self, watch: Option<Watch>) -> Self {
         Self {
-            watch: watch.map(Arc::new),
+            watch: watch.map(|watch| Arc::new(watch.of_reads_from(&self.file))),
             ..self
         }
     }
@@ -184,10 +187,23 @@ impl Base {
     }
 
     fn read_alone(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let read = uninterrupted(|| self.file.read_at(buffer, offset));
-        // Afterwards, and also what failed: a file that is gone fails with other words.
-        self.watch.as_ref().map_or(Ok(()), |watch| watch.verify())?;
-        read
+        let Some(watch) = &self.watch else {
+            return uninterrupted(|| self.file.read_at(buffer, offset));
+        };
+        let mut hidden = io::Error::from_raw_os_error(libc::ESTALE);
+        for _ in 0..TRIES {
+            let instead = watch.instead();
+            let file = instead.as_deref().unwrap_or(&self.file);
+            let read = uninterrupted(|| file.read_at(buffer, offset));
+            // Afterwards, and also what failed: a file that is gone fails with other words.
+            let counts = watch.verify()?;
+            match read {
+                Err(error) if is_hidden(&error) => hidden = error,
+                read if counts => return read,
+                _ => {}
+            }
+        }
+        Err(hidden)
     }
 
     /// Read what is in memory.

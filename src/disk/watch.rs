@@ -3,6 +3,10 @@
 //! Others may write there. A file that is replaced or changed under a root would be read as a mixture of old and new,
 //! so what was read counts only if the server says afterwards that the file is as it was; and now and then it is
 //! looked for under its name. Once it is another one no read succeeds any more, whoever serves the device by then.
+//!
+//! A server may not know a file for a while (ESTALE), or not let us have it (EACCES): its exports come up after it does.
+//! That is waited for. Linux's client remembers the first of an open file for ever, so the file is opened again by its name
+//! then, and read on if it is as it was.
 
 use std::ffi::{CStr, CString, OsString};
 use std::fs::{File, OpenOptions};
@@ -12,9 +16,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use nix::sys::statfs::{FsType, fstatfs};
 
 use crate::sys;
@@ -22,9 +29,10 @@ use crate::sys;
 /// How often it is looked for: a change is to be found within a minute.
 const LOOK: Duration = Duration::from_secs(20);
 
-/// A name that is not found is looked for again after so long: a server that has just come back may not have all of
-/// its folders yet.
+/// A name that is not found is looked for again after so long, and so often, before that is believed: a server that has
+/// just come back may not have all of its exports and folders yet.
 const AGAIN: Duration = Duration::from_secs(5);
+const MISSED: u32 = 6;
 
 /// File systems that others write to, of <linux/magic.h>: NFS, SMB (two), Ceph, 9P.
 const SHARED: [u32; 5] = [0x6969, 0xfe53_4d42, 0xff53_4d42, 0x00c3_6400, 0x0102_1997];
@@ -41,15 +49,17 @@ pub enum Change {
     Replaced = 1,
     /// It is the same one with something else in it, or other attributes.
     Altered = 2,
-    /// It has no name any more, or the server does not know it; another one may have its name.
+    /// It has no name any more; another one may have it.
     Gone = 3,
+    /// It is there as it was, and what is in it cannot be read on: the server has not known it for a while.
+    Forgotten = 4,
 }
 
 impl Change {
     /// The one of a number that was shared; none for 0.
     #[must_use]
     pub fn of(number: u32) -> Option<Self> {
-        [Self::Replaced, Self::Altered, Self::Gone]
+        [Self::Replaced, Self::Altered, Self::Gone, Self::Forgotten]
             .into_iter()
             .find(|change| *change as u32 == number)
     }
@@ -61,6 +71,9 @@ impl Change {
             Self::Replaced => "was replaced by another file on its server",
             Self::Altered => "was changed on its server",
             Self::Gone => "was removed from its server, or replaced there",
+            Self::Forgotten => {
+                "was not known to its server for a while, and an image within an image cannot be opened again"
+            }
         }
     }
 }
@@ -70,26 +83,25 @@ impl Change {
 enum Seen {
     /// That it is as it was, or nothing.
     Nothing,
-    /// It is as it was, and its name is not found.
+    /// Its name is not found.
     NoName,
+    /// The server does not let us look.
+    Refused,
+    /// It is as it was by its name, and the server has not known it by its own.
+    Stale,
     /// That it has changed.
     Is(Change),
 }
 
-/// What is believed of that: a name that is not found counts only if it still is not after a pause.
-fn believed(mut look: impl FnMut() -> Seen, pause: impl FnOnce()) -> Option<Change> {
-    let seen = match look() {
-        Seen::NoName => {
-            pause();
-            look()
+/// What is believed of that: a name that is not found, or refused, counts only if it still is after some pauses.
+fn believed(mut look: impl FnMut() -> Seen, mut pause: impl FnMut()) -> Seen {
+    for _ in 0..MISSED {
+        match look() {
+            Seen::NoName | Seen::Refused => pause(),
+            seen => return seen,
         }
-        seen => seen,
-    };
-    match seen {
-        Seen::Nothing => None,
-        Seen::NoName => Some(Change::Gone),
-        Seen::Is(change) => Some(change),
     }
+    look()
 }
 
 /// A file that is watched.
@@ -97,6 +109,10 @@ fn believed(mut look: impl FnMut() -> Seen, pause: impl FnOnce()) -> Option<Chan
 pub struct Watch {
     path: PathBuf,
     file: File,
+    /// The same, opened again.
+    again: Mutex<Option<Arc<File>>>,
+    /// Whether it is what is read, and not a medium's image with that in it.
+    is_read: bool,
     /// Where it is looked for: its folder may have other paths later, or none.
     folder: File,
     name: CString,
@@ -140,6 +156,8 @@ impl Watch {
             path: path.to_owned(),
             first: stamp(&file, c"")?.0,
             file,
+            again: Mutex::default(),
+            is_read: false,
             folder,
             name: CString::new(name.as_bytes())?,
             change,
@@ -162,6 +180,8 @@ impl Watch {
             .context("watching the base: it has no name")?;
         Ok(Self {
             file,
+            again: Mutex::default(),
+            is_read: false,
             folder,
             name: CString::new(name.as_bytes())?,
             first,
@@ -185,33 +205,70 @@ impl Watch {
         }
     }
 
-    /// Whether what has been read is of the file that was opened.
+    /// The same for who reads `file`: that may be what is watched, or something in it.
+    #[must_use]
+    pub(crate) fn of_reads_from(mut self, file: &File) -> Self {
+        // What is known without asking the server, which may not know it.
+        let place = |file: &File| {
+            let found = sys::stat(file.as_fd(), c"", false).ok()?;
+            Some((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
+        };
+        self.is_read = place(file).is_some_and(|found| place(&self.file) == Some(found));
+        self
+    }
+
+    /// What is to be read instead of the file that was opened first, if it was opened again.
+    pub(crate) fn instead(&self) -> Option<Arc<File>> {
+        self.again().clone().filter(|_| self.is_read)
+    }
+
+    /// Whether what has been read is of the file that was opened, or is to be read once more.
     ///
     /// # Errors
-    /// It is not, or the server cannot say.
-    pub(crate) fn verify(&self) -> io::Result<()> {
-        match self.changed() {
-            Some(change) => return Err(error(change)),
-            None => match stamp(&self.file, c"") {
-                Ok((found, _)) if found == self.first => return Ok(()),
-                Err(error) if error.raw_os_error() != Some(libc::ESTALE) => return Err(error),
-                // What it was is seen by its name.
-                _ => self.look(),
+    /// It is another one, or the server cannot say.
+    pub(crate) fn verify(&self) -> io::Result<bool> {
+        if let Some(change) = self.changed() {
+            return Err(error(change));
+        }
+        match self.own_stamp() {
+            Ok((found, _)) if found == self.first => Ok(true),
+            Err(error) if !is_hidden(&error) => Err(error),
+            // What it was is seen by its name.
+            found => match (self.look(), self.changed(), found) {
+                (_, Some(change), _) => Err(error(change)),
+                (Seen::Refused, None, Err(error)) => Err(error),
+                (_, None, Err(_)) => Ok(false),
+                // It had changed a moment ago, whatever its name says now.
+                (_, None, Ok(_)) => Err(error(Change::Altered)),
             },
         }
-        // It had changed a moment ago, whatever its name says now.
-        Err(error(self.changed().unwrap_or(Change::Altered)))
     }
 
     fn changed(&self) -> Option<Change> {
         Change::of(self.change.load(Ordering::Relaxed))
     }
 
+    fn again(&self) -> MutexGuard<'_, Option<Arc<File>>> {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stamp of the file that is open.
+    fn own_stamp(&self) -> io::Result<(Stamp, u32)> {
+        let again = self.again().clone();
+        stamp(again.as_deref().unwrap_or(&self.file), c"")
+    }
+
     /// Look for it, and note what has become of it.
-    fn look(&self) {
-        if let Some(change) = believed(|| self.seen(), || std::thread::sleep(AGAIN)) {
-            self.note(change);
+    fn look(&self) -> Seen {
+        let seen = believed(|| self.seen(), || std::thread::sleep(AGAIN));
+        match seen {
+            Seen::Nothing | Seen::Refused => {}
+            Seen::NoName => self.note(Change::Gone),
+            Seen::Is(change) => self.note(change),
+            Seen::Stale if self.is_read => self.open_again(),
+            Seen::Stale => self.note(Change::Forgotten),
         }
+        seen
     }
 
     /// What one look tells.
@@ -219,21 +276,48 @@ impl Watch {
         // What the folder holds is asked for only if that seems old.
         let by_name = stamp(&self.folder, c"").and_then(|_| stamp(&self.folder, &self.name));
         let [first, ..] = self.first.0;
-        match (by_name, stamp(&self.file, c"")) {
+        match (by_name, self.own_stamp()) {
             (Ok((Stamp([inode, ..]), _)), _) if inode != first => Seen::Is(Change::Replaced),
-            // Once a server has not known a file by its own, the kernel's client does not ask again.
-            (_, Err(error)) if is_gone(&error) => Seen::Is(Change::Gone),
+            (Ok((found, _)), Err(error)) if found == self.first && is_stale(&error) => Seen::Stale,
             // A server that caches names may still know it by its own.
             (_, Ok((_, 0))) => Seen::Is(Change::Gone),
             (Ok((found, _)), _) | (_, Ok((found, _))) if found != self.first => {
                 Seen::Is(Change::Altered)
             }
             (Err(error), _) if is_gone(&error) => Seen::NoName,
+            (Err(error), _) | (_, Err(error)) if is_hidden(&error) => Seen::Refused,
             (Err(error), _) | (_, Err(error)) => {
                 log::debug!("looking for '{}': {error}", self.path.display());
                 Seen::Nothing
             }
             _ => Seen::Nothing,
+        }
+    }
+
+    /// Open it again by its name, if it is as it was. Who comes second finds it open.
+    fn open_again(&self) {
+        let mut again = self.again();
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let known = stamp(again.as_deref().unwrap_or(&self.file), c"");
+        if !known.is_err_and(|error| is_stale(&error)) {
+            return;
+        }
+        let opened = openat(&self.folder, self.name.as_c_str(), flags, Mode::empty());
+        let opened = opened.map_err(io::Error::from).and_then(|file| {
+            let file = File::from(file);
+            Ok((stamp(&file, c"")?.0, file))
+        });
+        match opened {
+            Ok((found, file)) if found == self.first => {
+                *again = Some(Arc::new(file));
+                log::warn!(
+                    "the base '{}' was not known to its server for a while; it is there as it was, and read on",
+                    self.path.display()
+                );
+            }
+            // The next look tells.
+            Ok(_) => {}
+            Err(error) => log::debug!("opening '{}' again: {error}", self.path.display()),
         }
     }
 
@@ -263,9 +347,19 @@ fn is_gone(error: &io::Error) -> bool {
     )
 }
 
+/// Whether the server hides the file: it does not know it, or does not let us have it.
+pub(crate) fn is_hidden(error: &io::Error) -> bool {
+    let refused = error.kind() == io::ErrorKind::PermissionDenied;
+    refused || is_stale(error)
+}
+
+fn is_stale(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ESTALE)
+}
+
 /// The stamp of a file in `folder`, or of the descriptor itself, and how many names it has, as the server says now.
 fn stamp(folder: &File, name: &CStr) -> io::Result<(Stamp, u32)> {
-    let found = sys::stat_now(folder.as_fd(), name)?;
+    let found = sys::stat(folder.as_fd(), name, true)?;
     let time = |time: libc::statx_timestamp| [time.tv_sec.cast_unsigned(), time.tv_nsec.into()];
     let [modified, modified_ns] = time(found.stx_mtime);
     let [changed, changed_ns] = time(found.stx_ctime);
@@ -365,21 +459,21 @@ mod tests {
 
     #[test]
     fn a_name_that_is_missed_for_a_moment_is_no_change() {
-        use Seen::{Is, NoName, Nothing};
-        for (looks, pauses, expected) in [
-            (vec![Nothing], 0, None),
-            (vec![NoName, Nothing], 1, None),
-            (vec![NoName, NoName], 1, Some(Change::Gone)),
-            (
-                vec![NoName, Is(Change::Replaced)],
-                1,
-                Some(Change::Replaced),
-            ),
-            (vec![Is(Change::Altered)], 0, Some(Change::Altered)),
+        use Seen::{Is, NoName, Nothing, Refused, Stale};
+        for (missed, then) in [
+            (0, Nothing),
+            (1, Nothing),
+            (1, Stale),
+            (2, Is(Change::Replaced)),
+            (0, Is(Change::Altered)),
+            (MISSED, Refused),
+            (MISSED, Stale),
+            (MISSED, NoName),
         ] {
-            let (mut left, mut paused) = (looks.iter(), 0);
-            let found = believed(|| *left.next().unwrap(), || paused += 1);
-            assert_eq!((found, paused), (expected, pauses), "{looks:?}");
+            let looks = std::iter::repeat_n(NoName, missed as usize).chain([then]);
+            let (mut left, mut paused) = (looks.clone(), 0);
+            let found = believed(|| left.next().unwrap(), || paused += 1);
+            assert_eq!((found, paused), (then, missed), "{looks:?}");
             assert!(left.next().is_none(), "{looks:?}");
         }
     }
