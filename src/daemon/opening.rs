@@ -36,9 +36,13 @@ pub(super) struct Opening {
 /// Open base and cowfile, make this process hard to kill, and leave the machine's mounts.
 pub(super) fn open_all(options: &Options, change: &'static AtomicU32) -> anyhow::Result<Opening> {
     let wishes = (options.size_bytes, &options.session);
+    let base = Base::open(&options.base)?;
+    if namespace::is_ram(Path::new("/")) {
+        // A cowfile too is opened through our own copy of its mount.
+        mount::private_namespace()?;
+    }
     match &options.cow {
         CowStore::Tmpfs(size) => {
-            let base = Base::open(&options.base)?;
             let media = media(options, &base, None);
             let (base, left) = leave_with_base(base, options, change)?;
             let base = Arc::new(base);
@@ -48,7 +52,6 @@ pub(super) fn open_all(options: &Options, change: &'static AtomicU32) -> anyhow:
             Ok(left.with(base, store, media))
         }
         CowStore::File(path) if options.session == Wish::Throwaway => {
-            let base = Base::open(&options.base)?;
             let opened = persistent::open(path, &base, true, wishes)?;
             let (base, left) = leave_with_base(base, options, change)?;
             become_server();
@@ -57,7 +60,6 @@ pub(super) fn open_all(options: &Options, change: &'static AtomicU32) -> anyhow:
             Ok(left.with(base, store, Media::default()))
         }
         CowStore::File(path) => {
-            let base = Base::open(&options.base)?;
             let opened = persistent::open(path, &base, options.read_only, wishes)?;
             let first = opened.files.files().first();
             let media = media(options, &base, first.map(|file| (path.as_path(), file)));
@@ -118,7 +120,9 @@ fn leave_with_base(
 ) -> anyhow::Result<(Base, Machine)> {
     let watch = || Watch::open(options.carrier.as_ref().unwrap_or(&options.base), change);
     let everybodys = everybodys.watched(watch()?);
-    mount::private_namespace()?;
+    if !namespace::is_ram(Path::new("/")) {
+        mount::private_namespace()?;
+    }
     // Before anything is mounted over its path: a boot's medium is below /run.
     let own = everybodys.opened_again()?;
     let own = own.map(|own| Ok(own.watched(watch()?))).transpose();
