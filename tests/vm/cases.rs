@@ -45,8 +45,9 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare cd deb").cd(DebianIso).disk(Package).words(LABEL).guest("deb").quiet_s(40),
 
         // Media that boot themselves: boot loader and sample menu, from a drive and copied to a stick.
-        Case::iso("iso cd bios multi-user", Bios).cd(DebianBoots).guest("multi-user").quiet_s(50)
-            .console("re-mounted").console("Power down").never("[FAILED]").never("efi: EFI v"),
+        // Its session goes on in the kernel that systemd starts (kexec), which systemd halts.
+        Case::iso("iso cd bios session-systemd", Bios).cd(DebianBoots).stick(Stick(New::Vfat)).disk(Tools).entry("persistent").words("leave=shutdown boot=1 verb=kexec then=halt").guest("kexec").memory(1024).quiet_s(80)
+            .console(CLOSED).never("[FAILED]").never("efi: EFI v"),
         Case::iso("iso cd uefi", Uefi).cd(MiniBoots).guest("root").quiet_s(25).console("efi: EFI v"),
         Case::iso("iso stick bios", Bios).stick(MiniBoots).guest("root").quiet_s(16).never("efi: EFI v"),
         Case::iso("iso stick uefi", Uefi).stick(MiniBoots).guest("root").quiet_s(28).console("efi: EFI v"),
@@ -81,20 +82,19 @@ pub(crate) fn all() -> Vec<Case> {
         // Sessions that stay, from one boot to the next; the stick is clean when the machine is off.
         Case::bare("bare stick vfat session").cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(3).quiet_s(20).console(CLOSED),
         Case::bare("bare stick ext4 session").cd(Mini(Iso)).stick(Stick(New::Ext4)).words(SESSION).guest("session").boots(2).quiet_s(20).console(CLOSED),
-        Case::bare("bare stick exfat session-halt").cd(Mini(Iso)).stick(Stick(New::Exfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=halt").console("reboot: System halted").guest("session").boots(2).quiet_s(20).console(CLOSED),
+        Case::bare("bare stick exfat session-halt").cd(Mini(Iso)).stick(Stick(New::Exfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=halt").guest("session").boots(2).quiet_s(20).console(CLOSED),
         Case::bare("bare stick partition session").cd(Mini(Iso)).disk(Stick(New::Partition)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=PARTLABEL=COWROOT,create leave=shutdown verb=poweroff").guest("session").boots(2).quiet_s(20).console(CLOSED),
         // Forced off, by no shutdown program: what was synced is there. Reboot is another verb of the same program.
         Case::bare("bare stick vfat session-forced").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create").guest("session").boots(2).quiet_s(20),
         // sysvinit gives nothing back to an initramfs: our script takes it. Its killall5 must spare the daemon.
-        Case::bare("bare stick vfat session-sysvinit").cd(DebianSysv).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown").guest("session").boots(2).quiet_s(40)
-            .console(CLOSED).console("Asking all remaining processes to terminate").console("Power down").never("ended by SIGKILL"),
-        Case::bare("bare stick ext4 session-reboot").cd(Mini(Iso)).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=reboot").guest("session").boots(2).quiet_s(20).console(CLOSED).console("reboot: Restarting"),
+        Case::bare("bare stick vfat session-sysvinit").cd(DebianSysv).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown").guest("session").each(&["verb=reboot", "verb=halt", "verb=poweroff"]).quiet_s(40)
+            .console(CLOSED).console("Asking all remaining processes to terminate").never("ended by SIGKILL"),
+        Case::bare("bare stick ext4 session-reboot").cd(Mini(Iso)).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=reboot").guest("session").boots(2).quiet_s(20).console(CLOSED),
         // A session that is kept, one in RAM over it, a new one on it: by the command line alone.
         Case::bare("bare stick vfat session-words").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow,create leave=shutdown verb=poweroff").guest("session-words")
             .each(&["", "cowroot.session=throwaway", "cowroot.session=new:second", "cowroot.session=resume:second"]).quiet_s(16).console(CLOSED),
         // The first boot loads a kernel, the second is that one.
-        Case::bare("bare stick ext4 session-kexec").disk(Tools).cd(MiniBoots).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown boot=1 verb=kexec").guest("kexec").memory(1024).quiet_s(30)
-            .console(CLOSED).console("kexec_core: Starting new kernel").console("Power down"),
+        Case::bare("bare stick ext4 session-kexec").disk(Tools).cd(MiniBoots).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown boot=1 verb=kexec then=poweroff").guest("kexec").memory(1024).quiet_s(30).console(CLOSED),
         // Base and cowfile on one stick, in one file system. The base in it stays as it is.
         Case::bare("bare stick vfat pocket").stick(Pocket(Vfat)).words(POCKET).guest("session").boots(2).quiet_s(25).console(CLOSED),
         Case::bare("bare stick ext4 pocket").stick(Pocket(Ext4)).words(POCKET).guest("session").boots(2).quiet_s(25).console(CLOSED),
@@ -109,12 +109,20 @@ pub(crate) fn all() -> Vec<Case> {
         // The initramfs of each distribution's tool, each with a systemd of its release or none.
         Case::home("dracut-059 stick vfat session", DracutBefore).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("dracut-106 cd root", Dracut).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
+        Case::home("dracut-106 stick vfat session", Dracut).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
+        Case::home("dracut-059 cd root", DracutBefore).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
+        Case::home("dracut-106-plain cd root", DracutPlain).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
+        Case::home("dracut-newest cd root", DracutNewest).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
         Case::home("dracut-106-plain stick vfat session", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("dracut-106-plain stick vfat session-exitrd", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=poweroff exitrd=dracut").guest("session").boots(2).memory(1024)
             .console(CLOSED).console("Unmounted /oldroot"),
         Case::home("dracut-106 cd multi-user", Dracut).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
             .console(CLOSED).never("[FAILED]"),
         Case::home("dracut-106 nfs dhcp", Dracut).server(UserSpace).words("net.ifnames=0 ip=dhcp cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4").console("is kept, also when its lease ends"),
+        Case::home("dracut-059 nfs dhcp", DracutBefore).server(UserSpace).words("net.ifnames=0 ip=dhcp cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4").console("is kept, also when its lease ends"),
+        Case::home("dracut-106-plain nfs v4", DracutPlain).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
+        Case::home("dracut-106 nfs unreachable", Dracut).server(Nobody).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.77:/export:/r cowroot.wait=5 rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
+            .restarts_with("reaching the NFS server '10.0.2.77' (TCP port 2049): "),
         Case::home("initramfs-tools nfs v4", InitramfsTools).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
         Case::home("mkinitcpio-shim nfs v4", MkinitcpioShim).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
         Case::home("mkinitcpio-shim-systemd nfs v4-long", MkinitcpioShimSystemd).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
@@ -229,7 +237,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare nfs v4").server(UserSpace).words("ip=10.0.2.15:::255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").quiet_s(14).console("by NFS 4.2"),
         Case::bare("bare nfs v4 multi-user").server(UserSpaceDebian).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs-multi-user").quiet_s(45)
             .console("re-mounted").console("Power down").never("[FAILED]"),
-        Case::bare("bare nfs v4 networks-long").server(UserSpaceNetworks).words("ip=10.0.2.15::10.0.2.2:24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs-networks").memory(1024).quiet_s(60)
+        Case::bare("bare nfs v4 networks-long").server(UserSpaceNetworks).words("ip=10.0.2.15::10.0.2.2:24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs-networks").memory(1024).quiet_s(120)
             .console("Power down"),
         Case::bare("bare nfs v4 nested").server(UserSpaceNested).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img!/LiveOS/squashfs.img!/LiveOS/rootfs.img cowroot.nfsopts=port={port}").guest("root").quiet_s(16),
         Case::bare("bare nfs v4 falls-to-4.1").server(UserSpace41).words("ip=10.0.2.15::10.0.2.2:24:box::off cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").quiet_s(16).console("by NFS 4.1"),
@@ -239,6 +247,9 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare nfs v3 ipv6-falls-to-3").server(Kernel3).words("ip=[fd76::2]:::64::eth0:none cowroot=nfs:[fd76::1]:/export:/live/root.img").guest("root").quiet_s(14).console("by NFS 3"),
         Case::bare("bare nfs v4 away-long").server(UserSpace).words("deed=away ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(110),
         Case::bare("bare nfs v3 away").server(Kernel).words("deed=away ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("nfs").quiet_s(110),
+        // Its server exports nothing for a while.
+        Case::bare("bare nfs v4 exported-late").server(Kernel).words("deed=late ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img").guest("nfs").quiet_s(40),
+        Case::bare("bare nfs v3 exported-late-long").server(Kernel).words("deed=late ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("nfs").quiet_s(40),
         Case::bare("bare nfs v4 replaced").server(UserSpace).words("deed=replace ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("the base '/run/cowroot/medium/live/root.img' was "),
         Case::bare("bare nfs v4 changed").server(Kernel).words("deed=change ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img").guest("nfs").quiet_s(50).console("was changed on its server"),
         Case::bare("bare nfs v4 removed-long").server(UserSpace).words("deed=remove ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("was removed from its server"),

@@ -41,19 +41,8 @@ pub(crate) enum Home {
 const OMITTED: &str =
     "plymouth lvm dm dmraid crypt mdraid multipath iscsi nbd nvmf fcoe resume i18n terminfo hwdb";
 
-/// What a tree with dracut has.
+/// What a tree with dracut has, with what brings up a network there.
 const DRACUT: &[&str] = &[
-    "dracut-core",
-    "systemd",
-    "systemd-sysv",
-    "udev",
-    "kmod",
-    "e2fsprogs",
-    "zstd",
-];
-
-/// The same with what brings up a network there.
-const DRACUT_NETWORK: &[&str] = &[
     "dracut-core",
     "dracut-network",
     "iproute2",
@@ -64,6 +53,9 @@ const DRACUT_NETWORK: &[&str] = &[
     "e2fsprogs",
     "zstd",
 ];
+
+/// The same for the scripts that did so before networkd: dracut makes no image at all without what they call.
+const DRACUT_SCRIPTS: &[&str] = &["isc-dhcp-client", "iputils-arping", "procps"];
 
 impl Home {
     /// The release whose tool it is.
@@ -76,12 +68,15 @@ impl Home {
     }
 
     /// What its tree has beyond Essential and apt.
-    fn packages(self) -> &'static [&'static str] {
+    fn packages(self) -> Vec<&'static str> {
         match self {
-            Self::MkinitcpioShim | Self::MkinitcpioShimSystemd => shim::PACKAGES,
-            Self::InitramfsTools => &["initramfs-tools", "udev", "kmod", "e2fsprogs", "zstd"],
-            Self::Dracut | Self::DracutNewest => DRACUT_NETWORK,
-            _ => DRACUT,
+            Self::MkinitcpioShim | Self::MkinitcpioShimSystemd => shim::PACKAGES.to_vec(),
+            Self::InitramfsTools => vec!["initramfs-tools", "udev", "kmod", "e2fsprogs", "zstd"],
+            Self::DracutNewest => DRACUT.to_vec(),
+            // One tree for both of 106.
+            Self::DracutBefore | Self::Dracut | Self::DracutPlain => {
+                [DRACUT, DRACUT_SCRIPTS].concat()
+            }
         }
     }
 
@@ -97,11 +92,11 @@ impl Home {
             _ => OMITTED.to_owned(),
         };
         let network = match self {
-            Self::DracutPlain | Self::DracutBefore => "",
-            _ => " systemd-networkd",
+            Self::DracutPlain | Self::DracutBefore => "network-legacy",
+            _ => "systemd-networkd",
         };
         format!(
-            "dracut --no-hostonly --no-early-microcode --zstd --kver \"$(ls /usr/lib/modules)\" --add 'cowroot cowtest{network}' \
+            "dracut --no-hostonly --no-early-microcode --zstd --kver \"$(ls /usr/lib/modules)\" --add 'cowroot cowtest {network}' \
              --omit '{omitted}' /initrd"
         )
     }
@@ -150,7 +145,7 @@ impl Home {
     /// The image as the tool made it.
     fn made(self, cache: &Cache, kernel: &Kernel, binary: &Path) -> Result<PathBuf> {
         let apt = Apt::open(cache, self.suite())?;
-        let tar = debian_tar(cache, &apt, self.packages())?;
+        let tar = debian_tar(cache, &apt, &self.packages())?;
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
         let script = bed("build/initramfs.sh");
         let mut key = Key::new()

@@ -132,7 +132,8 @@ impl Bed {
                 machine.words = format!("{words} {own} boot={boot}");
             }
             outcome = machine.run(&dir, Duration::from_secs(case.quiet_s * 5))?;
-            judged = judge(case, &outcome).and_then(|()| left_well(case, &machine.media));
+            judged = judge(case, &machine.words, &outcome)
+                .and_then(|()| left_well(case, &machine.media));
             if judged.is_err() {
                 break;
             }
@@ -325,7 +326,7 @@ fn left_well(case: &Case, media: &[(Medium, PathBuf)]) -> Result<()> {
 }
 
 /// Does the outcome bear out the case's claim?
-fn judge(case: &Case, outcome: &Outcome) -> Result<()> {
+fn judge(case: &Case, words: &str, outcome: &Outcome) -> Result<()> {
     let reported = |text: &str| outcome.report.iter().any(|l| l.contains(text));
     let failed: Vec<&str> = outcome
         .report
@@ -357,7 +358,7 @@ fn judge(case: &Case, outcome: &Outcome) -> Result<()> {
             );
         }
     }
-    for text in &case.console {
+    for text in case.console.iter().copied().chain(ends_with(words)) {
         ensure!(shown(text), "the console does not say '{text}'");
     }
     for text in &case.never {
@@ -382,6 +383,20 @@ fn judge(case: &Case, outcome: &Outcome) -> Result<()> {
         ours.cloned().collect::<Vec<_>>().join("\n")
     );
     Ok(())
+}
+
+/// What the kernel says of the ways in which a guest is to end its machine, by `words`.
+fn ends_with(words: &str) -> impl Iterator<Item = &'static str> {
+    let verbs = words
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("verb=").or(word.strip_prefix("then=")));
+    verbs.filter_map(|verb| match verb {
+        "halt" => Some("reboot: System halted"),
+        "kexec" => Some("kexec_core: Starting new kernel"),
+        "poweroff" => Some("reboot: Power down"),
+        "reboot" => Some("reboot: Restarting system"),
+        _ => None,
+    })
 }
 
 /// `cowroot status --json`, as scripts will rely on it, every device's health being `health`.

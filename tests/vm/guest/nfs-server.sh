@@ -31,6 +31,8 @@ exec 3</dev/ttyS1
 while read -r order <&3; do
 	case $order in
 	remove) must rm "$image" ;;
+	unexport) must exportfs -u '*:/export' ;;
+	export) must exportfs -i -o "$options" '*:/export' ;;
 	replace) tr '\000-\377' '\001-\377\000' <"$image" >"$image.new" && must mv "$image.new" "$image" ;;
 	change) tr '\000-\377' '\001-\377\000' <"$image" >/tmp/new && must dd if=/tmp/new of="$image" bs=64k conv=notrunc ;;
 	esac

@@ -5,6 +5,6 @@ cp /bin/busybox /usr/bin/cowroot /usr/lib/cowtest/lib.sh /usr/lib/cowtest/nfs-*.
 /run/t/busybox --install -s /run/t
 export PATH=/run/t
 case $(sed -n 's/.*deed=\([^ ]*\).*/\1/p' /proc/cmdline) in
-away) /run/t/busybox sh /run/t/nfs-away.sh ;;
+away | late) /run/t/busybox sh /run/t/nfs-away.sh ;;
 *) /run/t/busybox sh /run/t/nfs-changed.sh ;;
 esac

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What sysvinit's inittab runs: the check the kernel command line names, then a shutdown by its own scripts.
+# What sysvinit's inittab runs: the check the kernel command line names, then a shutdown by its own scripts, of the kind that verb= says.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 # shellcheck source=tests/vm/guest/lib.sh
 . /usr/lib/cowtest/lib.sh
@@ -10,4 +10,8 @@ check init-is-sysvinit sh -c 'grep -qx init /proc/1/comm && [ ! -d /run/systemd 
 # As the package does it: who comes before whom is told by the scripts' headers.
 check enabled update-rc.d cowroot-shutdown defaults
 report finished
-shutdown -h -P now
+case $(sed -n 's/.* verb=\([^ ]*\).*/\1/p' /proc/cmdline) in
+reboot) shutdown -r now ;;
+halt) shutdown -h -H now ;;
+*) shutdown -h -P now ;;
+esac
