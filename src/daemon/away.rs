@@ -9,7 +9,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::handover::{self, Kept, Word};
+use super::handover::{self, Word};
+use super::kept::Kept;
 use super::report::Shared;
 use super::seeking::Seeker;
 use super::wait::is_ready_before;

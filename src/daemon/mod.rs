@@ -7,6 +7,7 @@ mod confine;
 pub mod detach;
 mod given_up;
 mod handover;
+mod kept;
 mod login;
 mod opening;
 mod patience;

@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicU32;
 
 use anyhow::Context;
 
-use super::handover::{Kept, KeptPlace, Media, StoreState};
+use super::handover::{KeptPlace, Media, StoreState};
+use super::kept::Kept;
 use super::store::{Serving, Store};
 use super::{Options, confine, login, persistent, protect, volatile};
 use crate::disk::base::{self, Base};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::handover::{KeptStore, StoreState};
+use super::handover::StoreState;
+use super::kept::KeptStore;
 use super::protocol::CowReport;
 use super::store::{Serving, Store, memory_bytes, reserve_bytes};
 use crate::disk::base::Base;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::handover::{self, Found, Kept, KeptPlace, StoreState, Word};
+use super::handover::{self, Found, KeptPlace, StoreState, Word};
+use super::kept::Kept;
 use super::opening::{cow_files, left, mode};
 use super::protect;
 use super::protocol::{self, Answer, Question};

@@ -21,7 +21,8 @@ use nix::unistd::Pid;
 
 use super::apart::apart;
 use super::away;
-use super::handover::{self, Handover, Kept, Word};
+use super::handover::{self, Handover, Word};
+use super::kept::Kept;
 use super::patience::{Next, Patience};
 use super::protocol::Answer;
 use super::report::Shared;
@@ -241,6 +242,7 @@ impl Supervisor {
             match waitpid(worker.pid, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
                 Ok(status) => {
+                    // All of it: that a medium is gone may be the second word of one that has just taken over.
                     self.hear(kept, worker);
                     return status;
                 }
@@ -274,32 +276,23 @@ impl Supervisor {
         }
     }
 
-    /// Hear what a worker has to say. Whether it may say more.
+    /// Hear what a worker has to say by now. Whether it may say more.
     fn hear(&mut self, kept: &Kept, worker: &mut Worker) -> bool {
-        let mut event = [PollFd::new(worker.channel.as_fd(), PollFlags::POLLIN)];
-        if !matches!(poll(&mut event, PollTimeout::ZERO), Ok(1)) {
-            return true;
+        let (words, more) = handover::all_heard(&worker.channel);
+        for (word, fds) in words {
+            match word {
+                Word::Recovered => {
+                    let pause = worker.away.take().map(|away| away.elapsed());
+                    self.recovered(kept, pause.unwrap_or_default());
+                }
+                Word::Failed(reason) => self.patience.note(reason),
+                Word::Upgrade => upgrade(kept, self.shared, worker, fds),
+                Word::Lost(gone) => worker.gone = gone,
+                Word::Ready(_) | Word::Found(_) => {}
+            }
         }
-        match handover::heard(&worker.channel) {
-            Ok(Some((Word::Recovered, _))) => {
-                let pause = worker.away.take().map(|away| away.elapsed());
-                self.recovered(kept, pause.unwrap_or_default());
-                true
-            }
-            Ok(Some((Word::Failed(reason), _))) => {
-                self.patience.note(reason);
-                true
-            }
-            Ok(Some((Word::Upgrade, fds))) => {
-                upgrade(kept, self.shared, worker, fds);
-                true
-            }
-            Ok(Some((Word::Lost(gone), _))) => {
-                worker.gone = gone;
-                true
-            }
-            Ok(Some((Word::Ready(_) | Word::Found(_), _))) => true,
-            Ok(None) => false,
+        match more {
+            Ok(more) => more,
             Err(error) => {
                 log::error!("{error:#}");
                 false
