@@ -13,6 +13,7 @@ use super::protocol::Report;
 use super::wait::is_ready_before;
 use crate::disk::lost::is_gone;
 use crate::disk::watch::{Stamp, Watch};
+use crate::engine::format::description::Identity;
 use crate::media::place::Place;
 use crate::sys;
 
@@ -22,7 +23,7 @@ const LONGEST: usize = 64 << 10;
 const MAGIC: [u8; 4] = *b"COWH";
 /// Of what one binary hands to another: `Handover`, the order of the descriptors, the layout of the map's memory and
 /// of the staging's.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// What a worker tells its supervisor: what became of its start, once; then what only a supervisor can do.
 #[derive(Debug, Archive, Serialize, Deserialize)]
@@ -88,6 +89,7 @@ pub(super) struct KeptPlace {
     uuid: Option<String>,
     part_uuid: Option<String>,
     path: Vec<u8>,
+    mounted: Vec<u8>,
 }
 
 impl From<&Place> for KeptPlace {
@@ -100,6 +102,7 @@ impl From<&Place> for KeptPlace {
             uuid: place.uuid.clone(),
             part_uuid: place.part_uuid.clone(),
             path: place.path.as_os_str().as_bytes().to_vec(),
+            mounted: place.mounted.as_os_str().as_bytes().to_vec(),
         }
     }
 }
@@ -114,6 +117,7 @@ impl From<&KeptPlace> for Place {
             uuid: kept.uuid.clone(),
             part_uuid: kept.part_uuid.clone(),
             path: OsString::from_vec(kept.path.clone()).into(),
+            mounted: OsString::from_vec(kept.mounted.clone()).into(),
         }
     }
 }
@@ -125,6 +129,11 @@ pub(super) struct Media {
     pub(super) wait_s: u32,
     pub(super) base: Option<KeptPlace>,
     pub(super) cow: Option<KeptPlace>,
+    /// What the base is, where no cowfile says it; and what its samples were chosen by.
+    pub(super) identity: Option<(Identity, [u8; 16])>,
+    /// Where on its medium the cowfile's superblocks are, for one whose file system must not be looked into before:
+    /// offset in the file, place, bytes.
+    pub(super) spots: Vec<[u64; 3]>,
 }
 
 impl Media {
@@ -363,7 +372,7 @@ mod tests {
         let mut other = bytes.clone();
         other[4] += 1;
         let error = Handover::decode(&other).unwrap_err().to_string();
-        assert!(error.contains("it is of version 5"), "{error}");
+        assert!(error.contains("it is of version 6"), "{error}");
         for len in 0..bytes.len() {
             assert!(Handover::decode(&bytes[..len]).is_err(), "{len} bytes");
         }

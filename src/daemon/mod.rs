@@ -14,6 +14,7 @@ mod patience;
 mod persistent;
 mod protect;
 pub mod protocol;
+mod reopening;
 mod report;
 mod seeking;
 mod sessions;
