@@ -18,6 +18,7 @@ mod reopening;
 mod report;
 mod seeking;
 mod sessions;
+mod showing;
 mod signals;
 pub mod starter;
 mod store;

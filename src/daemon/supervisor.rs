@@ -29,7 +29,7 @@ use super::report::Shared;
 use super::starter::Starter;
 use super::upgrade::{TakeOver, Upgrade};
 use super::worker::{self, End, Task};
-use super::{Options, given_up, protect, protocol, signals};
+use super::{Options, given_up, login, protect, protocol, signals};
 use crate::media::namespace;
 use crate::sys::{self, Forked};
 use crate::ublk::{self, devices};
@@ -331,11 +331,13 @@ impl Supervisor {
     /// Nobody goes on. Let those who wait have their errors, and say so to whoever asks.
     fn given_up(&self, kept: &Kept, reason: &anyhow::Error) -> bool {
         let report = &kept.handover.report;
-        log::error!(
+        let what = format!(
             "'{}' fails from now on: {reason:#}; {}",
             report.device,
             given_up::safe(kept, self.shared)
         );
+        log::error!("{what}");
+        login::tell_lost(kept.run.as_ref(), Some(&what));
         let id = report.id;
         apart(|| _ = devices::give_up(id));
         given_up::answer(kept, self.shared, reason);

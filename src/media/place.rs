@@ -136,12 +136,7 @@ impl Place {
 
 /// The number of the device that is called so.
 fn number(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/sys/class/block/{name}/dev")).ok()?;
-    let (major, minor) = text.trim().split_once(':')?;
-    Some(nix::sys::stat::makedev(
-        major.parse().ok()?,
-        minor.parse().ok()?,
-    ))
+    parsed(&std::fs::read_to_string(format!("/sys/class/block/{name}/dev")).ok()?)
 }
 
 /// The path within its file system of what is at `path`, as the text of /proc/self/mountinfo has it; and where all of
@@ -165,6 +160,25 @@ fn within(mounts: &str, device: u64, path: &Path) -> Option<(PathBuf, PathBuf)> 
         .filter_map(mount)
         .max_by_key(|(length, _)| *length);
     found.map(|(_, found)| found)
+}
+
+/// The number of the device that is mounted at `path`, on top of what else is there.
+pub(super) fn device_mounted_at(mounts: &str, path: &Path) -> Option<u64> {
+    let mount = |line: &str| {
+        let mut fields = line.split(' ').skip(2);
+        let (device, _, place) = (fields.next()?, fields.next()?, fields.next()?);
+        (Path::new(&unescaped(place)) == path).then(|| parsed(device))?
+    };
+    mounts.lines().filter_map(mount).next_back()
+}
+
+/// A device's number as the kernel writes it.
+fn parsed(text: &str) -> Option<u64> {
+    let (major, minor) = text.trim().split_once(':')?;
+    Some(nix::sys::stat::makedev(
+        major.parse().ok()?,
+        minor.parse().ok()?,
+    ))
 }
 
 /// mountinfo writes blanks, tabs, ends of lines and backslashes as octal numbers.
@@ -239,5 +253,13 @@ mod tests {
         assert_eq!(found(stick, "/run/a stick/deep/y"), is("/deep/y", ""));
         assert_eq!(found(stick, "/run/other/y"), None);
         assert_eq!(found(makedev(8, 1), "/var/y"), is("/var/y", "/"));
+        let over = format!("{mounts}43 40 8:49 / /run/a\\040stick rw - vfat /dev/sdd1 rw\n");
+        for (mounts, at, device) in [
+            (mounts, "/run/a stick", Some(stick)),
+            (&over, "/run/a stick", Some(makedev(8, 49))),
+            (&over, "/run/a", None),
+        ] {
+            assert_eq!(device_mounted_at(mounts, Path::new(at)), device, "{at}");
+        }
     }
 }
