@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn what_is_read_is_put_together_from_its_places() {
         let mut device = tempfile::tempfile().unwrap();
-        let bytes: Vec<u8> = (0..64 << 10).map(|at: u32| (at >> 8) as u8).collect();
+        let byte = |at: u32| u8::try_from(at >> 8).unwrap();
+        let bytes: Vec<u8> = (0..64 << 10).map(byte).collect();
         io::Write::write_all(&mut device, &bytes).unwrap();
         let extent = |offset, place, bytes| Extent {
             offset,
