@@ -253,7 +253,7 @@ fn plain(line: &[u8]) -> String {
     out
 }
 
-/// Puts the stick with this number in.
+/// Puts the stick with this number in; one that was pulled out a moment ago may still be on its way.
 fn put(monitor: &Path, number: usize) -> Result<()> {
     let device = json!({
         "driver": "usb-storage",
@@ -261,7 +261,15 @@ fn put(monitor: &Path, number: usize) -> Result<()> {
         "drive": format!("m{number}"),
         "bus": "usb.0",
     });
-    Qmp::connect(monitor)?.call("device_add", &device).map(drop)
+    let mut qmp = Qmp::connect(monitor)?;
+    let mut tries = 0;
+    loop {
+        match qmp.call("device_add", &device) {
+            Err(_) if tries < 50 => thread::sleep(Duration::from_millis(100)),
+            result => return result.map(drop),
+        }
+        tries += 1;
+    }
 }
 
 /// Follows a run.

@@ -24,7 +24,7 @@ pulled_and_put 1 xfs-while-taken-over
 wait
 check detach cowroot detach --all
 umount /stick
-host pull 1 && host put 2 && found="" && medium=$(soon name)
+host pull 1 && soon sticks 0 && host put 2 && found="" && medium=$(soon name)
 dd if=/dev/urandom of="$medium" bs=400 count=1 conv=notrunc,fsync 2>/dev/null
 sum=$(head -c 8388608 "$medium" | sha256sum) && rm /tmp/enough
 host sum 3
