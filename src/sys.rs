@@ -11,12 +11,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+mod extents;
 mod memory;
 mod mount;
 mod process;
 
+pub use extents::{Extent, extents};
 pub use memory::{SharedBytes, SharedSource, SharedWords};
-pub use mount::{Attributes, mount_detached};
+pub use mount::{Attributes, mount_detached, move_mount};
 pub use process::{Forked, fork, receive_with_fds, send_with_fds, shared};
 
 /// Seconds since 1970, by the machine's clock, which in an initramfs may be anything.

@@ -9,10 +9,12 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::handover::{self, Kept, Word};
+use super::handover::{self, Media, Word};
+use super::kept::Kept;
 use super::report::Shared;
 use super::seeking::Seeker;
 use super::wait::is_ready_before;
+use super::{login, showing};
 use crate::sys::{self, Forked};
 
 /// A medium that is found at the last moment has to be mounted and opened.
@@ -27,11 +29,17 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) fn wait(kept: &mut Kept, shared: &'static Shared, gone: &[u64]) -> anyhow::Result<()> {
     let wait_s = kept.handover.media.wait_s;
     let deadline = Instant::now() + Duration::from_secs(wait_s.into());
-    log::warn!(
+    let what = format!(
         "'{}' waits: {} was pulled out; put it back within {wait_s} s",
         kept.handover.report.device,
         kept.handover.media.named(gone)
     );
+    log::warn!("{what}");
+    login::tell_lost(
+        kept.run.as_ref(),
+        Some(&format!("{what}, or reads and writes fail")),
+    );
+    let before = kept.handover.media.clone();
     loop {
         let (seeker, channel) = fork(kept, shared, gone, deadline)?;
         kept.let_go(gone);
@@ -41,7 +49,10 @@ pub(super) fn wait(kept: &mut Kept, shared: &'static Shared, gone: &[u64]) -> an
         match heard {
             Ok(Some((Word::Found(found), fds))) => {
                 log::info!("{} is back", found.named());
-                return kept.take(*found, fds);
+                kept.take(*found, fds)?;
+                login::tell_lost(kept.run.as_ref(), None);
+                show(kept, &before);
+                return Ok(());
             }
             Ok(Some((Word::Failed(reason), _))) => bail!("{reason}"),
             Ok(_) if Instant::now() < deadline => std::thread::sleep(PAUSE),
@@ -78,6 +89,27 @@ fn fork(
             Seeker::new(kept, shared, deadline).run(&theirs)
         }
         Forked::Parent(pid) => Ok((pid, ours)),
+    }
+}
+
+/// Have the machine see what is back where it saw what is gone; that may take its time, so nobody waits for it.
+fn show(kept: &mut Kept, before: &Media) {
+    if !kept.handover.in_initramfs {
+        // What a person has mounted is that person's.
+        return;
+    }
+    match sys::fork() {
+        Ok(Forked::Child) => {
+            // Whoever made a process that does not wait for it leaves it to init.
+            if let Ok(Forked::Child) = sys::fork() {
+                kept.base = None;
+                kept.store.clear();
+                showing::show(&kept.handover, before);
+            }
+            std::process::exit(0)
+        }
+        Ok(Forked::Parent(pid)) => _ = waitpid(pid, None),
+        Err(error) => log::warn!("making a process that shows what is back: {error}"),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::handover::{Kept, StoreState};
+use super::handover::StoreState;
+use super::kept::Kept;
 use super::protocol::{self, Answer, Question};
 use super::report::{FAILED, Shared, report};
 use crate::engine::units::CHUNK_BYTES;

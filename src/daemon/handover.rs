@@ -1,18 +1,19 @@
 //! What a worker leaves with its supervisor, so that the next one can go on where it ended.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::net::UnixListener;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use rkyv::rancor::Error as ArchiveError;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::protocol::Report;
+use super::wait::is_ready_before;
 use crate::disk::lost::is_gone;
 use crate::disk::watch::{Stamp, Watch};
+use crate::engine::format::description::Identity;
 use crate::media::place::Place;
 use crate::sys;
 
@@ -22,7 +23,7 @@ const LONGEST: usize = 64 << 10;
 const MAGIC: [u8; 4] = *b"COWH";
 /// Of what one binary hands to another: `Handover`, the order of the descriptors, the layout of the map's memory and
 /// of the staging's.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// What a worker tells its supervisor: what became of its start, once; then what only a supervisor can do.
 #[derive(Debug, Archive, Serialize, Deserialize)]
@@ -81,13 +82,14 @@ fn named(
 /// A `Place`.
 #[derive(Debug, Clone, Archive, Serialize, Deserialize)]
 pub(super) struct KeptPlace {
-    device: u64,
+    pub(super) device: u64,
     name: String,
     size_bytes: u64,
     kind: Option<String>,
     uuid: Option<String>,
     part_uuid: Option<String>,
     path: Vec<u8>,
+    mounted: Vec<u8>,
 }
 
 impl From<&Place> for KeptPlace {
@@ -100,6 +102,7 @@ impl From<&Place> for KeptPlace {
             uuid: place.uuid.clone(),
             part_uuid: place.part_uuid.clone(),
             path: place.path.as_os_str().as_bytes().to_vec(),
+            mounted: place.mounted.as_os_str().as_bytes().to_vec(),
         }
     }
 }
@@ -114,6 +117,7 @@ impl From<&KeptPlace> for Place {
             uuid: kept.uuid.clone(),
             part_uuid: kept.part_uuid.clone(),
             path: OsString::from_vec(kept.path.clone()).into(),
+            mounted: OsString::from_vec(kept.mounted.clone()).into(),
         }
     }
 }
@@ -125,6 +129,11 @@ pub(super) struct Media {
     pub(super) wait_s: u32,
     pub(super) base: Option<KeptPlace>,
     pub(super) cow: Option<KeptPlace>,
+    /// What the base is, where no cowfile says it; and what its samples were chosen by.
+    pub(super) identity: Option<(Identity, [u8; 16])>,
+    /// Where on its medium the cowfile's superblocks are, for one whose file system must not be looked into before:
+    /// offset in the file, place, bytes.
+    pub(super) spots: Vec<[u64; 3]>,
 }
 
 impl Media {
@@ -265,107 +274,6 @@ impl Handover {
     }
 }
 
-/// A store as it is handed over.
-#[derive(Debug)]
-pub(super) struct KeptStore {
-    pub(super) state: StoreState,
-    pub(super) files: Vec<File>,
-}
-
-/// All that a device needs to be served by another process. The order of the descriptors is that of the fields.
-#[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) handover: Handover,
-    /// The view of the mounts that it is served in.
-    pub(super) namespace: OwnedFd,
-    /// The root in it.
-    pub(super) root: OwnedFd,
-    /// Where it is asked.
-    pub(super) listener: UnixListener,
-    /// None while its medium is gone.
-    pub(super) base: Option<File>,
-    /// What is watched.
-    pub(super) watched: Vec<File>,
-    /// Where logins look.
-    pub(super) run: Option<File>,
-    pub(super) store: Vec<File>,
-}
-
-impl Kept {
-    /// Make it of what came with `Word::Ready`.
-    ///
-    /// # Errors
-    /// There are too few descriptors.
-    pub(super) fn of(handover: Handover, fds: Vec<OwnedFd>) -> anyhow::Result<Self> {
-        let mut fds = fds.into_iter();
-        let mut next = || {
-            fds.next()
-                .context("taking over a device: a descriptor is missing")
-        };
-        let watched_files = if handover.watched.is_some() { 2 } else { 0 };
-        let at_login = handover.at_login;
-        Ok(Self {
-            handover,
-            namespace: next()?,
-            root: next()?,
-            listener: next()?.into(),
-            base: Some(next()?.into()),
-            watched: (0..watched_files)
-                .map(|_| next().map(File::from))
-                .collect::<Result<_, _>>()?,
-            run: at_login.then(&mut next).transpose()?.map(File::from),
-            store: fds.map(File::from).collect(),
-        })
-    }
-
-    /// Its descriptors, as `of` takes them.
-    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let first = [
-            self.namespace.as_fd(),
-            self.root.as_fd(),
-            self.listener.as_fd(),
-        ];
-        let files = self.base.iter().chain(&self.watched);
-        let files = files.chain(&self.run).chain(&self.store);
-        first.into_iter().chain(files.map(AsFd::as_fd))
-    }
-
-    /// Let go of what is on devices that are gone: what the kernel keeps of them would be in the way.
-    pub(super) fn let_go(&mut self, gone: &[u64]) {
-        let media = &self.handover.media;
-        let is_gone = |place: &Option<KeptPlace>| {
-            place
-                .as_ref()
-                .is_some_and(|place| gone.contains(&place.device))
-        };
-        if is_gone(&media.base) {
-            self.base = None;
-        }
-        // The staging's memory stays.
-        if is_gone(&media.cow) {
-            self.store.truncate(1);
-        }
-    }
-
-    /// What was on these devices is found again.
-    ///
-    /// # Errors
-    /// A descriptor is missing.
-    pub(super) fn take(&mut self, found: Found, fds: Vec<OwnedFd>) -> anyhow::Result<()> {
-        let mut files = fds.into_iter().map(File::from);
-        if found.base.is_some() {
-            self.base = Some(files.next().context("taking a base: it is missing")?);
-            self.handover.media.base = found.base;
-        }
-        if found.cow.is_some() {
-            self.store.truncate(1);
-            self.store.extend(files);
-            self.handover.media.cow = found.cow;
-        }
-        Ok(())
-    }
-}
-
 /// Tell the supervisor.
 ///
 /// # Errors
@@ -394,6 +302,24 @@ pub(super) fn heard(worker: &OwnedFd) -> anyhow::Result<Option<(Word, Vec<OwnedF
     match rkyv::from_bytes::<Word, ArchiveError>(&archive) {
         Ok(word) => Ok(Some((word, fds))),
         Err(error) => bail!("{context}: {error}"),
+    }
+}
+
+/// All that a worker has told by now, and whether it may tell more. One that has just taken over and ends says two
+/// things at once.
+pub(super) fn all_heard(worker: &OwnedFd) -> (Vec<(Word, Vec<OwnedFd>)>, anyhow::Result<bool>) {
+    let mut words = Vec::new();
+    loop {
+        match is_ready_before(worker.as_fd(), Instant::now()) {
+            Ok(true) => {}
+            Ok(false) => return (words, Ok(true)),
+            Err(error) => return (words, Err(error).context("hearing a worker")),
+        }
+        match heard(worker) {
+            Ok(Some(word)) => words.push(word),
+            Ok(None) => return (words, Ok(false)),
+            Err(error) => return (words, Err(error)),
+        }
     }
 }
 
@@ -446,9 +372,30 @@ mod tests {
         let mut other = bytes.clone();
         other[4] += 1;
         let error = Handover::decode(&other).unwrap_err().to_string();
-        assert!(error.contains("it is of version 5"), "{error}");
+        assert!(error.contains("it is of version 6"), "{error}");
         for len in 0..bytes.len() {
             assert!(Handover::decode(&bytes[..len]).is_err(), "{len} bytes");
         }
+    }
+
+    #[test]
+    fn who_says_two_things_and_ends_is_heard_to_the_end() {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+        let pair = || {
+            let family = (AddressFamily::Unix, SockType::SeqPacket);
+            socketpair(family.0, family.1, None, SockFlag::empty()).unwrap()
+        };
+        let (ours, theirs) = pair();
+        assert!(matches!(all_heard(&ours), (words, Ok(true)) if words.is_empty()));
+        tell(theirs.as_fd(), &Word::Recovered, &[]).unwrap();
+        tell(theirs.as_fd(), &Word::Lost(vec![7]), &[]).unwrap();
+        drop(theirs);
+        let (words, more) = all_heard(&ours);
+        let words: Vec<_> = words.into_iter().map(|(word, _)| word).collect();
+        assert!(
+            matches!(words.as_slice(), [Word::Recovered, Word::Lost(gone)] if *gone == [7]),
+            "{words:?}"
+        );
+        assert!(!more.unwrap());
     }
 }

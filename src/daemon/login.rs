@@ -1,5 +1,5 @@
-//! What whoever logs in to a machine must know of its root's cowfile while it is nearly full, as boot/login.rs tells what
-//! it knows from the start.
+//! What whoever logs in to a machine must know of its root: that its cowfile is nearly full, or a medium is gone. What is
+//! known from the start boot/login.rs tells.
 //!
 //! The daemon has left the machine's mounts, so it keeps the folder /run, which moves to the root with what is in it. It
 //! does so through a mount of its own, and nobody finds /run in use.
@@ -16,15 +16,14 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// Where pam_motd(8) and agetty(8) look, below /run.
-const PLACES: [(&str, &str); 2] = [
-    ("motd.d", "motd.d/cowroot-full"),
-    ("issue.d", "issue.d/cowroot-full.issue"),
-];
+const FOLDERS: [&str; 2] = ["motd.d", "issue.d"];
+const FULL: [&str; 2] = ["motd.d/cowroot-full", "issue.d/cowroot-full.issue"];
+const LOST: [&str; 2] = ["motd.d/cowroot-lost", "issue.d/cowroot-lost.issue"];
 
 /// The machine's /run, with folders for what is to be said: they cannot be made later. `None` where it has none.
 pub(super) fn open(run: &Path) -> Option<File> {
     let opened = || {
-        for (folder, _) in PLACES {
+        for folder in FOLDERS {
             std::fs::create_dir_all(run.join(folder))?;
         }
         File::open(run)
@@ -59,27 +58,38 @@ impl Board {
 }
 
 fn tell(run: &File, step: u64) {
-    for (_, place) in PLACES {
-        let told = match step {
-            0 => remove(run, place),
-            step => write(run, place, step),
+    let text = format!(
+        "the cowfile is more than {step} % full: delete files (and run fstrim where the file system does not discard); \
+         `cowroot status` says more"
+    );
+    say(run, FULL, Some(&text).filter(|_| step > 0));
+}
+
+/// Show what is wrong with a medium, or that nothing is any more.
+pub(super) fn tell_lost(run: Option<&File>, text: Option<&str>) {
+    if let Some(run) = run {
+        say(run, LOST, text);
+    }
+}
+
+fn say<T: AsRef<str>>(run: &File, places: [&str; 2], text: Option<T>) {
+    for place in places {
+        let told = match &text {
+            None => remove(run, place),
+            Some(text) => write(run, place, text.as_ref()),
         };
         if let Err(error) = told {
-            log::debug!("saying at login how full the cowfile is: /run/{place}: {error}");
+            log::debug!("saying something at login: /run/{place}: {error}");
         }
     }
 }
 
-fn write(run: &File, place: &str, step: u64) -> std::io::Result<()> {
+fn write(run: &File, place: &str, text: &str) -> std::io::Result<()> {
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP | Mode::S_IROTH;
     let mut file = File::from(openat(run.as_fd(), place, flags, mode)?);
-    let text = format!(
-        "cowroot: the cowfile is more than {step} % full: delete files (and run fstrim where the file system does not \
-         discard); `cowroot status` says more\n"
-    );
-    file.write_all(text.as_bytes())
+    file.write_all(format!("cowroot: {text}\n").as_bytes())
 }
 
 fn remove(run: &File, place: &str) -> std::io::Result<()> {
@@ -97,7 +107,7 @@ mod tests {
     fn a_login_says_how_full_it_is_until_it_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let run = open(folder.path()).unwrap();
-        let places = PLACES.map(|(_, place)| folder.path().join(place));
+        let places = FULL.map(|place| folder.path().join(place));
         let (told, steps) = std::sync::mpsc::channel();
         let minding = std::thread::spawn(move || Board { run, steps }.mind());
         for (step, says) in [(80, "80 %"), (95, "95 %"), (80, "80 %")] {
@@ -125,6 +135,24 @@ mod tests {
         let (_, steps) = std::sync::mpsc::channel();
         Board { run, steps }.mind();
         assert!(!folder.path().join("motd.d/cowroot-full").exists());
+    }
+
+    #[test]
+    fn a_login_says_that_a_medium_is_gone_until_it_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = open(folder.path()).unwrap();
+        tell(&run, 80);
+        tell_lost(Some(&run), Some("'/dev/x' waits"));
+        for place in LOST {
+            let said = std::fs::read_to_string(folder.path().join(place)).unwrap();
+            assert_eq!(said, "cowroot: '/dev/x' waits\n");
+        }
+        tell_lost(Some(&run), None);
+        for (lost, full) in LOST.iter().zip(FULL) {
+            assert!(!folder.path().join(lost).exists());
+            assert!(folder.path().join(full).exists(), "that goes on");
+        }
+        tell_lost(None, Some("nobody logs in"));
     }
 
     fn eventually(is_so: impl Fn() -> bool) {

@@ -7,21 +7,25 @@ use std::sync::atomic::AtomicU32;
 
 use anyhow::Context;
 
-use super::handover::{Kept, KeptPlace, Media, StoreState};
+use super::handover::{KeptPlace, Media, StoreState};
+use super::kept::Kept;
 use super::store::{Serving, Store};
 use super::{Options, confine, login, persistent, protect, volatile};
 use crate::disk::base::{self, Base};
 use crate::disk::cowfile::{CowFiles, Mode};
 use crate::disk::over::Over;
+use crate::disk::spots;
 use crate::disk::watch::{Stamp, Watch};
 use crate::engine::cowfile::recover::recover;
 use crate::engine::format::Shape;
 use crate::engine::units::Limits;
+use crate::media::cowfile::identify;
 use crate::media::mount;
 use crate::media::namespace::{self, Left};
 use crate::media::open::CowStore;
 use crate::media::place::Place;
 use crate::media::session::Wish;
+use crate::sys;
 
 /// What a first worker has opened.
 pub(super) struct Opening {
@@ -43,7 +47,7 @@ pub(super) fn open_all(options: &Options, change: &'static AtomicU32) -> anyhow:
     }
     match &options.cow {
         CowStore::Tmpfs(size) => {
-            let media = media(options, &base, None);
+            let media = media(options, &base, None)?;
             let (base, left) = leave_with_base(base, options, change)?;
             let base = Arc::new(base);
             let device_bytes = base::device_size_bytes(base.size_bytes(), options.size_bytes)?;
@@ -62,7 +66,7 @@ pub(super) fn open_all(options: &Options, change: &'static AtomicU32) -> anyhow:
         CowStore::File(path) => {
             let opened = persistent::open(path, &base, options.read_only, wishes)?;
             let first = opened.files.files().first();
-            let media = media(options, &base, first.map(|file| (path.as_path(), file)));
+            let media = media(options, &base, first.map(|file| (path.as_path(), file)))?;
             let (base, left) = leave_with_base(base, options, change)?;
             let base = Arc::new(base);
             become_server();
@@ -73,16 +77,43 @@ pub(super) fn open_all(options: &Options, change: &'static AtomicU32) -> anyhow:
 }
 
 /// Where they lie. What is not known again when it was pulled out is not waited for.
-fn media(options: &Options, base: &Base, cow: Option<(&Path, &File)>) -> Media {
-    let place = |path: &Path, file| Place::of(path, file).as_ref().map(KeptPlace::from);
-    match options.lost_s {
-        0 => Media::default(),
-        wait_s => Media {
-            wait_s,
-            base: place(base.path(), base.file()),
-            cow: cow.and_then(|(path, file)| place(path, file)),
-        },
+fn media(options: &Options, base: &Base, cow: Option<(&Path, &File)>) -> anyhow::Result<Media> {
+    if options.lost_s == 0 {
+        return Ok(Media::default());
     }
+    let of_base = Place::of(base.path(), base.file());
+    let mut media = Media {
+        wait_s: options.lost_s,
+        base: of_base.as_ref().map(KeptPlace::from),
+        ..Media::default()
+    };
+    match (cow, of_base) {
+        (Some((path, file)), _) => {
+            let place = Place::of(path, file);
+            if let Some(place) = place.as_ref().filter(|place| !place.is_device()) {
+                media.spots = spots(file);
+                if media.spots.is_empty() && !place.is_read_unchanged() {
+                    return Ok(media);
+                }
+            }
+            media.cow = place.as_ref().map(KeptPlace::from);
+        }
+        // No cowfile says which base it wants. A disc is never written, and tells by its date which one it is; to look
+        // for more on it takes seconds.
+        (None, Some(place)) if !place.is_dated_disc() => {
+            let seed = sys::random().context("asking the kernel for a random number")?;
+            media.identity = Some((identify(base, seed)?, seed));
+        }
+        (None, _) => {}
+    }
+    Ok(media)
+}
+
+/// Where on its medium a cowfile's superblocks are; nothing where its file system cannot tell.
+fn spots(file: &File) -> Vec<[u64; 3]> {
+    let extents = spots::of(file).unwrap_or_default().into_iter();
+    let extents = extents.map(|extent| [extent.offset, extent.place, extent.bytes]);
+    extents.collect()
 }
 
 /// Be hard to kill, and do harm to nobody. Before there is another thread, for each has capabilities of its own.

@@ -8,16 +8,18 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::handover::{KeptStore, StoreState};
+use super::handover::StoreState;
+use super::kept::KeptStore;
 use super::protocol::CowReport;
 use super::store::{Serving, Store, memory_bytes, reserve_bytes};
 use crate::disk::base::Base;
 use crate::disk::cowfile::{CowFiles, Mode};
 use crate::disk::growth::Growth;
-use crate::disk::{Cow, Disk, Medium};
+use crate::disk::{self, Cow, Disk};
 use crate::engine::command::Outbox;
-use crate::engine::cowfile::recover::{Recovered, recover};
+use crate::engine::cowfile::recover::{Medium, Recovered, newest, recover};
 use crate::engine::cowfile::staging::{Durable, Staging};
+use crate::engine::cowfile::trouble::Trouble;
 use crate::engine::cowfile::{self, Cowfile, Settings, WhenFull};
 use crate::engine::format::Shape;
 use crate::engine::format::check::Access;
@@ -112,7 +114,7 @@ pub(super) fn store(
             path.display()
         );
     }
-    let medium = Medium::new(files, superblock.origin, staging.source())
+    let medium = disk::Medium::new(files, superblock.origin, staging.source())
         .with_context(|| format!("opening cowfile '{}' for its device", path.display()))?;
     let disk = Disk::new(Arc::clone(base), Cow::Medium(Box::new(medium)));
     let engine = Cowfile::open(found, words, settings);
@@ -171,23 +173,53 @@ pub(super) fn verify(
     first: [u64; 2],
 ) -> anyhow::Result<Recovered> {
     let durable = left.durable()?;
-    let found = recover(files, Shape::PRODUCT, durable)
-        .map_err(|trouble| anyhow::anyhow!("the cowfile on it: {trouble}"))?;
-    let superblock = &found.superblock;
+    let found = recover(files, Shape::PRODUCT, durable).map_err(on_it)?;
+    let [incarnation, epoch] = first;
+    require_as_left(&found.superblock, left, durable, incarnation)?;
+    match durable.is_some() || found.epoch == epoch {
+        true => Ok(found),
+        false => bail!("{CHANGED}"),
+    }
+}
+
+/// The same by its superblocks alone.
+///
+/// # Errors
+/// It is another one, or an older or newer state of it.
+pub(super) fn verify_superblock(
+    medium: &mut impl Medium,
+    left: &Left,
+    [incarnation, _]: [u64; 2],
+) -> anyhow::Result<()> {
+    let durable = left.durable()?;
+    let superblock = newest(medium, Shape::PRODUCT, durable).map_err(on_it)?;
+    require_as_left(&superblock, left, durable, incarnation)
+}
+
+fn on_it(trouble: Trouble) -> anyhow::Error {
+    anyhow::anyhow!("the cowfile on it: {trouble}")
+}
+
+const CHANGED: &str = "the cowfile on it is not as it was: somebody else has written to it, or its medium has forgotten";
+
+fn require_as_left(
+    superblock: &Superblock,
+    left: &Left,
+    durable: Option<Durable>,
+    incarnation: u64,
+) -> anyhow::Result<()> {
     if superblock.origin.store != left.store {
         bail!("the cowfile on it is another one");
     }
     let is_as_it_was = match durable {
         // Each superblock that this device may have begun since goes to the other copy.
         Some(durable) => superblock.generation == durable.generation,
-        None => first == [superblock.origin.incarnation, found.epoch],
+        None => superblock.origin.incarnation == incarnation,
     };
-    if !is_as_it_was {
-        bail!(
-            "the cowfile on it is not as it was: somebody else has written to it, or its medium has forgotten"
-        );
+    match is_as_it_was {
+        true => Ok(()),
+        false => bail!("{CHANGED}"),
     }
-    Ok(found)
 }
 
 /// Go on with what another process left: what it had acknowledged is in the staging, if not in the cowfile.
@@ -219,7 +251,7 @@ pub(super) fn resume(
         ..settings(superblock, durability, base, files.growth())?
     };
     let (words, staging) = mapped(&left.memory, &settings, superblock)?;
-    let medium = Medium::new(files, superblock.origin, staging.source()).context(context)?;
+    let medium = disk::Medium::new(files, superblock.origin, staging.source()).context(context)?;
     let disk = Disk::new(Arc::clone(base), Cow::Medium(Box::new(medium)));
     let engine = Cowfile::resume(found, words, settings).map_err(damaged)?;
     serving(engine, settings, staging, disk, durability)

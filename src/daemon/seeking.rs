@@ -4,27 +4,18 @@
 //! It has rights that who serves has given away, and is gone before anybody serves. What it mounts has no place: it
 //! is there as long as something in it is open.
 
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::handover::{self, Found, Kept, KeptPlace, StoreState, Word};
-use super::opening::{cow_files, left, mode};
+use super::handover::{self, KeptPlace, Word};
+use super::kept::Kept;
 use super::protect;
 use super::protocol::{self, Answer, Question};
+use super::reopening::{self, Handed};
 use super::report::{Shared, report};
-use crate::disk::base::Base;
-use crate::disk::cowfile::{CowFiles, Mode};
 use crate::disk::lost::is_gone;
-use crate::engine::format::description::{Description, Identity};
-use crate::engine::format::superblock::{DESCRIPTION_VERSION, MergeState};
-use crate::engine::identity::compare;
-use crate::media::cowfile::identify;
-use crate::media::mount::{self, Access};
-use crate::media::namespace;
 use crate::media::place::{Looked, Place};
 
 /// How often one looks; and after something was found and not taken.
@@ -43,9 +34,6 @@ pub(super) struct Seeker<'a> {
     /// Why the last that was found was not taken, and when it is tried again.
     refused: Option<(String, Instant)>,
 }
-
-/// What is found, with its descriptors in their order.
-type Handed = (Found, Vec<OwnedFd>);
 
 impl<'a> Seeker<'a> {
     pub(super) fn new(kept: &'a Kept, shared: &'static Shared, deadline: Instant) -> Self {
@@ -142,7 +130,7 @@ impl<'a> Seeker<'a> {
             None => Some(None),
         };
         let (base, cow) = (find(base)?, find(cow)?);
-        match self.open(base.as_ref(), cow.as_ref(), is_shared) {
+        match reopening::open(self.kept, base.as_ref(), cow.as_ref(), is_shared) {
             Ok(found) => Some(found),
             Err(error) => {
                 let found = base.into_iter().chain(cow);
@@ -172,124 +160,6 @@ impl<'a> Seeker<'a> {
         for ((name, _), is_it) in &mut self.looked {
             *is_it &= !found.iter().any(|place| place.name == *name);
         }
-    }
-
-    /// Mount and open them, and make sure that it is they.
-    fn open(
-        &self,
-        base: Option<&Place>,
-        cow: Option<&Place>,
-        is_shared: bool,
-    ) -> anyhow::Result<Handed> {
-        let access = match mode(self.kept) {
-            Mode::Write => Access::Write,
-            Mode::Read => Access::Read,
-        };
-        let cow_root = cow.map(|cow| mounted(cow, access)).transpose()?.flatten();
-        // Those of the supervisor stay locked whatever becomes of these.
-        let mut held = None;
-        let mut files = cow
-            .map(|cow| self.open_cow(cow, cow_root.as_ref()))
-            .transpose()?;
-        let of_base = match (&self.kept.handover.store, &mut files) {
-            (StoreState::Ram { .. }, _) => None,
-            (StoreState::Medium { .. }, Some(files)) => Some(self.verify(files)?),
-            (StoreState::Medium { .. }, none) => {
-                debug_assert!(none.is_none(), "no cowfile was opened");
-                let files = held.insert(ManuallyDrop::new(cow_files(self.kept)?));
-                Some(self.verify(files)?)
-            }
-        };
-        let base_root = match base {
-            Some(_) if is_shared => cow_root,
-            Some(base) => mounted(base, Access::Harmless)?,
-            None => None,
-        };
-        let opened = base.map(|base| {
-            self.open_base(
-                base,
-                base_root.as_ref(),
-                of_base.as_ref().and_then(Option::as_ref),
-            )
-        });
-        let opened = opened.transpose()?;
-        let mut fds: Vec<OwnedFd> = Vec::new();
-        if let Some(opened) = &opened {
-            fds.push(
-                opened
-                    .file()
-                    .try_clone()
-                    .context("keeping the base")?
-                    .into(),
-            );
-        }
-        if let Some(files) = &files {
-            let files = files.again().context("keeping the cowfile")?;
-            fds.extend(files.into_iter().map(OwnedFd::from));
-        }
-        // Their locks are the descriptors', which go on.
-        std::mem::forget((opened, files));
-        let found = Found {
-            base: base.map(KeptPlace::from),
-            cow: cow.map(KeptPlace::from),
-        };
-        Ok((found, fds))
-    }
-
-    fn open_cow(&self, place: &Place, root: Option<&OwnedFd>) -> anyhow::Result<CowFiles> {
-        let open = |path: &std::path::Path| CowFiles::open(path, mode(self.kept));
-        match root {
-            Some(root) => {
-                namespace::inside(root.as_fd(), self.kept.root.as_fd(), || open(&place.path))?
-            }
-            None => open(&place.node()),
-        }
-        .context("opening the cowfile on it")
-    }
-
-    /// Whether it is the cowfile that was served, as it was; and which base it wants: one that is being merged into has
-    /// other content than it says.
-    fn verify(&self, files: &mut CowFiles) -> anyhow::Result<Option<(Identity, [u8; 16])>> {
-        let StoreState::Medium { found: first, .. } = self.kept.handover.store else {
-            bail!("the store is in RAM");
-        };
-        let found = super::persistent::verify(files, &left(self.kept)?, first)?;
-        let superblock = &found.superblock;
-        let description = Description::decode(DESCRIPTION_VERSION, &superblock.description);
-        let description =
-            description.map_err(|fault| anyhow::anyhow!("the cowfile on it: {fault}"))?;
-        let is_merging = superblock.merge.state == MergeState::UnderWay;
-        Ok((!is_merging).then_some((description.base, superblock.origin.store)))
-    }
-
-    fn open_base(
-        &self,
-        place: &Place,
-        root: Option<&OwnedFd>,
-        wanted: Option<&(Identity, [u8; 16])>,
-    ) -> anyhow::Result<Base> {
-        let base = match root {
-            Some(root) => namespace::inside(root.as_fd(), self.kept.root.as_fd(), || {
-                Base::open(&place.path)
-            })??,
-            None => {
-                mount::set_read_only(&place.node())?;
-                Base::open(&place.node())?
-            }
-        };
-        let was_bytes = self.kept.handover.report.base_bytes;
-        if base.size_bytes() != was_bytes {
-            bail!(
-                "the base on it has {} bytes, not {was_bytes}",
-                base.size_bytes()
-            );
-        }
-        if let Some((wanted, store)) = wanted
-            && let Err(difference) = compare(wanted, &identify(&base, *store)?, None)
-        {
-            bail!("the base on it is another one: {difference}");
-        }
-        Ok(base)
     }
 
     /// Say how the device is to whoever asks, until it is time to look again.
@@ -345,13 +215,5 @@ impl<'a> Seeker<'a> {
             text.push_str(&format!(" ({reason})"));
         }
         text
-    }
-}
-
-/// The file system that a place is in, mounted at no place; none if it is the device itself.
-fn mounted(place: &Place, access: Access) -> anyhow::Result<Option<OwnedFd>> {
-    match &place.kind {
-        Some(kind) if !place.is_device() => mount::detached(&place.node(), kind, access).map(Some),
-        _ => Ok(None),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc::Sender;
 
 use anyhow::Context;
 
-use super::handover::KeptStore;
+use super::kept::KeptStore;
 use super::protocol::CowReport;
 use crate::engine::cowfile::Cowfile;
 use crate::engine::stack::Stack;

@@ -21,14 +21,15 @@ use nix::unistd::Pid;
 
 use super::apart::apart;
 use super::away;
-use super::handover::{self, Handover, Kept, Word};
+use super::handover::{self, Handover, Word};
+use super::kept::Kept;
 use super::patience::{Next, Patience};
 use super::protocol::Answer;
 use super::report::Shared;
 use super::starter::Starter;
 use super::upgrade::{TakeOver, Upgrade};
 use super::worker::{self, End, Task};
-use super::{Options, given_up, protect, protocol, signals};
+use super::{Options, given_up, login, protect, protocol, signals};
 use crate::media::namespace;
 use crate::sys::{self, Forked};
 use crate::ublk::{self, devices};
@@ -241,6 +242,7 @@ impl Supervisor {
             match waitpid(worker.pid, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
                 Ok(status) => {
+                    // All of it: that a medium is gone may be the second word of one that has just taken over.
                     self.hear(kept, worker);
                     return status;
                 }
@@ -274,32 +276,23 @@ impl Supervisor {
         }
     }
 
-    /// Hear what a worker has to say. Whether it may say more.
+    /// Hear what a worker has to say by now. Whether it may say more.
     fn hear(&mut self, kept: &Kept, worker: &mut Worker) -> bool {
-        let mut event = [PollFd::new(worker.channel.as_fd(), PollFlags::POLLIN)];
-        if !matches!(poll(&mut event, PollTimeout::ZERO), Ok(1)) {
-            return true;
+        let (words, more) = handover::all_heard(&worker.channel);
+        for (word, fds) in words {
+            match word {
+                Word::Recovered => {
+                    let pause = worker.away.take().map(|away| away.elapsed());
+                    self.recovered(kept, pause.unwrap_or_default());
+                }
+                Word::Failed(reason) => self.patience.note(reason),
+                Word::Upgrade => upgrade(kept, self.shared, worker, fds),
+                Word::Lost(gone) => worker.gone = gone,
+                Word::Ready(_) | Word::Found(_) => {}
+            }
         }
-        match handover::heard(&worker.channel) {
-            Ok(Some((Word::Recovered, _))) => {
-                let pause = worker.away.take().map(|away| away.elapsed());
-                self.recovered(kept, pause.unwrap_or_default());
-                true
-            }
-            Ok(Some((Word::Failed(reason), _))) => {
-                self.patience.note(reason);
-                true
-            }
-            Ok(Some((Word::Upgrade, fds))) => {
-                upgrade(kept, self.shared, worker, fds);
-                true
-            }
-            Ok(Some((Word::Lost(gone), _))) => {
-                worker.gone = gone;
-                true
-            }
-            Ok(Some((Word::Ready(_) | Word::Found(_), _))) => true,
-            Ok(None) => false,
+        match more {
+            Ok(more) => more,
             Err(error) => {
                 log::error!("{error:#}");
                 false
@@ -338,11 +331,13 @@ impl Supervisor {
     /// Nobody goes on. Let those who wait have their errors, and say so to whoever asks.
     fn given_up(&self, kept: &Kept, reason: &anyhow::Error) -> bool {
         let report = &kept.handover.report;
-        log::error!(
+        let what = format!(
             "'{}' fails from now on: {reason:#}; {}",
             report.device,
             given_up::safe(kept, self.shared)
         );
+        log::error!("{what}");
+        login::tell_lost(kept.run.as_ref(), Some(&what));
         let id = report.id;
         apart(|| _ = devices::give_up(id));
         given_up::answer(kept, self.shared, reason);

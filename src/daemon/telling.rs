@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use super::handover::{self, Kept, Word};
+use super::handover::{self, Word};
+use super::kept::Kept;
 use super::worker::End;
 
 /// How often one looks whether a medium is gone, and for how long.

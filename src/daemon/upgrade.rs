@@ -15,7 +15,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 
-use super::handover::{Handover, Kept};
+use super::handover::Handover;
+use super::kept::Kept;
 use crate::sys::{self, Forked};
 
 /// Seconds within which a new binary has to say whether it would go on.

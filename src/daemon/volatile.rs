@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::handover::{KeptStore, OverState, StoreState};
+use super::handover::{OverState, StoreState};
+use super::kept::KeptStore;
 use super::protocol::CowReport;
 use super::store::{Serving, Store, memory_bytes, reserve_bytes};
 use crate::disk::base::Base;

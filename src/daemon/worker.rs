@@ -13,7 +13,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 
-use super::handover::{Handover, Kept, KeptStore, Watched, Word};
+use super::handover::{Handover, Watched, Word};
+use super::kept::{Kept, KeptStore};
 use super::login::Board;
 use super::opening::{Opening, base_again, become_server, open_all, store_again};
 use super::protocol::{Answer, Question, Report};

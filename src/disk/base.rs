@@ -187,6 +187,20 @@ impl Base {
     }
 
     fn read_alone(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self.read_watched(buffer, offset)? {
+            // A disk that was pulled out is 0 bytes long.
+            0 if self.has(offset) && !buffer.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => Ok(read),
+        }
+    }
+
+    /// Whether it is longer than that; where a session lies over it, it may be shorter than that one.
+    fn has(&self, offset: u64) -> bool {
+        self.over.is_none() && offset < self.size_bytes
+    }
+
+    /// Read, and see whether the file is still what it was: a server may have another one by now.
+    fn read_watched(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let Some(watch) = &self.watch else {
             return uninterrupted(|| self.file.read_at(buffer, offset));
         };
@@ -226,6 +240,8 @@ impl Base {
                 self.patience.store(MAY_WAIT, Ordering::Relaxed);
                 AtOnce::WouldWait
             }
+            // What ends before its end has failed: who may wait finds out how.
+            Ok(0) if self.has(offset) => AtOnce::WouldWait,
             done => AtOnce::Done(done),
         }
     }
@@ -368,5 +384,22 @@ mod tests {
         );
         assert_eq!(writable_mounts_of("98:1", mounts), [false]);
         assert!(writable_mounts_of("98:2", mounts).is_empty());
+    }
+
+    #[test]
+    fn a_base_that_ends_before_its_end_has_failed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(8192).unwrap();
+        let base = Base::open(file.path()).unwrap();
+        let mut bytes = [7; 512];
+        assert_eq!(base.read_at(&mut bytes, 8192).unwrap(), 0, "its end");
+        // As the kernel does with a disk that was pulled out.
+        file.as_file().set_len(0).unwrap();
+        let error = base.read_at(&mut bytes, 4096).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(!matches!(
+            base.read_at_once(&mut bytes, 4096),
+            AtOnce::Done(Ok(_))
+        ));
     }
 }

@@ -88,6 +88,16 @@ impl Loss {
             .is_some_and(|devices| !devices.is_empty())
     }
 
+    /// Whether a device is gone by now.
+    pub(super) fn look_once(&self) -> bool {
+        let devices = self.devices.get().into_iter().flatten().copied();
+        let gone: Vec<u64> = devices.filter(|&device| is_gone(device)).collect();
+        if !gone.is_empty() {
+            let _ = self.gone.set(gone);
+        }
+        self.is_known()
+    }
+
     /// Something failed: wait until it is known whether a device is gone, at most a moment.
     pub(super) fn look(&self) {
         if !self.is_minded() || self.is_known() {
@@ -97,10 +107,7 @@ impl Loss {
         let is_bad = there.is_some_and(|there| there.elapsed() < BAD);
         let deadline = Instant::now() + if is_bad { Duration::ZERO } else { MOMENT };
         loop {
-            let devices = self.devices.get().into_iter().flatten().copied();
-            let gone: Vec<u64> = devices.filter(|&device| is_gone(device)).collect();
-            if !gone.is_empty() {
-                let _ = self.gone.set(gone);
+            if self.look_once() {
                 return;
             }
             if Instant::now() >= deadline {

@@ -17,6 +17,7 @@ mod medium;
 pub mod over;
 mod ram;
 mod sibling;
+pub mod spots;
 pub mod target;
 pub mod watch;
 mod workers;

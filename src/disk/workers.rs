@@ -79,8 +79,11 @@ impl Workers {
                 let (queue, report) = (Arc::clone(&queue), report.clone());
                 let (wake, loss) = (Arc::clone(&workers.wake), Arc::clone(loss));
                 let tell = move |finished: Finished| {
-                    if matches!(&finished.result, Err(error) if !is_full(error)) {
-                        loss.look();
+                    match &finished.result {
+                        // There is no room beyond the end of a disk that was pulled out: it is 0 bytes long.
+                        Err(error) if is_full(error) => _ = loss.look_once(),
+                        Err(_) => loss.look(),
+                        Ok(_) => {}
                     }
                     // Whoever asked is gone when nobody hears it.
                     let _ = report.send(finished).is_ok() && wake.write(1).is_ok();

@@ -19,6 +19,7 @@ pub mod remount;
 pub mod replayed;
 mod rpc;
 pub mod session;
+pub mod shown;
 pub mod source;
 pub mod survey;
 pub mod text;

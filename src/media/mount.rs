@@ -114,7 +114,7 @@ pub enum Access {
     Harmless,
     /// It is written, as with [`writable`].
     Write,
-    /// It could be, so its journal is replayed, but nothing else is done.
+    /// It could be, so its journal is replayed, but nothing else is done. Whoever has it mounted to be written may go on.
     Read,
 }
 
@@ -143,15 +143,26 @@ pub fn detached(device: &Path, kind: &str, access: Access) -> anyhow::Result<Own
         }
     };
     let twin = if kind == "xfs" { "nouuid" } else { "" };
-    let mut result = Err(io::Error::from_raw_os_error(libc::EINVAL));
-    for options in row.options {
-        let options = [options, more, twin].join(",");
-        result = sys::mount_detached(row.driver, &source, &options, attributes);
-        if !matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EINVAL)) {
-            break;
+    let mount = |more: &str| {
+        let mut result = Err(io::Error::from_raw_os_error(libc::EINVAL));
+        for options in row.options {
+            let options = [options, more, twin].join(",");
+            result = sys::mount_detached(row.driver, &source, &options, attributes);
+            if !is(&result, libc::EINVAL) {
+                break;
+            }
         }
+        result
+    };
+    let mut result = mount(more);
+    if access == Access::Read && is(&result, libc::EBUSY) {
+        result = mount("");
     }
     result.map_err(|error| anyhow::anyhow!("{}: {error}; {}", context(), advice(&error)))
+}
+
+fn is<T>(result: &io::Result<T>, code: i32) -> bool {
+    matches!(result, Err(error) if error.raw_os_error() == Some(code))
 }
 
 /// Mount with the first of a row's options that the kernel knows.
@@ -164,9 +175,7 @@ pub(super) fn first_that_is_known(
     let mut result = Ok(());
     for options in row.options {
         result = filesystem(device, target, row.driver, flags, options);
-        let is_option_unknown =
-            matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EINVAL));
-        if !is_option_unknown {
+        if !is(&result, libc::EINVAL) {
             break;
         }
     }

@@ -27,6 +27,8 @@ pub struct Place {
     pub part_uuid: Option<String>,
     /// From the file system's root; empty if it is the device itself.
     pub path: PathBuf,
+    /// Where that root is mounted; empty if only a part of it is.
+    pub mounted: PathBuf,
 }
 
 /// Devices that were looked at, each with the medium it had then, and whether that was the one.
@@ -41,18 +43,18 @@ impl Place {
         let folder = folder_of(device).canonicalize().ok()?;
         let seen = survey::look_at(folder.file_name()?.to_str()?);
         let is_file = file.metadata().ok()?.is_file();
-        let path = match is_file {
+        let (path, mounted) = match is_file {
             true => {
                 let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
                 within(&mounts, device, &path.canonicalize().ok()?)?
             }
-            false => PathBuf::new(),
+            false => (PathBuf::new(), PathBuf::new()),
         };
-        let place = Self::at(seen, device, path);
+        let place = Self::at(seen, device, (path, mounted));
         (!is_file || place.uuid.is_some()).then_some(place)
     }
 
-    fn at(seen: Seen, device: u64, path: PathBuf) -> Self {
+    fn at(seen: Seen, device: u64, (path, mounted): (PathBuf, PathBuf)) -> Self {
         let (kind, uuid) = match seen.content {
             Some(content) => (Some(content.kind.to_owned()), content.uuid),
             None => (None, None),
@@ -65,6 +67,7 @@ impl Place {
             uuid,
             part_uuid: seen.names.uuid,
             path,
+            mounted,
         }
     }
 
@@ -78,6 +81,18 @@ impl Place {
     #[must_use]
     pub fn is_device(&self) -> bool {
         self.path.as_os_str().is_empty()
+    }
+
+    /// Whether to read a file there changes nothing, even where the file system may be written: it has no journal.
+    #[must_use]
+    pub fn is_read_unchanged(&self) -> bool {
+        matches!(self.kind.as_deref(), Some("vfat" | "exfat"))
+    }
+
+    /// Whether it is on a disc, or what is as one, whose UUID is the time it was made at.
+    #[must_use]
+    pub fn is_dated_disc(&self) -> bool {
+        self.kind.as_deref() == Some("iso9660") && self.uuid.is_some()
     }
 
     /// Where it is now, if a device has come that is this medium. `looked` are those that need no second look.
@@ -94,7 +109,8 @@ impl Place {
             if seen.trouble.is_some() {
                 continue;
             }
-            let found = number(&device.0).map(|number| Self::at(seen, number, self.path.clone()));
+            let same = || (self.path.clone(), self.mounted.clone());
+            let found = number(&device.0).map(|number| Self::at(seen, number, same()));
             let is_it = found
                 .as_ref()
                 .is_some_and(|found| self.is_same_medium(found));
@@ -120,29 +136,49 @@ impl Place {
 
 /// The number of the device that is called so.
 fn number(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/sys/class/block/{name}/dev")).ok()?;
-    let (major, minor) = text.trim().split_once(':')?;
-    Some(nix::sys::stat::makedev(
-        major.parse().ok()?,
-        minor.parse().ok()?,
-    ))
+    parsed(&std::fs::read_to_string(format!("/sys/class/block/{name}/dev")).ok()?)
 }
 
-/// The path within its file system of what is at `path`, as the text of /proc/self/mountinfo has it.
-fn within(mounts: &str, device: u64, path: &Path) -> Option<PathBuf> {
+/// The path within its file system of what is at `path`, as the text of /proc/self/mountinfo has it; and where all of
+/// that file system is mounted, if it is.
+fn within(mounts: &str, device: u64, path: &Path) -> Option<(PathBuf, PathBuf)> {
     let number = format!("{}:{}", major(device), minor(device));
     let mount = |line: &str| {
         let mut fields = line.split(' ').skip(2);
         let (found, root, place) = (fields.next()?, fields.next()?, fields.next()?);
-        let inner = path.strip_prefix(unescaped(place)).ok()?.to_owned();
-        (found == number).then(|| (place.len(), Path::new(&unescaped(root)).join(inner)))
+        let mounted = PathBuf::from(unescaped(place));
+        let inner = path.strip_prefix(&mounted).ok()?.to_owned();
+        let mounted = if root == "/" { mounted } else { PathBuf::new() };
+        (found == number).then(|| {
+            let path = Path::new(&unescaped(root)).join(inner);
+            (place.len(), (path, mounted))
+        })
     };
     // The innermost, and of several at one place the last, which is on top.
     let found = mounts
         .lines()
         .filter_map(mount)
         .max_by_key(|(length, _)| *length);
-    found.map(|(_, path)| path)
+    found.map(|(_, found)| found)
+}
+
+/// The number of the device that is mounted at `path`, on top of what else is there.
+pub(super) fn device_mounted_at(mounts: &str, path: &Path) -> Option<u64> {
+    let mount = |line: &str| {
+        let mut fields = line.split(' ').skip(2);
+        let (device, _, place) = (fields.next()?, fields.next()?, fields.next()?);
+        (Path::new(&unescaped(place)) == path).then(|| parsed(device))?
+    };
+    mounts.lines().filter_map(mount).next_back()
+}
+
+/// A device's number as the kernel writes it.
+fn parsed(text: &str) -> Option<u64> {
+    let (major, minor) = text.trim().split_once(':')?;
+    Some(nix::sys::stat::makedev(
+        major.parse().ok()?,
+        minor.parse().ok()?,
+    ))
 }
 
 /// mountinfo writes blanks, tabs, ends of lines and backslashes as octal numbers.
@@ -173,6 +209,7 @@ mod tests {
             uuid: uuid.map(str::to_owned),
             part_uuid: None,
             path: "/a".into(),
+            mounted: PathBuf::new(),
         }
     }
 
@@ -209,11 +246,20 @@ mod tests {
                       40 22 8:17 / /run/a\\040stick rw - vfat /dev/sdb1 rw\n\
                       41 22 8:17 /deep /run/a\\040stick/deep rw - vfat /dev/sdb1 rw\n\
                       42 22 8:33 / /run/other rw - vfat /dev/sdc1 rw\n";
-        let path = |device, path| within(mounts, device, Path::new(path));
+        let found = |device, path| within(mounts, device, Path::new(path));
+        let is = |path: &str, mounted: &str| Some((path.into(), mounted.into()));
         let stick = makedev(8, 17);
-        assert_eq!(path(stick, "/run/a stick/x/y"), Some("/x/y".into()));
-        assert_eq!(path(stick, "/run/a stick/deep/y"), Some("/deep/y".into()));
-        assert_eq!(path(stick, "/run/other/y"), None);
-        assert_eq!(path(makedev(8, 1), "/var/y"), Some("/var/y".into()));
+        assert_eq!(found(stick, "/run/a stick/x/y"), is("/x/y", "/run/a stick"));
+        assert_eq!(found(stick, "/run/a stick/deep/y"), is("/deep/y", ""));
+        assert_eq!(found(stick, "/run/other/y"), None);
+        assert_eq!(found(makedev(8, 1), "/var/y"), is("/var/y", "/"));
+        let over = format!("{mounts}43 40 8:49 / /run/a\\040stick rw - vfat /dev/sdd1 rw\n");
+        for (mounts, at, device) in [
+            (mounts, "/run/a stick", Some(stick)),
+            (&over, "/run/a stick", Some(makedev(8, 49))),
+            (&over, "/run/a", None),
+        ] {
+            assert_eq!(device_mounted_at(mounts, Path::new(at)), device, "{at}");
+        }
     }
 }

@@ -11,6 +11,7 @@ const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
 
 /// What may not be done through such a mount, as bits of MOUNT_ATTR_*.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,28 @@ pub fn mount_detached(
         )
     };
     owned(mounted)
+}
+
+/// Give a mount that has no place one: `target`.
+///
+/// # Errors
+/// What move_mount says.
+pub fn move_mount(mount: &OwnedFd, target: &CStr) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and both texts end in a zero; the call writes no memory of ours.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn set(

@@ -326,10 +326,14 @@ pub(crate) fn all() -> Vec<Case> {
 
         // Sticks that are pulled out and put back.
         Case::mini("mini stick vfat lost", "lost").disk(Tools).stick(Stick(New::Vfat)).spare_stick(Stick(New::Vfat)).words("stick=vfat").quiet_s(60),
+        Case::mini("mini stick xfs lost-base", "lost-base").disk(Tools).stick(Stick(New::Xfs)).spare_stick(Stick(New::Partition)).spare_stick(Stick(New::Partition)).words("stick=xfs").quiet_s(60),
         Case::mini("mini stick partition lost-for-good", "lost-for-good").disk(Tools).stick(Stick(New::Partition)).words("stick=partition").quiet_s(30),
         Case::bare("bare stick ext4 pocket-lost").stick(Pocket(Ext4)).words(POCKET).guest("lost-root").quiet_s(40).console(CLOSED),
+        Case::home("dracut-106 cd stick-lost", Dracut).cd(DebianIso).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown pulls=1").guest("lost-systemd").memory(1024).quiet_s(90)
+            .console(CLOSED),
         Case::mini("mini stick ext4 lost-long", "lost").disk(Tools).stick(Stick(New::Ext4)).spare_stick(Stick(New::Ext4)).words("stick=ext4 base=stick").quiet_s(70),
         Case::mini("mini stick exfat newest-kernel-lost-long", "lost").kernel(NEWEST).disk(Tools).stick(Stick(New::Exfat)).spare_stick(Stick(New::Exfat)).words("stick=exfat").quiet_s(60),
+        Case::mini("mini stick xfs lost-long", "lost").disk(Tools).stick(Stick(New::Xfs)).spare_stick(Stick(New::Xfs)).words("stick=xfs base=stick").quiet_s(70),
         Case::mini("mini stick partition lost-long", "lost").disk(Tools).stick(Stick(New::Partition)).spare_stick(Stick(New::Partition)).words("stick=partition").quiet_s(60),
 
         // The kernel that users of the release before can have.

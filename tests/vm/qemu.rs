@@ -3,6 +3,7 @@
 //! ttyS0 is the console: kernel, cowroot, systemd. ttyS1 carries what the guest's check reports, so that a
 //! kernel message never lands in the middle of a result. Both go to one log.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::accel::Accel;
-use crate::command::command;
+use crate::command::{command, run, sha256};
 use crate::media::{Bus, Medium};
 use crate::nfs::Network;
 use crate::qmp::Qmp;
@@ -136,6 +137,7 @@ impl Machine {
             .context("starting 'qemu-system-x86_64' (`make deps` installs it)")?;
         let lines = read_lines(&mut child)?;
         let watch = Watch {
+            sums: BTreeMap::new(),
             monitor,
             report: File::open(report)?,
             pending: String::new(),
@@ -251,7 +253,7 @@ fn plain(line: &[u8]) -> String {
     out
 }
 
-/// Puts the stick with this number in.
+/// Puts the stick with this number in; one that was pulled out a moment ago may still be on its way.
 fn put(monitor: &Path, number: usize) -> Result<()> {
     let device = json!({
         "driver": "usb-storage",
@@ -259,11 +261,21 @@ fn put(monitor: &Path, number: usize) -> Result<()> {
         "drive": format!("m{number}"),
         "bus": "usb.0",
     });
-    Qmp::connect(monitor)?.call("device_add", &device).map(drop)
+    let mut qmp = Qmp::connect(monitor)?;
+    let mut tries = 0;
+    loop {
+        match qmp.call("device_add", &device) {
+            Err(_) if tries < 50 => thread::sleep(Duration::from_millis(100)),
+            result => return result.map(drop),
+        }
+        tries += 1;
+    }
 }
 
 /// Follows a run.
 struct Watch {
+    /// Of media that are to stay as they are, by their numbers.
+    sums: BTreeMap<usize, String>,
     monitor: PathBuf,
     report: File,
     pending: String,
@@ -326,12 +338,28 @@ impl Watch {
         Ok(())
     }
 
-    /// Does what a line of the report asks for, if it does: a stick pulled or put in, by its number, or what the
-    /// network does.
-    fn obey(&self, machine: &Machine, line: &str) -> Result<()> {
+    /// Does what a line of the report asks for, if it does: a stick pulled or put in, by its number, one made a copy of
+    /// another, or looked at whether it is as it was the last time; or what the network does.
+    fn obey(&mut self, machine: &Machine, line: &str) -> Result<()> {
         let Some(order) = line.strip_prefix("COWROOT-HOST ") else {
             return Ok(());
         };
+        let file = |number: &str| -> Result<&Path> {
+            let medium = machine.media.get(number.parse::<usize>()?);
+            Ok(&medium.context("there is no such medium")?.1)
+        };
+        if let Some((from, to)) = order.strip_prefix("copy ").and_then(|o| o.split_once(' ')) {
+            let paths = [file(from)?.as_os_str(), file(to)?.as_os_str()];
+            return run("cp", ["--sparse=always".as_ref()].into_iter().chain(paths)).map(drop);
+        }
+        if let Some(number) = order.strip_prefix("sum ") {
+            let sum = sha256(file(number)?)?;
+            let before = self.sums.insert(number.parse()?, sum.clone());
+            if before.is_some_and(|before| before != sum) {
+                bail!("medium {number} was written: its sha256 changed");
+            }
+            return Ok(());
+        }
         if let Some(number) = order.strip_prefix("pull ") {
             let device = json!({"id": format!("s{number}")});
             return Qmp::connect(&self.monitor)?

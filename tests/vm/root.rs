@@ -66,13 +66,13 @@ pub(crate) fn bed(path: &str) -> PathBuf {
 
 /// The Debian root as an ext4 image, with `binary` and the guest scripts in it.
 pub(crate) fn debian(cache: &Cache, apt: &Apt, binary: &Path) -> Result<PathBuf> {
-    debian_with(
-        cache,
-        apt,
-        &[(binary, "/usr/bin/cowroot")],
-        PACKAGES,
-        "root",
-    )
+    // For checks that run from RAM.
+    let busybox = static_busybox()?;
+    let programs = [
+        (binary, "/usr/bin/cowroot"),
+        (&busybox, "/usr/lib/cowtest/busybox"),
+    ];
+    debian_with(cache, apt, &programs, PACKAGES, "root")
 }
 
 /// The same with what else configures networks.

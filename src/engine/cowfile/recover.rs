@@ -69,6 +69,19 @@ impl Recovered {
     }
 }
 
+/// The superblock that counts, and nothing behind it.
+///
+/// # Errors
+/// There is none, or not one for this program.
+pub fn newest(
+    medium: &mut impl Medium,
+    shape: Shape,
+    durable: Option<Durable>,
+) -> Result<Superblock, Trouble> {
+    let durable = durable.map(|durable| durable.generation);
+    find_superblock(medium, shape, durable).map(|(superblock, _)| superblock)
+}
+
 /// Find the last epoch. `durable` is what a process that died left, if it left anything.
 ///
 /// # Errors

@@ -9,6 +9,8 @@ name() {
 	for disk in /sys/block/sd*; do [ "$(cat "$disk/size" 2>/dev/null || echo 0)" = 0 ] || found=/dev/${disk##*/}; done
 	[ -b "$found" ] && echo "$found"
 }
+# sticks COUNT: so many are there.
+sticks() { [ "$(cat /sys/block/sd*/size 2>/dev/null | grep -cv '^0$')" = "$1" ]; }
 served_again() { [ "$(number count)" -gt "$1" ]; }
 health() { cowroot status --json | grep -q "\"health\": \"$1\""; }
 said() { dmesg | grep -q "$1"; }

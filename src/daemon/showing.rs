@@ -1,0 +1,48 @@
+//! A medium that was put back, where the machine sees it: in place of the one that was pulled out, which is dead.
+
+use super::handover::{Handover, KeptPlace, Media};
+use crate::media::mount::Access;
+use crate::media::place::Place;
+use crate::media::shown;
+
+/// Show what is somewhere else now than `before`. For a process of its own, which leaves its mounts.
+pub(super) fn show(handover: &Handover, before: &Media) {
+    let media = &handover.media;
+    let cow_access = match handover.report.read_only {
+        true => Access::Read,
+        false => Access::Write,
+    };
+    let base = (&media.base, &before.base, Access::Harmless);
+    let cow = (&media.cow, &before.cow, cow_access);
+    let mut shown = Vec::new();
+    // The cowfile's first: a base on the same medium is seen there, too.
+    let places = [cow, base].into_iter().filter_map(moved);
+    let mounts: Vec<_> = places
+        .filter(|(place, ..)| {
+            let is_new = !place.mounted.as_os_str().is_empty() && !shown.contains(&place.mounted);
+            shown.push(place.mounted.clone());
+            is_new
+        })
+        // Their nodes are found before the machine's mounts are entered.
+        .map(|(place, gone, access)| (shown::Shown::mount(&place, access), place, gone))
+        .collect();
+    for (mount, place, gone) in mounts {
+        let at = place.mounted.display();
+        match mount.and_then(|mount| mount.put(&place, gone)) {
+            Ok(true) => log::info!("'{at}' shows what was put back"),
+            Ok(false) => log::debug!("'{at}' shows what was put back already"),
+            Err(error) => log::warn!(
+                "'{at}' does not show what was put back: {error:#}; unmount it, and mount '{}'",
+                place.node().display()
+            ),
+        }
+    }
+}
+
+/// A place that is on another device than before, and which that was.
+fn moved(
+    (now, before, access): (&Option<KeptPlace>, &Option<KeptPlace>, Access),
+) -> Option<(Place, u64, Access)> {
+    let (now, gone) = (Place::from(now.as_ref()?), before.as_ref()?.device);
+    (now.device != gone).then_some((now, gone, access))
+}

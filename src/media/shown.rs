@@ -1,0 +1,58 @@
+//! A medium that is put into the machine's view of the mounts, by a process that has another one.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::{Context, bail};
+use nix::sched::{CloneFlags, setns};
+
+use super::mount::{self, Access};
+use super::place::{Place, device_mounted_at};
+use crate::sys;
+
+/// The machine's view is that of its first process.
+const MACHINE: &str = "/proc/1/ns/mnt";
+
+/// A medium that is mounted, and not at a place yet.
+#[derive(Debug)]
+pub struct Shown {
+    mount: OwnedFd,
+}
+
+impl Shown {
+    /// Mount a place's medium.
+    ///
+    /// # Errors
+    /// It is not mounted so, or the kernel's refusal.
+    pub fn mount(place: &Place, access: Access) -> anyhow::Result<Self> {
+        let kind = place.kind.as_deref().context("it has no file system")?;
+        let mount = mount::detached(&place.node(), kind, access)?;
+        Ok(Self { mount })
+    }
+
+    /// Show it where the place's medium was mounted before, in place of the one on the device `gone`. Whether it was not
+    /// there already. This process, which has one thread, sees the machine's mounts from now on.
+    ///
+    /// # Errors
+    /// Something else is mounted there, or the kernel's refusal.
+    pub fn put(self, place: &Place, gone: u64) -> anyhow::Result<bool> {
+        let machine = File::open(MACHINE).with_context(|| format!("opening '{MACHINE}'"))?;
+        setns(machine.as_fd(), CloneFlags::CLONE_NEWNS).context("entering the machine's mounts")?;
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("reading them")?;
+        let at = &place.mounted;
+        match device_mounted_at(&mounts, at) {
+            Some(there) if there == place.device => return Ok(false),
+            Some(there) if there == gone => {
+                mount::unmount_lazily(at).context("unmounting what was pulled out")?;
+            }
+            Some(_) => bail!("something else is mounted there"),
+            // Whoever minds the machine's mounts has unmounted it.
+            None => {}
+        }
+        let target = CString::new(at.as_os_str().as_bytes()).context("naming it")?;
+        sys::move_mount(&self.mount, &target).context("moving a mount there")?;
+        Ok(true)
+    }
+}
