@@ -507,3 +507,49 @@ fn a_request_goes_with_the_session_it_names() {
     change(Action::New(Some("c"), None));
     assert_eq!(due(&bench.cow(), false).unwrap(), None);
 }
+
+#[test]
+fn a_merge_that_could_not_be_served_midway_is_refused() {
+    let mut bench = Bench::new(None);
+    bench.serve(1, true);
+    (1..63).for_each(|_| bench.seal());
+    // Stopped in the middle with one place left: it is served, and goes on.
+    let mut opened = cowfile::open(&bench.cow(), Mode::Write, None).unwrap();
+    let top = opened.found.superblock.active_layer;
+    let merge = Merge {
+        top,
+        frees: true,
+        ..Merge::default()
+    };
+    merging::begin(&mut opened.files, &opened.found, merge).unwrap();
+    drop(opened);
+    bench.serve(2, true);
+    let midway = cowfile::open(&bench.cow(), Mode::Read, None).unwrap();
+    assert_ne!(midway.found.superblock.active_layer, top);
+    drop(midway);
+    assert!(bench.reads() == bench.device);
+    bench.merge(&Wishes::default()).unwrap();
+    assert!(bench.reads() == bench.device);
+
+    // With none left it is not begun, offline or at the next boot.
+    let mut bench = Bench::new(None);
+    bench.serve(1, true);
+    (1..63).for_each(|_| bench.seal());
+    bench.seal();
+    for frees in [true, false] {
+        let wishes = Wishes {
+            frees,
+            ..Wishes::default()
+        };
+        let says = bench.refused(&wishes);
+        assert!(says.contains("all layers of the cowfile"), "{says}");
+    }
+    let says = ask(&bench.cow(), None, Some(true)).unwrap_err();
+    assert!(format!("{says:#}").contains("all layers of the cowfile"));
+    let below = Wishes {
+        up_to: Some("62"),
+        ..Wishes::default()
+    };
+    bench.merge(&below).unwrap();
+    assert!(bench.reads() == bench.device);
+}

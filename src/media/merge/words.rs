@@ -52,7 +52,8 @@ fn plain(why: &NotMerged) -> anyhow::Error {
             "a newer cowroot has to write the cowfile; merge with that"
         }
         NotMerged::Cowfile(NotDone::TooMany) => {
-            "all layers of the cowfile are in use, and the merged ones are to be kept; --free drops them at once"
+            "all layers of the cowfile are in use, and what is written before a merge is over needs one more; merge without \
+             the topmost session (--up-to), or delete one (`cowroot session`)"
         }
         NotMerged::Cowfile(NotDone::Failed(Failure::NoSpace)) => {
             "the cowfile's file system is full; make room there"
