@@ -553,3 +553,39 @@ fn a_merge_that_could_not_be_served_midway_is_refused() {
     bench.merge(&below).unwrap();
     assert!(bench.reads() == bench.device);
 }
+
+#[test]
+fn damage_that_is_found_midway_is_told_with_what_can_be_done_then() {
+    let mut bench = Bench::new(None);
+    bench.serve(1, true);
+    let mut opened = cowfile::open(&bench.cow(), Mode::Write, None).unwrap();
+    let top = opened.found.superblock.active_layer;
+    let cow = fs::read(bench.cow()).unwrap();
+    let at = (8 << 20) + cow[8 << 20..].iter().position(|byte| *byte != 0).unwrap();
+    for (is_begun, is_logged, advice) in [
+        (false, false, "and nothing was changed"),
+        (true, false, "old or merged"),
+        (true, true, "`cowroot merge --undo` puts the base back"),
+    ] {
+        if is_begun {
+            let merge = Merge {
+                top,
+                is_logged,
+                ..Merge::default()
+            };
+            merging::begin(&mut opened.files, &opened.found, merge).unwrap();
+        }
+        let mut damaged = fs::read(bench.cow()).unwrap();
+        damaged[at + 4096 * 40] ^= 1;
+        drop(opened);
+        fs::write(bench.cow(), &damaged).unwrap();
+        let error = bench.merge(&Wishes::default()).unwrap_err();
+        let damage = error.downcast_ref::<Damage>().expect("damage");
+        assert_eq!(damage.stretches.len(), 1);
+        let says = format!("{error:#}");
+        assert!(says.contains(advice), "{says}");
+        assert_eq!(says.contains("nothing was changed"), !is_begun, "{says}");
+        fs::write(bench.cow(), &cow).unwrap();
+        opened = cowfile::open(&bench.cow(), Mode::Write, None).unwrap();
+    }
+}
