@@ -11,10 +11,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+mod extents;
 mod memory;
 mod mount;
 mod process;
 
+pub use extents::extents;
 pub use memory::{SharedBytes, SharedSource, SharedWords};
 pub use mount::{Attributes, mount_detached};
 pub use process::{Forked, fork, receive_with_fds, send_with_fds, shared};
