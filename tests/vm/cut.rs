@@ -18,7 +18,7 @@ impl Cut {
     /// In the middle of a merge at boot. `COWROOT_CUT_MS` cuts at that moment again.
     pub(crate) fn of_a_merge(case: &Case) -> Self {
         /// A merge of these cases goes on for longer.
-        const LATEST_MS: u64 = 3000;
+        const LATEST_MS: u64 = 1000;
         let asked = std::env::var("COWROOT_CUT_MS").ok();
         let asked = asked.and_then(|text| text.parse().ok());
         let after_ms = asked.unwrap_or_else(|| fastrand::u64(..LATEST_MS));
