@@ -6,8 +6,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +22,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::Pid;
 use sys_mount::{MountFlags, UnmountFlags};
 
-use super::{device, early};
+use super::{console, device, early};
 use crate::daemon::detach;
 use crate::daemon::protocol::{self, Answer, Question};
 use crate::kmsg;
@@ -139,12 +138,7 @@ pub(super) fn let_go() -> anyhow::Result<()> {
     unmount_media();
     if detached? > 0 {
         // Not the log: `quiet` would hide it.
-        let console = OpenOptions::new().write(true).open("/dev/console");
-        if let Ok(mut console) = console {
-            let _ = console.write_all(
-                b"\r\ncowroot: the session is closed, and its media are free: they can be taken out now.\r\n",
-            );
-        }
+        console::say("the session is closed, and its media are free: they can be taken out now.");
     }
     Ok(())
 }

@@ -7,8 +7,10 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use log::Level;
 
 use super::cmdline::Plan;
+use super::console;
 use super::cow::Store;
 use super::reach::{Medium, Reached};
 use crate::media::merge::{self, Due, Phase, Wishes};
@@ -99,9 +101,12 @@ fn run(plan: &Plan, base: &Reached, cow: &Path, due: &Due) -> anyhow::Result<()>
     } else {
         "merging"
     };
-    log::warn!(
-        "{verb} the session into '{}'; if the power goes meanwhile nothing is lost, and the next boot goes on",
-        base.path.display()
+    console::log(
+        Level::Warn,
+        &format!(
+            "{verb} the session into '{}'; if the power goes meanwhile nothing is lost, and the next boot goes on",
+            base.path.display()
+        ),
     );
     if !base.is_shared {
         open_up(medium)?;
@@ -110,9 +115,12 @@ fn run(plan: &Plan, base: &Reached, cow: &Path, due: &Due) -> anyhow::Result<()>
     if base.is_shared {
         return merged;
     }
-    // Whatever came of it, the medium is as it was mounted for a boot.
-    let closed = close_again(medium);
-    merged.and(closed)
+    // Whatever came of it, the medium is to be as it was mounted for a boot.
+    if let Err(error) = close_again(medium) {
+        // What is merged is durable, and what is not goes on at the next boot.
+        log::warn!("{error:#}; the boot goes on with it as it is");
+    }
+    merged
 }
 
 fn copy(base: &Path, cow: &Path, due: &Due) -> anyhow::Result<()> {
@@ -131,18 +139,24 @@ fn copy(base: &Path, cow: &Path, due: &Due) -> anyhow::Result<()> {
         };
         if told.elapsed() >= pause && phase == Phase::Merging {
             told = Instant::now();
-            log::info!(
-                "merging: {} of {}; do not worry about the power",
-                text::size(done),
-                text::size(total)
+            console::log(
+                Level::Info,
+                &format!(
+                    "merging: {} of {}; do not worry about the power",
+                    text::size(done),
+                    text::size(total)
+                ),
             );
         }
     })?;
-    log::info!(
-        "merged {} of {} into the base in {:.1} s",
-        text::size(report.data_bytes()),
-        report.sessions.join(", "),
-        began.elapsed().as_secs_f32()
+    console::log(
+        Level::Info,
+        &format!(
+            "merged {} of {} into the base in {:.1} s",
+            text::size(report.data_bytes()),
+            report.sessions.join(", "),
+            began.elapsed().as_secs_f32()
+        ),
     );
     Ok(())
 }

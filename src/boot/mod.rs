@@ -4,6 +4,7 @@
 //! it by [`stage`]s.
 
 pub mod cmdline;
+mod console;
 mod cow;
 pub mod device;
 mod early;

@@ -19,8 +19,8 @@ use crate::engine::cowfile::recover::Medium;
 use crate::engine::cowfile::repair::{NotRepaired, Repair, Wishes, plan};
 use crate::engine::cowfile::trouble::Trouble;
 use crate::engine::format::Shape;
-use crate::engine::format::description::{Description, Event, EventKind, room};
-use crate::engine::format::superblock::DESCRIPTION_VERSION;
+use crate::engine::format::description::{Description, Event, EventKind, Sample, room};
+use crate::engine::format::superblock::{DESCRIPTION_VERSION, MergeState};
 use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};
 use crate::sys;
 
@@ -192,6 +192,9 @@ fn wishes(report: &Report, options: &Check) -> anyhow::Result<Wishes> {
     let repairing = || format!("repairing cowfile '{}'", options.cowfile.display());
     let mut about = Description::decode(DESCRIPTION_VERSION, &superblock.description)
         .map_err(|fault| anyhow::anyhow!("{}: {fault}", repairing()))?;
+    if options.drop_damaged && superblock.merge.state == MergeState::UnderWay {
+        no_longer_known(&mut about.base.samples, &report.lost);
+    }
     about.history.push(Event {
         at_s: sys::now_s(),
         kind: EventKind::Repaired,
@@ -209,6 +212,12 @@ fn wishes(report: &Report, options: &Check) -> anyhow::Result<Wishes> {
         incarnation: u64::from_le_bytes(random),
         description,
     })
+}
+
+/// What was being merged where something is dropped may be in the base already: nobody can tell then what it is to be.
+fn no_longer_known(samples: &mut Vec<Sample>, lost: &[Stretch]) {
+    let is_lost = |chunk: u64| lost.iter().any(|it| (it.start..it.end).contains(&chunk));
+    samples.retain(|sample| !is_lost(sample.chunk));
 }
 
 /// Where what is replaced goes.
@@ -265,4 +274,25 @@ fn save(files: &mut CowFiles, repair: &Repair, to: &Path) -> anyhow::Result<()> 
     folder.sync_all().with_context(saving)?;
     println!("what is replaced is kept in '{}'", to.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cowfile::check::Source;
+
+    #[test]
+    fn a_base_is_not_known_by_what_may_be_old_or_merged() {
+        let sample = |chunk| Sample { chunk, crc: 1 };
+        let lost = |start, end| Stretch {
+            layer: 0,
+            source: Source::Tree,
+            start,
+            end,
+            slot: 9,
+        };
+        let mut samples: Vec<Sample> = [0, 5, 9, 10].map(sample).to_vec();
+        no_longer_known(&mut samples, &[lost(5, 6), lost(8, 10)]);
+        assert_eq!(samples, [0, 10].map(sample));
+    }
 }

@@ -3,12 +3,12 @@
 //! This process has devices served, and takes them away whatever happens; a child of it mounts them, where nobody else
 //! sees that, and reads. With the child everything that it mounted goes, however it ends.
 
-mod devices;
-mod look;
+pub(super) mod devices;
+pub(super) mod look;
 mod outputs;
 mod show;
 
-use std::io::{PipeReader, Read, Write};
+use std::io::{PipeReader, PipeWriter, Read, Write};
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
@@ -24,7 +24,7 @@ use crate::sys::{self, Forked};
 
 /// What a child says by its exit code; what went wrong it says over a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Done = 0,
     Failed = 1,
     /// Nothing was printed yet: a journal must be replayed first.
@@ -51,29 +51,28 @@ fn compare(diff: &Diff, devices: &mut Devices, interrupts: &Interrupts) -> anyho
     devices.serve(diff)?;
     go_on(interrupts)?;
     let outputs = Outputs::open(diff)?;
-    let result = look_until_seen(diff, devices, &outputs, interrupts);
+    let look = |devices: &Devices, _: &mut PipeWriter| look::look(diff, devices, &outputs);
+    let result = look_until_seen(devices, interrupts, &look).map(drop);
     if result.is_err() {
         outputs.remove();
     }
     result
 }
 
-/// Have a child look; where that shows that a journal must be replayed, into RAM, do so and begin again.
-fn look_until_seen(
-    diff: &Diff,
+/// What a child does: it looks at what is served, and may say something over a pipe, of a few KiB at most.
+pub(super) type Look<'a> = dyn Fn(&Devices, &mut PipeWriter) -> anyhow::Result<End> + 'a;
+
+/// Have a child look; where that shows that a journal must be replayed, into RAM, do so and begin again. What it said.
+pub(super) fn look_until_seen(
     devices: &mut Devices,
-    outputs: &Outputs,
     interrupts: &Interrupts,
-) -> anyhow::Result<()> {
+    look: &Look<'_>,
+) -> anyhow::Result<String> {
     loop {
-        match look_apart(diff, devices, outputs, interrupts)? {
-            End::Done => return Ok(()),
-            End::Failed => bail!(
-                "comparing '{}' with its base failed",
-                diff.cowfile.display()
-            ),
-            End::BaseWantsReplay => devices.replay(Side::Base)?,
-            End::SessionWantsReplay => devices.replay(Side::Session)?,
+        match look_apart(devices, interrupts, look)? {
+            (End::BaseWantsReplay, _) => devices.replay(Side::Base)?,
+            (End::SessionWantsReplay, _) => devices.replay(Side::Session)?,
+            (End::Done | End::Failed, said) => return Ok(said),
         }
         go_on(interrupts)?;
     }
@@ -81,16 +80,15 @@ fn look_until_seen(
 
 /// Look in a process of its own.
 fn look_apart(
-    diff: &Diff,
     devices: &Devices,
-    outputs: &Outputs,
     interrupts: &Interrupts,
-) -> anyhow::Result<End> {
+    look: &Look<'_>,
+) -> anyhow::Result<(End, String)> {
     let (said, mut says) = std::io::pipe().context("making a pipe to a child")?;
     match sys::fork().context("making a child that mounts and reads")? {
         Forked::Child => {
             drop(said);
-            let looked = begin().and_then(|()| look::look(diff, devices, outputs));
+            let looked = begin().and_then(|()| look(devices, &mut says));
             let end = looked.unwrap_or_else(|error| {
                 let _ = write!(says, "{error:#}");
                 End::Failed
@@ -110,7 +108,11 @@ fn begin() -> anyhow::Result<()> {
     Interrupts::unlisten()
 }
 
-fn await_end(child: Pid, mut said: PipeReader, interrupts: &Interrupts) -> anyhow::Result<End> {
+fn await_end(
+    child: Pid,
+    mut said: PipeReader,
+    interrupts: &Interrupts,
+) -> anyhow::Result<(End, String)> {
     let status = loop {
         match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
@@ -123,14 +125,14 @@ fn await_end(child: Pid, mut said: PipeReader, interrupts: &Interrupts) -> anyho
             return Err(interrupted());
         }
     };
+    let mut why = String::new();
+    let _ = said.read_to_string(&mut why);
     let known = [End::Done, End::BaseWantsReplay, End::SessionWantsReplay];
     if let WaitStatus::Exited(_, code) = status
         && let Some(end) = known.into_iter().find(|&end| end as i32 == code)
     {
-        return Ok(end);
+        return Ok((end, why));
     }
-    let mut why = String::new();
-    let _ = said.read_to_string(&mut why);
     match (status, why.is_empty()) {
         // A ctrl-C reaches both.
         (WaitStatus::Signaled(_, Signal::SIGINT | Signal::SIGHUP | Signal::SIGTERM, _), _) => {
@@ -143,7 +145,7 @@ fn await_end(child: Pid, mut said: PipeReader, interrupts: &Interrupts) -> anyho
     }
 }
 
-fn go_on(interrupts: &Interrupts) -> anyhow::Result<()> {
+pub(super) fn go_on(interrupts: &Interrupts) -> anyhow::Result<()> {
     match interrupts.wait(Some(std::time::Duration::ZERO))? {
         true => Err(interrupted()),
         false => Ok(()),

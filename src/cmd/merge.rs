@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
+use super::concerned;
 use super::meter::Meter;
 use crate::cli::Merge;
 use crate::daemon::protocol::Question;
@@ -32,14 +33,20 @@ pub fn run(options: &Merge) -> anyhow::Result<()> {
     };
     let began = Instant::now();
     let mut progress = |phase: Phase, done: u64, total: u64| meter.at(word(phase), done, total);
-    let (report, place) = match (&options.into, &options.output, &options.base) {
+    let (merged, base, place) = match (&options.into, &options.output, &options.base) {
         (Some(base), ..) if options.dry_run => (
-            merge::try_into_base(cow, base, &wishes, &mut progress)?,
+            merge::try_into_base(cow, base, &wishes, &mut progress),
+            base,
             base,
         ),
-        (Some(base), ..) => (merge::into_base(cow, base, &wishes, &mut progress)?, base),
+        (Some(base), ..) => (
+            merge::into_base(cow, base, &wishes, &mut progress),
+            base,
+            base,
+        ),
         (_, Some(name), Some(base)) => (
-            merge::output(cow, base, name, (&wishes, options.dry_run), &mut progress)?,
+            merge::output(cow, base, name, (&wishes, options.dry_run), &mut progress),
+            base,
             name,
         ),
         _ => bail!(
@@ -47,6 +54,8 @@ pub fn run(options: &Merge) -> anyhow::Result<()> {
             cow.display()
         ),
     };
+    let files = |error| concerned::with_files(error, (cow, base), wishes.up_to);
+    let report = merged.map_err(files)?;
     meter.done();
     let took = began.elapsed().as_secs_f64();
     print!("{}", described(options, &report, place, took));

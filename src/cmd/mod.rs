@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod boot;
 pub mod check;
+mod concerned;
 pub mod create;
 pub mod detach;
 pub mod diff;

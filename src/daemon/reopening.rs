@@ -104,6 +104,7 @@ fn look_first(kept: &Kept, cow: &Place) -> anyhow::Result<()> {
         offset,
         place,
         bytes,
+        is_plain: true,
     });
     let mut spots = Spots {
         device: &device,

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{RenameFlags, renameat2};
+use nix::fcntl::{RenameFlags, copy_file_range, renameat2};
 use nix::unistd::{Whence, lseek64};
 
 use super::target::{Target, sync_folder};
@@ -56,8 +56,29 @@ pub struct NewImage<'a> {
     pub part: Target,
     /// What it will be called.
     pub name: &'a Path,
-    /// Whose blocks it may share.
+    /// Whose blocks it may share, or have copied by the kernel, as long as that can be.
     pub original: Option<&'a File>,
+}
+
+impl NewImage<'_> {
+    /// Copy a stretch of `original` to its place here, by the kernel: in the server, where both are on one.
+    fn copy_by_kernel(&self, original: &File, (start, end): (u64, u64)) -> io::Result<()> {
+        let offset = |at: u64| i64::try_from(at).map_err(io::Error::other);
+        let mut at = start;
+        while at < end {
+            let (mut from, mut to) = (offset(at)?, offset(at)?);
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let copied = uninterrupted(|| {
+                let (from, to) = (Some(&mut from), Some(&mut to));
+                Ok(copy_file_range(original, from, &self.part.file, to, left)?)
+            })?;
+            if copied == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            at += copied as u64;
+        }
+        Ok(())
+    }
 }
 
 impl BaseMut for NewImage<'_> {
@@ -101,6 +122,18 @@ impl Image for NewImage<'_> {
         shared
     }
 
+    fn take(&mut self, start: u64, end: u64) -> bool {
+        let Some(original) = self.original else {
+            return false;
+        };
+        let is_taken = self.copy_by_kernel(original, (start, end)).is_ok();
+        if !is_taken {
+            // Devices, and files of different file systems; what else is wrong a plain copy will say.
+            self.original = None;
+        }
+        is_taken
+    }
+
     fn publish(&mut self) -> Result<(), Failure> {
         let named = || -> io::Result<()> {
             let here = nix::fcntl::AT_FDCWD;
@@ -119,5 +152,39 @@ impl Image for NewImage<'_> {
         };
         let named = named();
         self.part.note(named)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_stretch_is_copied_by_the_kernel_where_both_are_files_of_one_file_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+        std::fs::write(folder.path().join("base"), &bytes).unwrap();
+        let base = File::open(folder.path().join("base")).unwrap();
+        let part = Target::own(&folder.path().join("new.part"), true).unwrap();
+        let mut image = NewImage {
+            part,
+            name: &folder.path().join("new"),
+            original: Some(&base),
+        };
+        image.resize(bytes.len() as u64).unwrap();
+        assert!(image.take(8192, 900_000), "the kernel can");
+        let mut copied = vec![0; bytes.len()];
+        image.read(0, &mut copied).unwrap();
+        let mut wanted = vec![0; bytes.len()];
+        wanted[8192..900_000].copy_from_slice(&bytes[8192..900_000]);
+        assert!(copied == wanted, "there, and nowhere else");
+        assert!(image.part.file.metadata().unwrap().blocks() < 1800);
+
+        // What the kernel cannot copy is left to a plain copy.
+        let other = File::open("/dev/zero").unwrap();
+        image.original = Some(&other);
+        assert!(!image.take(0, 4096));
+        assert!(image.original.is_none(), "it is not tried again");
     }
 }

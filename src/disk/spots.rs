@@ -22,7 +22,14 @@ fn slots() -> u32 {
 /// # Errors
 /// Its file system cannot tell.
 pub fn of(file: &File) -> io::Result<Vec<Extent>> {
-    sys::extents(file, Shape::PRODUCT.offset_bytes(slots()))
+    let end = Shape::PRODUCT.offset_bytes(slots());
+    let mut found = Vec::new();
+    sys::extents(file, &mut |extent| {
+        let is_before = extent.offset < end;
+        found.extend((extent.is_plain && is_before).then_some(extent));
+        is_before
+    })?;
+    Ok(found)
 }
 
 /// The superblocks of a cowfile, read from the device that its file lies on.
@@ -75,6 +82,7 @@ mod tests {
             offset,
             place,
             bytes,
+            is_plain: true,
         };
         let extents = [extent(0, 40_960, 4096), extent(4096, 8192, 8192)];
         let mut spots = Spots {

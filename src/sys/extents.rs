@@ -1,14 +1,15 @@
-//! Where on its device a file's bytes are (FS_IOC_FIEMAP of <linux/fs.h> and <linux/fiemap.h>).
+//! Where on its device a file lies (FS_IOC_FIEMAP of <linux/fs.h> and <linux/fiemap.h>; the kernel's
+//! Documentation/filesystems/fiemap.rst).
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
 /// Extents that one call asks for.
-const MOST: usize = 64;
-
+const COUNT: usize = 64;
 const FIEMAP_FLAG_SYNC: u32 = 1;
 const FIEMAP_EXTENT_LAST: u32 = 1;
+const FIEMAP_EXTENT_UNKNOWN: u32 = 2;
 /// What the device has there is not what the file has: unknown, not allocated yet, encoded, within or beside other
 /// content, or never written.
 const NOT_AS_IT_IS: u32 = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800;
@@ -22,12 +23,12 @@ struct Request {
     mapped: u32,
     count: u32,
     reserved: u32,
-    extents: [RawExtent; MOST],
+    extents: [RawExtent; COUNT],
 }
 
 /// `struct fiemap_extent`.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct RawExtent {
     logical: u64,
     physical: u64,
@@ -46,7 +47,7 @@ nix::ioctl_readwrite_bad!(
     Request
 );
 
-/// Bytes of a file that are on its device just as they are.
+/// Bytes of a file that are on its device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     /// Where they begin in the file.
@@ -55,49 +56,75 @@ pub struct Extent {
     pub place: u64,
     /// How many.
     pub bytes: u64,
+    /// The device has them there just as the file has them.
+    pub is_plain: bool,
 }
 
-/// Where the first `bytes` of a file are on its device, once they are durable; what is not there as it is is left out.
+/// Make what was written to `file` durable, and call `each` with where that is on its device, in the order of the
+/// file, until it says `false`. What has no place yet is left out.
 ///
 /// # Errors
-/// `EOPNOTSUPP` or `ENOTTY` where the file system cannot tell.
-pub fn extents(file: &File, bytes: u64) -> io::Result<Vec<Extent>> {
-    let mut found = Vec::new();
+/// `EOPNOTSUPP` or `ENOTTY` where the file system cannot tell; or what it meets.
+pub fn extents(file: &File, each: &mut dyn FnMut(Extent) -> bool) -> io::Result<()> {
     let mut start = 0;
-    while start < bytes {
+    loop {
         let mut request = Request {
             start,
-            length: bytes - start,
+            length: u64::MAX - start,
             flags: FIEMAP_FLAG_SYNC,
             mapped: 0,
-            count: u32::try_from(MOST).unwrap_or(0),
+            count: u32::try_from(COUNT).unwrap_or(0),
             reserved: 0,
-            extents: [RawExtent {
-                logical: 0,
-                physical: 0,
-                length: 0,
-                reserved: [0; 2],
-                flags: 0,
-                reserved_2: [0; 3],
-            }; MOST],
+            extents: [RawExtent::default(); COUNT],
         };
         // SAFETY: the descriptor is open, and the kernel writes at most `count` extents into the live local, which has room
         // for as many.
         unsafe { fiemap(file.as_raw_fd(), &raw mut request) }?;
-        let mapped = usize::try_from(request.mapped).unwrap_or(0);
-        let mapped = request.extents.get(..mapped.min(MOST)).unwrap_or_default();
-        let as_they_are = mapped.iter().filter(|raw| raw.flags & NOT_AS_IT_IS == 0);
-        found.extend(as_they_are.map(|raw| Extent {
-            offset: raw.logical,
-            place: raw.physical,
-            bytes: raw.length,
-        }));
-        let Some(last) = mapped.last() else { break };
-        let end = last.logical.saturating_add(last.length);
-        if last.flags & FIEMAP_EXTENT_LAST != 0 || end <= start {
-            break;
+        let mapped = usize::try_from(request.mapped).unwrap_or(0).min(COUNT);
+        for raw in request.extents.iter().take(mapped) {
+            let extent = Extent {
+                offset: raw.logical,
+                place: raw.physical,
+                bytes: raw.length,
+                is_plain: raw.flags & NOT_AS_IT_IS == 0,
+            };
+            if raw.flags & FIEMAP_EXTENT_UNKNOWN == 0 && !each(extent) {
+                return Ok(());
+            }
+            let end = raw.logical.saturating_add(raw.length);
+            if raw.flags & FIEMAP_EXTENT_LAST != 0 || end <= start {
+                return Ok(());
+            }
+            start = end;
         }
-        start = end;
+        if mapped < COUNT {
+            return Ok(());
+        }
     }
-    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_file_tells_where_it_lies_or_that_it_cannot() {
+        let mut file = tempfile::tempfile_in(".").unwrap();
+        file.write_all(&[7; 100_000]).unwrap();
+        let mut bytes = 0;
+        let told = extents(&file, &mut |extent| {
+            assert_eq!(extent.offset, bytes);
+            bytes += extent.bytes;
+            true
+        });
+        match told {
+            Ok(()) => assert!(bytes >= 100_000, "{bytes}"),
+            // Not each file system of a test machine can.
+            Err(error) => assert!(matches!(
+                error.raw_os_error(),
+                Some(libc::ENOTTY | libc::EOPNOTSUPP)
+            )),
+        }
+    }
 }

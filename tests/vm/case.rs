@@ -48,6 +48,8 @@ pub(crate) struct Case {
     pub(crate) kills: u64,
     /// How often the machine is booted, with the same media.
     pub(crate) boots: u32,
+    /// How many of these, from the second on, end in a power cut while they merge.
+    pub(crate) cuts: u32,
     /// Kernel words that only the boot of this number has.
     pub(crate) each: &'static [&'static str],
     /// Seconds it takes on a quiet machine without KVM; the deadline is five times that.
@@ -72,6 +74,7 @@ impl Case {
             memory_mib: 512,
             kills: 0,
             boots: 1,
+            cuts: 0,
             each: &[],
             quiet_s: 12,
         }
@@ -222,6 +225,12 @@ impl Case {
     pub(crate) fn each(mut self, words: &'static [&'static str]) -> Self {
         self.each = words;
         self.boots = u32::try_from(words.len()).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// The power of so many boots, from the second on, is cut while they merge.
+    pub(crate) fn cuts(mut self, count: u32) -> Self {
+        self.cuts = count;
         self
     }
 

@@ -12,7 +12,8 @@ use crate::kernel::Packing::{Gz, Plain, Zst};
 use crate::kernel::Spoilt;
 use crate::media::Content::{
     DebianBoots, DebianIso, DebianSysv, Mini, MiniBoots, MiniBootsWithOffset, MiniDirty, MiniGpt,
-    MiniHybrid, MiniModules, MiniNested, MiniRaw, Package, Pocket, Random, Root, Stick, Tools,
+    MiniHybrid, MiniModules, MiniNested, MiniRaw, Package, Pocket, PocketToMerge, Random, Root,
+    Stick, Tools,
 };
 use crate::media::Fs::{Btrfs, Erofs, Ext4, Iso, Squashfs, Vfat, Xfs};
 use crate::nfs::Server::{
@@ -33,6 +34,9 @@ pub(crate) fn all() -> Vec<Case> {
     const SMALL: &str = "cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:64M";
     const CLOSED: &str = "the session is closed, and its media are free";
     const POCKET: &str = "cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=LIVE:/cowroot/session.cow,create leave=shutdown verb=poweroff";
+    const MERGE: &str = "cowroot=LABEL=LIVE:/live/root.img leave=shutdown verb=poweroff quiet rd.timeout=5 systemd.default_device_timeout_sec=5";
+    const KEPT: &str = "cowroot.cow=LABEL=LIVE:/cowroot/session.cow,create";
+    const MERGED: [&str; 5] = [KEPT, KEPT, KEPT, KEPT, "cowroot.cow=tmpfs"];
     const SESSION: &str = "cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=poweroff";
     vec![
         // A live system, whole: Debian with systemd from an ISO.
@@ -301,8 +305,14 @@ pub(crate) fn all() -> Vec<Case> {
 
         // Sessions merged into their bases: offline, undone, into a new image; at the next boot, cut twice in the middle.
         Case::mini("mini disk merge", "merge").disk(Random(64)).disk(Stick(New::Vfat)).cd(Mini(Iso)).quiet_s(40),
+        Case::mini("mini file merge-refused", "merge-refused").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat").quiet_s(30),
+        Case::bare("bare cd merge-output").cd(Mini(Iso)).stick(Stick(New::Ext4)).guest("merge-output").each(&["cowroot=LABEL=LIVE:/live/root.img", "cowroot=LABEL=COWROOT:/new.img"]).quiet_s(20),
         Case::mini("mini stick vfat merge-at-boot", "merge-boot").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat cowroot=/dev/vdb:/base.img cowroot.cow=/dev/vdb:/session.cow").boots(3).quiet_s(60),
         Case::mini("mini disk ext4 merge-at-boot", "merge-boot").disk(Tools).disk(Stick(New::Ext4)).disk(Stick(New::Vfat)).words("stick=ext4 cowroot=/dev/vdb:/base.img cowroot.cow=/dev/vdc:/session.cow").boots(3).quiet_s(60),
+        // The same where others are the initramfs's init, whose patience for a device is five seconds here; `quiet` as distributions
+        // have it. The last boot has the base alone.
+        Case::home("dracut-106 stick vfat merge-at-boot", Dracut).stick(PocketToMerge(Vfat)).words(MERGE).guest("merge-root").each(&MERGED).cuts(2).memory(1024).quiet_s(60),
+        Case::home("initramfs-tools stick vfat merge-at-boot", InitramfsTools).stick(PocketToMerge(Vfat)).words(MERGE).guest("merge-root").each(&MERGED).cuts(2).memory(1024).quiet_s(60),
 
         // Daemons that are killed, again and again.
         Case::mini("mini file kills", "kills").disk(Tools).words("store=tmpfs").kills(200),

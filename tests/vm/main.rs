@@ -26,6 +26,7 @@ mod case;
 mod cases;
 mod command;
 mod cpio;
+mod cut;
 mod home;
 mod initramfs;
 mod kernel;

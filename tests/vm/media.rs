@@ -69,6 +69,8 @@ pub(crate) enum Content {
     Mini(Fs),
     /// The same with room, for a stick that holds base and cowfile.
     Pocket(Fs),
+    /// The same with a base that has room, too, to be merged into.
+    PocketToMerge(Fs),
     /// The same, in the second partition of a GPT.
     MiniGpt(Fs),
     /// The same on an ISO with a partition that is all of it, as isohybrid makes them.
@@ -100,7 +102,10 @@ pub(crate) enum Content {
 impl Content {
     /// Whether the guest is meant to write to it.
     pub(crate) fn is_written(self) -> bool {
-        matches!(self, Self::Stick(_) | Self::Pocket(_))
+        matches!(
+            self,
+            Self::Stick(_) | Self::Pocket(_) | Self::PocketToMerge(_)
+        )
     }
 }
 
@@ -163,6 +168,9 @@ impl Maker<'_> {
                 root::debian(self.cache, self.apt, self.binary)?
             }
             Content::DebianSysv => root::debian_sysv(self.cache, self.apt, self.binary)?,
+            Content::PocketToMerge(_) => {
+                root::mini(self.cache, self.binary, RootFs::Ext4Large, None)?
+            }
             Content::Root(fs) => root::mini(self.cache, self.binary, fs, None)?,
             Content::MiniModules => {
                 let fs = RootFs::Ext4;
@@ -191,7 +199,7 @@ impl Maker<'_> {
             Content::Root(_) | Content::MiniModules => {
                 self.tree_with(&base, |tree| write(Fs::Ext4, tree, part))
             }
-            Content::Pocket(fs) => {
+            Content::Pocket(fs) | Content::PocketToMerge(fs) => {
                 self.tree_with(&base, |tree| write_with_room(fs, tree, 400, part))
             }
             Content::Mini(fs) => self.tree_with(&base, |tree| write(fs, tree, part)),

@@ -34,6 +34,7 @@ pub(crate) fn run() -> Result<bool> {
         accel: bed.accel,
         memory_mib: 1024,
         memory_at_once: false,
+        cut: None,
         firmware: None,
         vmlinuz: kernel.vmlinuz.clone(),
         initramfs: Initramfs::Mini.get(&bed.cache, &kernel, &bed.binary)?,

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::accel::Accel;
 use crate::command::{command, run, sha256};
+use crate::cut::Cut;
 use crate::media::{Bus, Medium};
 use crate::nfs::Network;
 use crate::qmp::Qmp;
@@ -60,6 +61,8 @@ pub(crate) struct Machine {
     pub(crate) media: Vec<(Medium, PathBuf)>,
     /// Without one there is no network card either.
     pub(crate) network: Option<Network>,
+    /// When its power goes, if it does.
+    pub(crate) cut: Option<Cut>,
 }
 
 /// What a run left behind.
@@ -71,6 +74,8 @@ pub(crate) struct Outcome {
     pub(crate) report: Vec<String>,
     /// Why the VM did not end by itself, if so.
     pub(crate) stuck: Option<String>,
+    /// Its power was cut, as it was meant to be.
+    pub(crate) is_cut: bool,
 }
 
 impl Machine {
@@ -293,12 +298,16 @@ impl Watch {
     ) -> Result<Outcome> {
         let start = Instant::now();
         let mut outcome = Outcome::default();
+        let mut cut_at = None;
         loop {
-            match lines.recv_timeout(Duration::from_millis(100)) {
+            match lines.recv_timeout(Duration::from_millis(20)) {
                 Ok(line) => {
                     writeln!(log, "{:6.1} {line}", start.elapsed().as_secs_f32())?;
                     if line.contains("Run /init as init process") {
                         self.init = Some(Instant::now());
+                    }
+                    if let Some(cut) = machine.cut.filter(|cut| line.contains(cut.text)) {
+                        cut_at.get_or_insert(Instant::now() + cut.after);
                     }
                     // Nothing comes after that, and QEMU stays.
                     let is_halted = line.contains("reboot: System halted");
@@ -316,6 +325,10 @@ impl Watch {
                 self.obey(machine, line)?;
             }
             self.plug(&machine.media)?;
+            if cut_at.is_some_and(|at| at <= Instant::now()) {
+                outcome.is_cut = true;
+                break;
+            }
             if start.elapsed() > deadline {
                 outcome.stuck = Some(format!("still running after {} s", deadline.as_secs()));
                 break;

@@ -22,23 +22,23 @@ const FREE: Duration = Duration::from_secs(5);
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(in crate::cmd) enum Side {
     Base,
     Session,
 }
 
 /// A file system to mount.
 #[derive(Debug, Clone)]
-pub(super) struct Volume {
-    pub(super) device: PathBuf,
+pub(in crate::cmd) struct Volume {
+    pub(in crate::cmd) device: PathBuf,
     /// Its type.
-    pub(super) kind: &'static str,
-    pub(super) is_read_only: bool,
+    pub(in crate::cmd) kind: &'static str,
+    pub(in crate::cmd) is_read_only: bool,
 }
 
 /// All that is served for this.
 #[derive(Debug, Default)]
-pub(super) struct Devices {
+pub(in crate::cmd) struct Devices {
     /// In the order in which they were made: a later one may stand on an earlier one.
     served: Vec<Attached>,
     base: Option<Volume>,
@@ -46,7 +46,7 @@ pub(super) struct Devices {
 }
 
 /// Have the driver of such devices.
-pub(super) fn load_driver() -> anyhow::Result<()> {
+pub(in crate::cmd) fn load_driver() -> anyhow::Result<()> {
     if !Path::new(ublk::CONTROL).exists() {
         device::load_ublk(&Modules::open()?)?;
     }
@@ -55,7 +55,7 @@ pub(super) fn load_driver() -> anyhow::Result<()> {
 
 impl Devices {
     /// Serve both. The session first: it knows whether that is its base.
-    pub(super) fn serve(&mut self, diff: &Diff) -> anyhow::Result<()> {
+    pub(in crate::cmd) fn serve(&mut self, diff: &Diff) -> anyhow::Result<()> {
         let session = self.launch(&session(diff))?;
         let base = self.launch(&base(diff))?;
         self.session = Some(volume(&session, &diff.cowfile, diff.partition)?);
@@ -63,8 +63,15 @@ impl Devices {
         Ok(())
     }
 
+    /// Serve the session alone.
+    pub(in crate::cmd) fn serve_session(&mut self, diff: &Diff) -> anyhow::Result<()> {
+        let session = self.launch(&session(diff))?;
+        self.session = Some(volume(&session, &diff.cowfile, diff.partition)?);
+        Ok(())
+    }
+
     /// What is to be mounted.
-    pub(super) fn volume(&self, side: Side) -> anyhow::Result<&Volume> {
+    pub(in crate::cmd) fn volume(&self, side: Side) -> anyhow::Result<&Volume> {
         let volume = match side {
             Side::Base => &self.base,
             Side::Session => &self.session,
@@ -73,7 +80,7 @@ impl Devices {
     }
 
     /// Stack a layer in RAM on one of them, which a journal can be replayed into.
-    pub(super) fn replay(&mut self, side: Side) -> anyhow::Result<()> {
+    pub(in crate::cmd) fn replay(&mut self, side: Side) -> anyhow::Result<()> {
         let Volume { device, kind, .. } = self.volume(side)?.clone();
         log::debug!(
             "'{}' was not unmounted: its journal is replayed into RAM",
@@ -99,7 +106,7 @@ impl Devices {
     }
 
     /// Take all of them away, the last one first.
-    pub(super) fn detach(self) -> anyhow::Result<()> {
+    pub(in crate::cmd) fn detach(self) -> anyhow::Result<()> {
         let mut result = Ok(());
         for attached in self.served.iter().rev() {
             let detached = detach_when_free(attached.id);

@@ -22,9 +22,7 @@ const ROOM_BYTES: u64 = 1 << 20;
 
 /// Mount, compare, tell.
 pub(super) fn look(diff: &Diff, devices: &Devices, outputs: &Outputs) -> anyhow::Result<End> {
-    let place = mount_point()?;
-    mount::private_namespace()?;
-    mount::tmpfs(place, ROOM_BYTES)?;
+    let place = own_place()?;
     let (base, session) = (place.join("base"), place.join("session"));
     for (side, target, wants_replay) in [
         (Side::Base, &base, End::BaseWantsReplay),
@@ -45,11 +43,14 @@ pub(super) fn look(diff: &Diff, devices: &Devices, outputs: &Outputs) -> anyhow:
     tell(diff, (&base, &session), ctime, outputs).map(|()| End::Done)
 }
 
-/// A folder that is there on any machine; only this process sees what is mounted on it.
-fn mount_point() -> anyhow::Result<&'static Path> {
+/// An empty folder, on one that is there on any machine; only this process sees it, and what is mounted in it.
+pub(in crate::cmd) fn own_place() -> anyhow::Result<&'static Path> {
     let places = ["/run", "/tmp", "/mnt"].map(Path::new);
     let place = places.into_iter().find(|place| place.is_dir());
-    place.context("finding a folder to mount on: there is no /run, /tmp or /mnt")
+    let place = place.context("finding a folder to mount on: there is no /run, /tmp or /mnt")?;
+    mount::private_namespace()?;
+    mount::tmpfs(place, ROOM_BYTES)?;
+    Ok(place)
 }
 
 fn tell(

@@ -34,6 +34,12 @@ pub trait Image: BaseMut {
         false
     }
 
+    /// Take a stretch of the base without that it comes through here, where the file system or its server can. Whether
+    /// it could; if not, any part of it may be there.
+    fn take(&mut self, _start: u64, _end: u64) -> bool {
+        false
+    }
+
     /// Give it its name, durably.
     ///
     /// # Errors
@@ -109,7 +115,10 @@ fn copy_base(
             hole(image, at, start.min(size_bytes))?;
             image.forget(start, end - start);
         }
-        stretch(source, image, (start, end), is_resumed)?;
+        // What is there already is not written again.
+        if is_resumed || !image.take(start, end) {
+            stretch(source, image, (start, end), is_resumed)?;
+        }
         if start < end {
             if !mutant::is(Mutant::NamedBeforeSync) {
                 sync(image)?;
@@ -144,11 +153,11 @@ fn parts((start, end): (u64, u64)) -> impl Iterator<Item = (u64, usize)> {
     })
 }
 
-fn stretch(
+/// Read a stretch of the base, part by part.
+fn each_part(
     source: &mut impl Source,
-    image: &mut impl Image,
     stretch: (u64, u64),
-    is_resumed: bool,
+    mut each: impl FnMut(u64, &[u8]) -> Result<(), Stopped>,
 ) -> Result<(), Stopped> {
     let mut bytes = Vec::new();
     for (at, len) in parts(stretch) {
@@ -156,17 +165,29 @@ fn stretch(
         source
             .read(at, &mut bytes)
             .map_err(|failure| failed(Side::Source, "reading", at, failure))?;
-        let is_there =
-            is_resumed && first_difference(image, at, len as u64, Some(&bytes))?.is_none();
-        // A new image is zeros where nothing was written.
-        let is_zero = !is_resumed && bytes.iter().all(|byte| *byte == 0);
-        if !is_there && !is_zero {
-            image
-                .write(at, &bytes)
-                .map_err(|failure| failed(Side::Base, "writing", at, failure))?;
-        }
+        each(at, &bytes)?;
     }
     Ok(())
+}
+
+fn stretch(
+    source: &mut impl Source,
+    image: &mut impl Image,
+    stretch: (u64, u64),
+    is_resumed: bool,
+) -> Result<(), Stopped> {
+    each_part(source, stretch, |at, bytes| {
+        let len = bytes.len() as u64;
+        let is_there = is_resumed && first_difference(image, at, len, Some(bytes))?.is_none();
+        // A new image is zeros where nothing was written.
+        let is_zero = !is_resumed && bytes.iter().all(|byte| *byte == 0);
+        if is_there || is_zero {
+            return Ok(());
+        }
+        image
+            .write(at, bytes)
+            .map_err(|failure| failed(Side::Base, "writing", at, failure))
+    })
 }
 
 fn compare(
@@ -174,17 +195,12 @@ fn compare(
     image: &mut impl Image,
     stretch: (u64, u64),
 ) -> Result<(), Stopped> {
-    let mut bytes = Vec::new();
-    for (at, len) in parts(stretch) {
-        bytes.resize(len, 0);
-        source
-            .read(at, &mut bytes)
-            .map_err(|failure| failed(Side::Source, "reading", at, failure))?;
-        if let Some(offset) = first_difference(image, at, len as u64, Some(&bytes))? {
-            return Err(Stopped::Differs(offset));
+    each_part(source, stretch, |at, bytes| {
+        match first_difference(image, at, bytes.len() as u64, Some(bytes))? {
+            Some(offset) => Err(Stopped::Differs(offset)),
+            None => Ok(()),
         }
-    }
-    Ok(())
+    })
 }
 
 /// What an undo log may be where there is none.

@@ -507,3 +507,85 @@ fn a_request_goes_with_the_session_it_names() {
     change(Action::New(Some("c"), None));
     assert_eq!(due(&bench.cow(), false).unwrap(), None);
 }
+
+#[test]
+fn a_merge_that_could_not_be_served_midway_is_refused() {
+    let mut bench = Bench::new(None);
+    bench.serve(1, true);
+    (1..63).for_each(|_| bench.seal());
+    // Stopped in the middle with one place left: it is served, and goes on.
+    let mut opened = cowfile::open(&bench.cow(), Mode::Write, None).unwrap();
+    let top = opened.found.superblock.active_layer;
+    let merge = Merge {
+        top,
+        frees: true,
+        ..Merge::default()
+    };
+    merging::begin(&mut opened.files, &opened.found, merge).unwrap();
+    drop(opened);
+    bench.serve(2, true);
+    let midway = cowfile::open(&bench.cow(), Mode::Read, None).unwrap();
+    assert_ne!(midway.found.superblock.active_layer, top);
+    drop(midway);
+    assert!(bench.reads() == bench.device);
+    bench.merge(&Wishes::default()).unwrap();
+    assert!(bench.reads() == bench.device);
+
+    // With none left it is not begun, offline or at the next boot.
+    let mut bench = Bench::new(None);
+    bench.serve(1, true);
+    (1..63).for_each(|_| bench.seal());
+    bench.seal();
+    for frees in [true, false] {
+        let wishes = Wishes {
+            frees,
+            ..Wishes::default()
+        };
+        let says = bench.refused(&wishes);
+        assert!(says.contains("all layers of the cowfile"), "{says}");
+    }
+    let says = ask(&bench.cow(), None, Some(true)).unwrap_err();
+    assert!(format!("{says:#}").contains("all layers of the cowfile"));
+    let below = Wishes {
+        up_to: Some("62"),
+        ..Wishes::default()
+    };
+    bench.merge(&below).unwrap();
+    assert!(bench.reads() == bench.device);
+}
+
+#[test]
+fn damage_that_is_found_midway_is_told_with_what_can_be_done_then() {
+    let mut bench = Bench::new(None);
+    bench.serve(1, true);
+    let mut opened = cowfile::open(&bench.cow(), Mode::Write, None).unwrap();
+    let top = opened.found.superblock.active_layer;
+    let cow = fs::read(bench.cow()).unwrap();
+    let at = (8 << 20) + cow[8 << 20..].iter().position(|byte| *byte != 0).unwrap();
+    for (is_begun, is_logged, advice) in [
+        (false, false, "and nothing was changed"),
+        (true, false, "old or merged"),
+        (true, true, "`cowroot merge --undo` puts the base back"),
+    ] {
+        if is_begun {
+            let merge = Merge {
+                top,
+                is_logged,
+                ..Merge::default()
+            };
+            merging::begin(&mut opened.files, &opened.found, merge).unwrap();
+        }
+        let mut damaged = fs::read(bench.cow()).unwrap();
+        damaged[at + 4096 * 40] ^= 1;
+        drop(opened);
+        fs::write(bench.cow(), &damaged).unwrap();
+        let error = bench.merge(&Wishes::default()).unwrap_err();
+        let damage = error.downcast_ref::<Damage>().expect("damage");
+        assert_eq!(damage.stretches.len(), 1);
+        let says = format!("{error:#}");
+        assert!(says.contains(advice), "{says}");
+        assert_eq!(says.contains("nothing was changed"), !is_begun, "{says}");
+        fs::write(bench.cow(), &cow).unwrap();
+        opened = cowfile::open(&bench.cow(), Mode::Write, None).unwrap();
+    }
+}

@@ -25,6 +25,7 @@ use crate::sys;
 pub use begun::{Due, ask, ask_in_use, due, make_ready};
 pub use output::output;
 pub use undo::{Undone, undo};
+pub use words::Damage;
 
 /// Chunks between two syncs of the base: 32 MiB.
 const BATCH_CHUNKS: u64 = 8 << 10;
@@ -231,7 +232,10 @@ fn look(both: &mut Both, progress: &mut Progress<'_>) -> anyhow::Result<(Report,
         done += chunks * CHUNK_BYTES;
         progress(Phase::Checking, done.min(about), about);
     });
-    let totals = totals.map_err(|stopped| words::stopped(stopped, [None, None]))?;
+    let totals = totals.map_err(|stopped| match both.is_resumed {
+        true => words::stopped_midway(stopped, both.merge, [None, None]),
+        false => words::stopped(stopped, [None, None]),
+    })?;
     let report = Report {
         sessions: stack_names(opened, both.merge.top),
         totals,
@@ -304,7 +308,7 @@ fn run(
     let file = log.as_mut().map(|(_, file)| file);
     result
         .map(drop)
-        .map_err(|stopped| words::stopped(stopped, [Some(base), file]))
+        .map_err(|stopped| words::stopped_midway(stopped, *merge, [Some(base), file]))
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Why something is not merged, in words for whoever has to do something about it.
 
+use std::fmt;
+
 use crate::disk::target::Target;
 use crate::engine::command::Failure;
 use crate::engine::cowfile::layers::NotDone;
 use crate::engine::cowfile::layers::merging::NotMerged;
+use crate::engine::format::superblock::Merge;
 use crate::engine::merge::undo::BadLog;
 use crate::engine::merge::{Side, Stopped};
 use crate::engine::units::CHUNK_BYTES;
@@ -52,7 +55,8 @@ fn plain(why: &NotMerged) -> anyhow::Error {
             "a newer cowroot has to write the cowfile; merge with that"
         }
         NotMerged::Cowfile(NotDone::TooMany) => {
-            "all layers of the cowfile are in use, and the merged ones are to be kept; --free drops them at once"
+            "all layers of the cowfile are in use, and what is written before a merge is over needs one more; merge without \
+             the topmost session (--up-to), or delete one (`cowroot session`)"
         }
         NotMerged::Cowfile(NotDone::Failed(Failure::NoSpace)) => {
             "the cowfile's file system is full; make room there"
@@ -75,7 +79,7 @@ pub(super) fn stopped(stopped: Stopped, targets: [Option<&mut Target>; 2]) -> an
         Stopped::Session(trouble) => {
             anyhow::anyhow!("reading the session: {trouble}; `cowroot check` tells what is damaged")
         }
-        Stopped::Damaged(chunks) => damaged(&chunks),
+        Stopped::Damaged(chunks) => Damage::of(&chunks, None).into(),
         Stopped::Failed {
             side,
             doing,
@@ -108,20 +112,70 @@ pub(super) fn stopped(stopped: Stopped, targets: [Option<&mut Target>; 2]) -> an
     }
 }
 
-fn damaged(chunks: &[(u64, u64)]) -> anyhow::Error {
-    const SHOWN: usize = 4;
-    let bytes = chunks
-        .iter()
-        .take(SHOWN)
-        .map(|(start, end)| format!("bytes {} to {}", start * CHUNK_BYTES, end * CHUNK_BYTES));
-    let mut list = bytes.collect::<Vec<_>>().join(", ");
-    if chunks.len() > SHOWN {
-        list.push_str(&format!(" and {} more stretches", chunks.len() - SHOWN));
+/// What of a session does not read, or not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Bytes of the device: starts and ends.
+    pub stretches: Vec<(u64, u64)>,
+    /// A part of it may be in the base already, of a merge that keeps an undo log or none.
+    begun: Option<Merge>,
+}
+
+impl Damage {
+    pub(super) fn of(chunks: &[(u64, u64)], begun: Option<Merge>) -> Self {
+        let bytes = |&(start, end): &(u64, u64)| (start * CHUNK_BYTES, end * CHUNK_BYTES);
+        Self {
+            stretches: chunks.iter().map(bytes).collect(),
+            begun,
+        }
     }
-    anyhow::anyhow!(
-        "the session is damaged at {list} of the device, and nothing was changed; `cowroot check` tells all, `cowroot \
-         check --repair --drop-damaged` lets what is below show there"
-    )
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 4;
+        let shown = self.stretches.iter().take(SHOWN);
+        let bytes = shown.map(|(start, end)| format!("bytes {start} to {end}"));
+        let mut list = bytes.collect::<Vec<_>>().join(", ");
+        if self.stretches.len() > SHOWN {
+            list.push_str(&format!(
+                " and {} more stretches",
+                self.stretches.len() - SHOWN
+            ));
+        }
+        write!(to, "the session is damaged at {list} of the device, and ")?;
+        let next = match self.begun {
+            None => {
+                "nothing was changed; `cowroot check` tells all, `cowroot check --repair --drop-damaged` lets what is below \
+                 show there"
+            }
+            Some(merge) if merge.is_logged => {
+                "other parts of it may be in the base already; if the medium fails only now and then, the same again goes \
+                 on; `cowroot merge --undo` puts the base back, and then `cowroot check --repair --drop-damaged` lets \
+                 what is below show there"
+            }
+            Some(_) => {
+                "other parts of it may be in the base already; if the medium fails only now and then, the same again goes \
+                 on; else `cowroot check --repair --drop-damaged` leaves there what the base has by now, old or merged, \
+                 and then it goes on"
+            }
+        };
+        to.write_str(next)
+    }
+}
+
+impl std::error::Error for Damage {}
+
+/// Why a merge into the base ended early that had begun.
+pub(super) fn stopped_midway(
+    stopped: Stopped,
+    merge: Merge,
+    targets: [Option<&mut Target>; 2],
+) -> anyhow::Error {
+    match stopped {
+        Stopped::Damaged(chunks) => Damage::of(&chunks, Some(merge)).into(),
+        other => self::stopped(other, targets),
+    }
 }
 
 pub(super) fn bad_log(bad: BadLog) -> anyhow::Error {

@@ -99,6 +99,7 @@ impl Boot {
             accel: bed.accel,
             memory_mib: MEMORY_MIB,
             memory_at_once: true,
+            cut: None,
             firmware: None,
             vmlinuz: kernel.vmlinuz.clone(),
             initramfs: Initramfs::Bench.get(&bed.cache, &kernel, &bed.binary)?,

@@ -1,4 +1,4 @@
-# A merge at the next boot, its power cut in two boots at moments of chance; the third goes on to its end.
+# A merge at the next boot, its power cut in two boots at moments of chance; the third ends it, be the base's medium busy or not.
 # shellcheck shell=sh
 # shellcheck source=tests/vm/guest/tools.sh
 . /usr/lib/cowtest/tools.sh
@@ -9,6 +9,7 @@ both() {
 	mount_stick && if [ "$cow_on" = /dev/vdb ]; then mount -o bind /stick /cow; else modprobe vfat && mount -t vfat "$cow_on" /cow; fi
 }
 stage() { cowroot boot --stage="$1" --root=/sysroot; }
+busy() { until grep -q ' /run/cowroot/medium .* rw' /proc/mounts; do usleep 20000; done && cd /run/cowroot/medium && exec sleep 99; }
 kept() { (cd "$1" && sha256sum -c sums); }
 begin() {
 	both && dd if=/dev/zero of=/stick/base.img bs=1M count=160 && mount -o bind /stick /tools/mnt/stick &&
@@ -23,18 +24,17 @@ if [ "$boot" != 3 ]; then
 	stage attach &
 	while ! dmesg | grep -q ' merging: '; do usleep 50000; done
 	usleep $((1$(tr -dc 0-9 </dev/urandom | head -c 5) * boot))
-	report finished
-	echo b >/proc/sysrq-trigger
+	report finished && echo b >/proc/sysrq-trigger
 fi
+[ "$cow_on" = /dev/vdb ] || busy &
 check attach stage attach
+kill $!
+[ "$cow_on" = /dev/vdb ] || check goes-on-with-it-mounted sh -c "dmesg | grep \"unmounting '/run/cowroot/medium'.*the boot goes on\""
 check goes-on sh -c 'dmesg | grep "going on merging"'
 check root stage mount
 check same-with-session kept /sysroot
-check unmount umount /sysroot
-check shutdown stage shutdown
+check unmount umount /sysroot && check shutdown stage shutdown
 check media both
 check is-merged sh -c "cowroot info /cow/session.cow | grep -q merged && ! cowroot info /cow/session.cow | grep -q 'under way'"
-mount -o bind /stick /tools/mnt/stick
-check base-is-clean tool e2fsck -fn /mnt/stick/base.img
-check base-alone mount -t ext4 -o loop,ro,noload /stick/base.img /mnt
-check same-alone kept /mnt
+mount -o bind /stick /tools/mnt/stick && check base-is-clean tool e2fsck -fn /mnt/stick/base.img
+check base-alone mount -t ext4 -o loop,ro,noload /stick/base.img /mnt && check same-alone kept /mnt

@@ -50,6 +50,7 @@ impl ServerVm {
             accel: bed.accel,
             memory_mib: 384,
             memory_at_once: false,
+            cut: None,
             firmware: None,
             vmlinuz: kernel.vmlinuz.clone(),
             initramfs,

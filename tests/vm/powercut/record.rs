@@ -40,6 +40,7 @@ pub(super) fn machine(
         accel: bed.accel,
         memory_mib: 768,
         memory_at_once: false,
+        cut: None,
         firmware: None,
         vmlinuz: kernel.vmlinuz.clone(),
         initramfs: Initramfs::Checkers.get(&bed.cache, &kernel, &bed.binary)?,

@@ -72,9 +72,16 @@ pub fn may(superblock: &Superblock, top: u8) -> Result<(), NotMerged> {
         .map(|(number, _)| number)
         .filter(|number| !stands_on_top(*number))
         .collect();
-    match depend.is_empty() {
-        true => Ok(()),
-        false => Err(NotMerged::Depend(depend)),
+    if !depend.is_empty() {
+        return Err(NotMerged::Depend(depend));
+    }
+    // What is written while it is not over needs a layer on top; what is kept of a merge before gives way.
+    let is_in_use = |(number, layer): (u8, &Option<Layer>)| layer.is_some() && !merge.keeps(number);
+    let is_full = (0..).zip(&superblock.layers).all(is_in_use);
+    let is_begun = merge.state == MergeState::UnderWay;
+    match is_full && !is_begun && top == superblock.active_layer {
+        true => Err(NotMerged::Cowfile(NotDone::TooMany)),
+        false => Ok(()),
     }
 }
 

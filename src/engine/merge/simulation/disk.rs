@@ -228,6 +228,26 @@ impl Image for Handle {
         .is_ok()
     }
 
+    fn take(&mut self, start: u64, end: u64) -> bool {
+        let kind = self.0.borrow_mut().random.u8(0..3);
+        // Some of it, and then it cannot.
+        let end = if kind == 1 {
+            start + (end - start) / 2
+        } else {
+            end
+        };
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
+        let is_taken = kind > 0
+            && Source::read(
+                &mut Self(Rc::clone(&self.0), Which::Base),
+                start,
+                &mut bytes,
+            )
+            .is_ok()
+            && BaseMut::write(self, start, &bytes).is_ok();
+        is_taken && kind == 2
+    }
+
     fn publish(&mut self) -> Result<(), Failure> {
         self.act(|_| ())?;
         self.0.borrow_mut().named.0 = true;
