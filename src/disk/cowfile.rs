@@ -18,7 +18,7 @@ use super::folder::Folder;
 use super::growth::{Growth, keep_in_place};
 use super::lock::locked;
 use super::sibling::{is_of, may_have_been_of, read_some};
-use crate::disk::{failure, uninterrupted};
+use crate::disk::{cache, failure, uninterrupted};
 use crate::engine::command::Failure;
 use crate::engine::cowfile::create::MediumMut;
 use crate::engine::cowfile::recover::Medium;
@@ -277,8 +277,7 @@ impl CowFiles {
         }
     }
 
-    /// Call `act` for each part of a stretch with its file, where it begins there, and the part's place in the
-    /// stretch.
+    /// Call `act` for each part of a stretch, with its file, where it begins there, and its place in the stretch.
     fn parts(
         &self,
         slot: u32,
@@ -317,6 +316,13 @@ impl Medium for CowFiles {
         self.parts(slot, into.len(), |file, at, part| {
             uninterrupted(|| file.read_exact_at(into.get_mut(part.clone()).unwrap_or_default(), at))
         })
+    }
+
+    fn will_read(&mut self, slot: u32, count: u32) {
+        let len = (count as usize).saturating_mul(CHUNK_LEN);
+        let _ = self.parts(slot, len, |file, at, part| {
+            cache::will_read(file, at, part.len() as u64)
+        });
     }
 
     fn lay_out(&mut self, superblock: &Superblock) -> Result<(), Trouble> {

@@ -109,6 +109,10 @@ impl BaseMut for NewImage<'_> {
     fn forget(&mut self, offset: u64, len: u64) {
         self.part.forget(offset, len);
     }
+
+    fn will_read(&mut self, offset: u64, len: u64) {
+        self.part.will_read(offset, len);
+    }
 }
 
 impl Image for NewImage<'_> {

@@ -5,6 +5,7 @@
 //! never holds up a request that needs only RAM.
 
 pub mod base;
+mod cache;
 pub mod cowfile;
 pub mod drive;
 pub mod filesystem;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, Flock, FlockArg, PosixFadviseAdvice, fallocate, posix_fadvise};
+use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
 use nix::sys::statfs::{MSDOS_SUPER_MAGIC, fstatfs};
 
 use super::lock::{holder, locked};
-use super::{failure, uninterrupted};
+use super::{cache, failure, uninterrupted};
 use crate::engine::command::Failure;
 use crate::engine::merge::BaseMut;
 use crate::sys;
@@ -299,12 +299,12 @@ impl BaseMut for Target {
     }
 
     fn forget(&mut self, offset: u64, len: u64) {
-        let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
-            return;
-        };
-        // Only advice: what stays in the cache is compared with what was written, and no worse.
-        let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
-        let _ = posix_fadvise(&self.file, offset, len, advice);
+        // What stays in the cache is compared with what was written, and no worse.
+        let _ = cache::forget(&self.file, offset, len);
+    }
+
+    fn will_read(&mut self, offset: u64, len: u64) {
+        let _ = cache::will_read(&self.file, offset, len);
     }
 }
 

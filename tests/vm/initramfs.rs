@@ -60,7 +60,7 @@ const MODULES: &[&str] = &[
 ];
 
 /// What the bench has besides.
-const BENCH_MODULES: &[&str] = &["dm_snapshot", "dm_delay", "overlay"];
+const BENCH_MODULES: &[&str] = &["dm_snapshot", "dm_delay", "nbd", "overlay"];
 
 /// What an NFS server has besides, and its programs.
 const SERVER_MODULES: &[&str] = &["nfsd"];

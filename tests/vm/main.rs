@@ -8,6 +8,7 @@
 //! vm powercut [IMAGES [PART]]   the power cuts that `run` only samples, on the media whose case contains PART
 //! vm bench [ROUNDS]   the table of docs/performance.md; COWROOT_BENCH names tests/vm/bench/guest's program
 //! vm bench-stick [ROUNDS]   the same page's tables of cowfiles on a slow stick
+//! vm bench-merge [ROUNDS]   merges beside snapshot-merge's and qemu-img's, on the same stick
 //! vm bench-open       how long opens take on a throttled disk; COWROOT_IMAGES names a folder of them
 //! vm demo             the live system in this terminal, or its short script without one
 //! ```
@@ -89,11 +90,13 @@ fn command_line() -> Result<bool> {
         ["bench", rounds] => bench::run(rounds.parse().context("how many rounds")?),
         ["bench-stick"] => bench::stick::run(3),
         ["bench-stick", rounds] => bench::stick::run(rounds.parse().context("how many rounds")?),
+        ["bench-merge"] => bench::merge::run(3),
+        ["bench-merge", rounds] => bench::merge::run(rounds.parse().context("how many rounds")?),
         ["bench-open"] => open::run(),
         ["demo"] => demo(),
         _ => bail!(
             "one of: list, run [PART], kills [COUNT], powercut [IMAGES [PART]], bench [ROUNDS], bench-stick [ROUNDS], \
-             bench-open, demo"
+             bench-merge [ROUNDS], bench-open, demo"
         ),
     }
 }

@@ -122,6 +122,8 @@ pub(crate) enum Bus {
     UsbLate(u64),
     /// A virtio disk whose writes and flushes are logged beside it, in a file that ends in .log.
     Logged,
+    /// A virtio disk whose file another disk of the machine is, too.
+    Shared,
     /// A virtio disk whose file the host changes while nobody in the machine uses it.
     Exchanged,
 }

@@ -165,7 +165,7 @@ impl Bus {
     fn add(self, qemu: &mut Command, number: usize, throttle: Option<u64>, file: &Path) {
         let throttle = throttle.map(|bps| match self {
             // Its delays are dm-delay's.
-            Self::Logged => format!(",throttling.bps-total={bps}"),
+            Self::Logged | Self::Shared => format!(",throttling.bps-total={bps}"),
             _ => format!(",throttling.bps-total={bps},throttling.iops-total=1000"),
         });
         let throttle = throttle.unwrap_or_default();
@@ -176,6 +176,7 @@ impl Bus {
             Self::Logged => logged(&name),
             // A flush need not reach the host's own disk: nobody cuts the host's power.
             Self::Exchanged => format!("format=raw,file={name},cache=unsafe"),
+            Self::Shared => format!("format=raw,file={name},file.locking=off,cache=unsafe"),
             _ => format!("format=raw,file={name}"),
         };
         match self {
@@ -190,6 +191,7 @@ impl Bus {
         let device = match self {
             Self::Cd => format!("ide-cd,bus=ide.{number},drive=m{number}"),
             Self::Disk | Self::Exchanged => format!("virtio-blk-pci,drive=m{number}"),
+            Self::Shared => format!("virtio-blk-pci,drive=m{number},share-rw=on"),
             // Merged requests are too many parts for the log.
             Self::Logged => format!("virtio-blk-pci,drive=m{number},request-merging=off"),
             Self::Usb => format!("usb-storage,bus=usb.0,id=s{number},drive=m{number}"),

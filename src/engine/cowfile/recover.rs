@@ -24,6 +24,11 @@ pub trait Medium {
     /// The medium cannot be read there, or ends before.
     fn read(&mut self, slot: u32, into: &mut [u8]) -> Result<(), Failure>;
 
+    /// These slots are read soon: the medium may begin with it.
+    fn will_read(&mut self, slot: u32, count: u32) {
+        let _only_advice = (slot, count);
+    }
+
     /// A superblock was found: it says in which files the slots are.
     ///
     /// # Errors

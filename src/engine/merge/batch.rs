@@ -1,7 +1,7 @@
 //! What a merge copies at a time: chunks in ascending order, read in the order of their slots.
 
 use super::mutant::{self, Mutant};
-use super::{BaseMut, COMPARED, How, Side, Stopped};
+use super::{BaseMut, COMPARED, How, Side, Stopped, Watch};
 use crate::engine::cowfile::offline::Offline;
 use crate::engine::cowfile::recover::{Medium, Recovered};
 use crate::engine::cowfile::trouble::Trouble;
@@ -11,6 +11,9 @@ use crate::engine::format::{Entry, Shape, page};
 const LONGEST: u32 = 256;
 /// Slots that are sooner read than passed over.
 const GAP: u32 = 8;
+
+/// Slots that are asked for before they are read.
+const AHEAD: u32 = 8 * LONGEST;
 
 /// All batches, from the first chunk to the last.
 pub(super) struct Batches {
@@ -113,22 +116,54 @@ impl Batch {
     /// Read the chunks with data. Those that do not read, or not as they were written.
     pub(super) fn load(&mut self, medium: &mut impl Medium) -> Vec<u64> {
         let len = self.shape.chunk_len();
-        self.bytes.resize(self.entries.len() * len, 0);
-        let places = self.bytes.chunks_mut(len).zip(&self.entries);
-        let mut places: Vec<_> = places
-            .map(|(place, (chunk, entry))| (*entry, *chunk, place))
+        let mut bytes = vec![0; self.entries.len() * len];
+        let mut take = |number: usize, found: &[u8]| {
+            let start = number * len;
+            if let Some(place) = bytes.get_mut(start..start + len) {
+                place.copy_from_slice(found);
+            }
+        };
+        let lost = self.read(medium, &mut take, &mut |_| ());
+        self.bytes = bytes;
+        lost
+    }
+
+    /// The same, and nothing of it is kept. `watch` is told of chunks with data.
+    pub(super) fn check(&self, medium: &mut impl Medium, watch: &mut Watch<'_>) -> Vec<u64> {
+        self.read(medium, &mut |_, _| (), watch)
+    }
+
+    fn read(
+        &self,
+        medium: &mut impl Medium,
+        take: &mut impl FnMut(usize, &[u8]),
+        watch: &mut Watch<'_>,
+    ) -> Vec<u64> {
+        let entries = self.entries.iter().map(|(_, entry)| *entry);
+        let mut order: Vec<(Entry, usize)> = entries.zip(0..).collect();
+        order.sort_unstable_by_key(|(entry, _)| entry.slot);
+        let runs: Vec<_> = order
+            .chunk_by(near)
+            .flat_map(|near| by_span(near))
             .collect();
-        places.sort_unstable_by_key(|(entry, ..)| entry.slot);
-        let (mut lost, mut rest) = (Vec::new(), places.as_mut_slice());
-        while let Some(first) = rest.first().map(|(entry, ..)| entry.slot) {
-            let pairs = rest.iter().zip(rest.iter().skip(1));
-            let near = pairs.take_while(|((one, ..), (next, ..))| {
-                next.slot - one.slot <= GAP && next.slot - first < LONGEST
-            });
-            let count = 1 + near.count();
-            let (run, behind) = rest.split_at_mut(count);
-            read_run(medium, self.shape, run, &mut lost);
-            rest = behind;
+        let mut hinted = runs.iter();
+        let (mut lost, mut buffer) = (Vec::new(), Vec::new());
+        let mut ahead = 0;
+        for run in &runs {
+            while ahead < AHEAD
+                && let Some(run) = hinted.next()
+            {
+                let (first, slots) = span(run);
+                medium.will_read(first, slots);
+                ahead += slots;
+            }
+            ahead -= span(run).1;
+            let mut tell = |number: usize, found: Option<&[u8]>| match found {
+                Some(found) => take(number, found),
+                None => lost.extend(self.entries.get(number).map(|(chunk, _)| *chunk)),
+            };
+            read_run(medium, self.shape, (run, &mut buffer), &mut tell);
+            watch(run.len() as u64);
         }
         lost.sort_unstable();
         lost
@@ -168,9 +203,24 @@ impl Batch {
         self.bytes.get(start..start.saturating_add(len))
     }
 
-    pub(super) fn forget(&self, base: &mut impl BaseMut) {
+    /// Let all of it be read from the medium of the base next, not from a cache, and let that begin.
+    pub(super) fn read_anew(&self, base: &mut impl BaseMut) {
+        if let (Some(first), Some(last)) = (self.pieces.first(), self.pieces.last()) {
+            let start = self.offset(first);
+            base.forget(start, self.offset(last) + self.len(last) - start);
+        }
+        self.will_read(base);
+    }
+
+    /// All of it is read from the base next.
+    pub(super) fn will_read(&self, base: &mut impl BaseMut) {
         for piece in &self.pieces {
-            base.forget(self.offset(piece), self.len(piece));
+            // Zeros may be much, and one after the other.
+            let len = match piece.start {
+                Some(_) => self.len(piece),
+                None => self.len(piece).min(COMPARED as u64),
+            };
+            base.will_read(self.offset(piece), len);
         }
     }
 
@@ -283,32 +333,54 @@ pub(super) fn first_difference(
     Ok(None)
 }
 
-/// Slots near each other with one read; if that fails, each with its own.
+/// Whether two chunks are read at once, with what lies between them.
+fn near((one, _): &(Entry, usize), (next, _): &(Entry, usize)) -> bool {
+    next.slot - one.slot <= GAP
+}
+
+/// Chunks near each other, in parts that are not too long for one read.
+fn by_span(mut near: &[(Entry, usize)]) -> Vec<&[(Entry, usize)]> {
+    let mut parts = Vec::new();
+    while let Some((first, _)) = near.first() {
+        let end = near.partition_point(|(entry, _)| entry.slot - first.slot < LONGEST);
+        let (part, rest) = near.split_at(end);
+        parts.push(part);
+        near = rest;
+    }
+    parts
+}
+
+/// The first slot of a run, and how many there are to its last.
+fn span(run: &[(Entry, usize)]) -> (u32, u32) {
+    let slot = |one: Option<&(Entry, usize)>| one.map_or(0, |(entry, _)| entry.slot);
+    let first = slot(run.first());
+    (first, slot(run.last()) - first + 1)
+}
+
+/// Slots near each other with one read; if that fails, each with its own. `tell` hears what each is, or nothing where it
+/// does not read, or not as it was written.
 fn read_run(
     medium: &mut impl Medium,
     shape: Shape,
-    run: &mut [(Entry, u64, &mut [u8])],
-    lost: &mut Vec<u64>,
+    (run, buffer): (&[(Entry, usize)], &mut Vec<u8>),
+    tell: &mut impl FnMut(usize, Option<&[u8]>),
 ) {
-    let (Some((first, ..)), Some((last, ..))) = (run.first(), run.last()) else {
-        return;
-    };
-    let first = first.slot;
-    let mut bytes = vec![0; ((last.slot - first + 1) as usize) << shape.chunk_shift];
-    let is_read = medium.read(first, &mut bytes).is_ok();
+    let (first, slots) = span(run);
+    buffer.resize((slots as usize) << shape.chunk_shift, 0);
+    let is_read = medium.read(first, buffer).is_ok();
     if !is_read && run.len() > 1 {
-        for one in run.chunks_mut(1) {
-            read_run(medium, shape, one, lost);
+        for one in run.chunks(1) {
+            read_run(medium, shape, (one, buffer), tell);
         }
         return;
     }
-    for (entry, chunk, place) in run {
-        let found = bytes
+    for (entry, number) in run {
+        let found = buffer
             .chunks(shape.chunk_len())
             .nth((entry.slot - first) as usize);
-        match found.filter(|found| is_read && page::checksum(found) == entry.crc) {
-            Some(found) => place.copy_from_slice(found),
-            None => lost.push(*chunk),
-        }
+        tell(
+            *number,
+            found.filter(|found| is_read && page::checksum(found) == entry.crc),
+        );
     }
 }

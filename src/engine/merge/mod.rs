@@ -74,6 +74,11 @@ pub trait BaseMut {
 
     /// Let what is read of this stretch next be read from the medium; it was synced.
     fn forget(&mut self, offset: u64, len: u64);
+
+    /// This stretch is read soon: the medium may begin with it.
+    fn will_read(&mut self, offset: u64, len: u64) {
+        let _only_advice = (offset, len);
+    }
 }
 
 /// Which medium gave an error.
@@ -135,6 +140,9 @@ pub struct How {
     pub zeros: u64,
 }
 
+/// Batches that are scrubbed at once.
+const SCRUBBED: u64 = 32;
+
 /// Chunks of zeros that cost as much as one of data, where they need not be kept before.
 pub const ZEROS: u64 = 32;
 
@@ -166,9 +174,14 @@ pub fn scrub(
     watch: &mut Watch<'_>,
 ) -> Result<Totals, Stopped> {
     let (mut totals, mut lost) = (Totals::default(), Vec::new());
+    // Nothing of them is kept, so they may be large: each is read in the order of its slots.
+    let how = How {
+        batch_chunks: how.batch_chunks.saturating_mul(SCRUBBED),
+        ..how
+    };
     let mut batches = Batches::new(found, how);
-    while let Some(mut batch) = batches.next(medium).map_err(Stopped::Session)? {
-        for chunk in batch.load(medium) {
+    while let Some(batch) = batches.next(medium).map_err(Stopped::Session)? {
+        for chunk in batch.check(medium, watch) {
             match lost.last_mut() {
                 Some((_, end)) if *end == chunk => *end += 1,
                 _ => lost.push((chunk, chunk + 1)),
@@ -177,7 +190,7 @@ pub fn scrub(
         let (data, zero) = batch.counts();
         totals.data_chunks += data;
         totals.zero_chunks += zero;
-        watch(data + zero);
+        watch(zero);
     }
     match lost.is_empty() {
         true => Ok(totals),
@@ -292,7 +305,7 @@ pub(super) fn copy<M: Medium, B: BaseMut, L: BaseMut>(
         }
         let (data, zero) = batch.counts();
         if is_resumed {
-            batch.forget(base);
+            batch.read_anew(base);
             batch.drop_what_is_there(base)?;
         }
         let after = mutant::is(Mutant::UndoAfterData);
@@ -306,7 +319,7 @@ pub(super) fn copy<M: Medium, B: BaseMut, L: BaseMut>(
         if let Some((log, file)) = log.as_mut().filter(|_| after) {
             log.keep(*file, base, &batch)?;
         }
-        batch.forget(base);
+        batch.read_anew(base);
         if let Some(offset) = batch.first_difference(base)? {
             return Err(Stopped::Differs(offset));
         }

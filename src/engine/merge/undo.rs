@@ -115,6 +115,7 @@ impl Log {
     ) -> Result<(), Stopped> {
         debug_assert_eq!(batch.chunk_bytes(), 1 << self.head.chunk_shift, "one shape");
         let (mut kept, mut data): (Vec<Kept>, Vec<u8>) = (Vec::new(), Vec::new());
+        batch.will_read(base);
         for piece in batch.pieces() {
             for chunk in piece.chunk..piece.chunk + piece.count {
                 if self.has(chunk) {
@@ -222,8 +223,11 @@ impl Log {
                 })?;
             }
             sync(base)?;
-            for (offset, len, bytes) in &parts {
+            for (offset, len, _) in &parts {
                 base.forget(*offset, *len);
+                base.will_read(*offset, *len);
+            }
+            for (offset, len, bytes) in &parts {
                 let found = first_difference(base, *offset, *len, bytes.as_deref())?;
                 found.map_or(Ok(()), |at| Err(Stopped::Differs(at)))?;
             }

@@ -3,6 +3,8 @@
 
 mod counts;
 mod figures;
+pub(crate) mod merge;
+mod mergetable;
 mod root;
 pub(crate) mod stick;
 mod sticktable;
@@ -17,6 +19,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::json;
 
+use crate::accel::Accel;
 use crate::cases;
 use crate::command::run as sh;
 use crate::initramfs::{Initramfs, ensure_static};
@@ -43,6 +46,7 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
     let booted = Boot {
         part: "run",
         rounds,
+        accel: bed.accel,
         media: Vec::new(),
         deadline: MOST_PER_ROUND * u32::try_from(rounds + 1)?,
     }
@@ -68,6 +72,7 @@ struct Boot {
     /// The word that tests/vm/bench/guest is started with.
     part: &'static str,
     rounds: usize,
+    accel: Accel,
     /// Media besides the one with base and tools.
     media: Vec<(Medium, PathBuf)>,
     deadline: Duration,
@@ -96,7 +101,7 @@ impl Boot {
         let mut media = vec![(medium, tools)];
         media.extend(self.media);
         let machine = Machine {
-            accel: bed.accel,
+            accel: self.accel,
             memory_mib: MEMORY_MIB,
             memory_at_once: true,
             cut: None,
@@ -121,7 +126,7 @@ impl Boot {
         let pinned = match pinned {
             Ok(cpus) => format!(
                 "{cpus} virtual CPUs, each pinned to a core; {:?}",
-                bed.accel
+                self.accel
             ),
             Err(error) => format!("NOT PINNED ({error:#}): figures at depth 1 mean nothing"),
         };

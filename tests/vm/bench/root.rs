@@ -12,12 +12,13 @@ use crate::command::{command, output, run, step};
 use crate::root::{PACKAGES, bed, debian_tar, write_into};
 
 /// What the bench runs, beyond what any Debian of ours has.
-const TOOLS: [&str; 5] = [
+const TOOLS: [&str; 6] = [
     "fio",
     "sqlite3",
     "dmsetup",
     "systemd-container",
     "dosfstools",
+    "qemu-utils",
 ];
 
 /// What `dpkg -i` installs: small, and in need of libc only.

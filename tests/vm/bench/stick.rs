@@ -11,7 +11,7 @@ use crate::media::{Bus, Content, Medium};
 use crate::run::Bed;
 
 /// Bytes per second of the slow stick, read and written.
-const SLOW_BPS: u64 = 10_000_000;
+pub(super) const SLOW_BPS: u64 = 10_000_000;
 
 /// The bare stretch, the vfat, and the marks before them; sparse.
 const STICK_MIB: u64 = 4 + 2 * 2048;
@@ -42,6 +42,7 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
     let booted = Boot {
         part: "stick",
         rounds,
+        accel: bed.accel,
         media,
         deadline: MOST_PER_ROUND * u32::try_from(rounds + 1)?,
     }

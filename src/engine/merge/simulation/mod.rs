@@ -4,6 +4,7 @@
 //! Run one seed again with `COWROOT_SEED=<seed>` and the name of its test; more of them with `COWROOT_SEEDS=<count>`.
 
 mod disk;
+mod reading;
 mod world;
 
 use std::panic::AssertUnwindSafe;

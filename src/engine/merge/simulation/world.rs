@@ -368,7 +368,7 @@ impl World {
         Ok(false)
     }
 
-    fn settled(&mut self) -> Result<Recovered, Stopped> {
+    pub(super) fn settled(&mut self) -> Result<Recovered, Stopped> {
         let mut cow = self.handle(Which::Cow);
         let found = recover(&mut cow, self.shape, None).map_err(Stopped::Session)?;
         settle(&mut cow, found, 8, self.random.u64(..))

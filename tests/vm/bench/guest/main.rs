@@ -5,6 +5,7 @@
 //! ```text
 //! bench run ROUNDS    everything, in alternating order
 //! bench stick ROUNDS  cowfiles that stay, on a slow stick and on one without delay
+//! bench merge ROUNDS  changes merged into their base, on the same sticks
 //! bench null BYTES    libublk's floor: a device that completes every request at once
 //! bench loop FILE     a file through libublk, read and written in the queue's thread
 //! ```
@@ -15,8 +16,10 @@
 )]
 
 mod ceiling;
+mod changes;
 mod contender;
 mod fio;
+mod merge;
 mod shell;
 mod stick;
 mod work;
@@ -40,6 +43,10 @@ fn main() -> ExitCode {
             .parse()
             .context("how many rounds")
             .and_then(|n| stick::run(n, &Report::open()?)),
+        ["merge", rounds] => rounds
+            .parse()
+            .context("how many rounds")
+            .and_then(|n| merge::run(n, &Report::open()?)),
         ["null", bytes] => bytes
             .parse()
             .context("how many bytes")
@@ -57,7 +64,7 @@ fn main() -> ExitCode {
 }
 
 fn bail_usage() -> Result<()> {
-    bail!("one of: run ROUNDS, stick ROUNDS, null BYTES, loop FILE")
+    bail!("one of: run ROUNDS, stick ROUNDS, merge ROUNDS, null BYTES, loop FILE")
 }
 
 /// All measurements, `rounds` times. A contender that fails is reported and left out, so that the others
