@@ -65,6 +65,15 @@ impl Accel {
         }
     }
 
+    /// What a kernel that QEMU starts is told. It counts a few ticks of its timer, within some hundredths of a second, and
+    /// panics if they do not come; on a busy machine an emulator is late.
+    pub(crate) fn kernel_word(self) -> &'static str {
+        match self {
+            Self::Kvm => "",
+            _ => " no_timer_check",
+        }
+    }
+
     /// QEMU's words for it.
     pub(crate) fn args(self) -> [&'static str; 4] {
         match self {

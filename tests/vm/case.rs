@@ -1,5 +1,6 @@
 //! What a case is: an initramfs, media, kernel words, and what must hold. One line each in `cases.rs`.
 
+use crate::accel::Accel;
 use crate::apt::SUITE;
 use crate::home::Home;
 use crate::initramfs::Initramfs;
@@ -260,15 +261,16 @@ impl Case {
 
     /// What the medium's boot loader is told beside the sample menu: no menu to wait for, its words on
     /// the serial line, and our kernel words.
-    pub(crate) fn menu_settings(&self) -> String {
+    pub(crate) fn menu_settings(&self, accel: Accel) -> String {
         let entry = match self.entry {
             "" => String::new(),
             id => format!("set default={id}\n"),
         };
         format!(
             "set timeout=0\nserial --unit=0 --speed=115200\nterminal_output serial\n\
-             set words=\"{}\"\n{entry}",
-            self.command_line()
+             set words=\"{}{}\"\n{entry}",
+            self.command_line(),
+            accel.kernel_word()
         )
     }
 }

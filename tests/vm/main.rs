@@ -30,6 +30,7 @@ mod cpio;
 mod cut;
 mod home;
 mod initramfs;
+mod judge;
 mod kernel;
 mod loader;
 mod media;
@@ -46,6 +47,7 @@ mod rootfs;
 mod run;
 mod shim;
 mod stick;
+mod watch;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -3,24 +3,22 @@
 //! ttyS0 is the console: kernel, cowroot, systemd. ttyS1 carries what the guest's check reports, so that a
 //! kernel message never lands in the middle of a result. Both go to one log.
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use serde_json::json;
+use anyhow::{Context, Result};
 
 use crate::accel::Accel;
-use crate::command::{command, run, sha256};
+use crate::command::command;
 use crate::cut::Cut;
 use crate::media::{Bus, Medium};
 use crate::nfs::Network;
-use crate::qmp::Qmp;
+use crate::watch::Watch;
 
 /// What starts a machine that boots from its medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +107,8 @@ impl Machine {
                 .arg(&self.vmlinuz)
                 .arg("-initrd")
                 .arg(&self.initramfs)
-                .args(["-append", &self.words]),
+                .arg("-append")
+                .arg(format!("{}{}", self.words, self.accel.kernel_word())),
         };
         for (number, (medium, file)) in self.media.iter().enumerate() {
             medium.bus.add(&mut qemu, number, medium.throttle, file);
@@ -141,14 +140,7 @@ impl Machine {
             .spawn()
             .context("starting 'qemu-system-x86_64' (`make deps` installs it)")?;
         let lines = read_lines(&mut child)?;
-        let watch = Watch {
-            sums: BTreeMap::new(),
-            monitor,
-            report: File::open(report)?,
-            pending: String::new(),
-            init: None,
-            plugged: 0,
-        };
+        let watch = Watch::new(monitor, File::open(report)?);
         let log = File::create(dir.join("serial.log"))?;
         let result = watch.follow(self, &lines, log, deadline);
         // Only ever our own child; a VM that ended by itself is not there any more.
@@ -258,151 +250,4 @@ fn plain(line: &[u8]) -> String {
         }
     }
     out
-}
-
-/// Puts the stick with this number in; one that was pulled out a moment ago may still be on its way.
-fn put(monitor: &Path, number: usize) -> Result<()> {
-    let device = json!({
-        "driver": "usb-storage",
-        "id": format!("s{number}"),
-        "drive": format!("m{number}"),
-        "bus": "usb.0",
-    });
-    let mut qmp = Qmp::connect(monitor)?;
-    let mut tries = 0;
-    loop {
-        match qmp.call("device_add", &device) {
-            Err(_) if tries < 50 => thread::sleep(Duration::from_millis(100)),
-            result => return result.map(drop),
-        }
-        tries += 1;
-    }
-}
-
-/// Follows a run.
-struct Watch {
-    /// Of media that are to stay as they are, by their numbers.
-    sums: BTreeMap<usize, String>,
-    monitor: PathBuf,
-    report: File,
-    pending: String,
-    init: Option<Instant>,
-    plugged: usize,
-}
-
-impl Watch {
-    fn follow(
-        mut self,
-        machine: &Machine,
-        lines: &Receiver<String>,
-        mut log: File,
-        deadline: Duration,
-    ) -> Result<Outcome> {
-        let start = Instant::now();
-        let mut outcome = Outcome::default();
-        let mut cut_at = None;
-        loop {
-            match lines.recv_timeout(Duration::from_millis(20)) {
-                Ok(line) => {
-                    writeln!(log, "{:6.1} {line}", start.elapsed().as_secs_f32())?;
-                    if line.contains("Run /init as init process") {
-                        self.init = Some(Instant::now());
-                    }
-                    if let Some(cut) = machine.cut.filter(|cut| line.contains(cut.text)) {
-                        cut_at.get_or_insert(Instant::now() + cut.after);
-                    }
-                    // Nothing comes after that, and QEMU stays.
-                    let is_halted = line.contains("reboot: System halted");
-                    outcome.console.push(line);
-                    if is_halted {
-                        break;
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            let from = outcome.report.len();
-            self.read_report(&mut outcome, &mut log)?;
-            for line in outcome.report.iter().skip(from) {
-                self.obey(machine, line)?;
-            }
-            self.plug(&machine.media)?;
-            if cut_at.is_some_and(|at| at <= Instant::now()) {
-                outcome.is_cut = true;
-                break;
-            }
-            if start.elapsed() > deadline {
-                outcome.stuck = Some(format!("still running after {} s", deadline.as_secs()));
-                break;
-            }
-        }
-        self.read_report(&mut outcome, &mut log)?;
-        Ok(outcome)
-    }
-
-    fn read_report(&mut self, outcome: &mut Outcome, log: &mut File) -> Result<()> {
-        let mut bytes = Vec::new();
-        self.report.read_to_end(&mut bytes)?;
-        self.pending.push_str(&String::from_utf8_lossy(&bytes));
-        while let Some((line, rest)) = self.pending.split_once('\n') {
-            let line = line.trim_end().to_owned();
-            writeln!(log, "report {line}")?;
-            outcome.report.push(line);
-            self.pending = rest.to_owned();
-        }
-        Ok(())
-    }
-
-    /// Does what a line of the report asks for, if it does: a stick pulled or put in, by its number, one made a copy of
-    /// another, or looked at whether it is as it was the last time; or what the network does.
-    fn obey(&mut self, machine: &Machine, line: &str) -> Result<()> {
-        let Some(order) = line.strip_prefix("COWROOT-HOST ") else {
-            return Ok(());
-        };
-        let file = |number: &str| -> Result<&Path> {
-            let medium = machine.media.get(number.parse::<usize>()?);
-            Ok(&medium.context("there is no such medium")?.1)
-        };
-        if let Some((from, to)) = order.strip_prefix("copy ").and_then(|o| o.split_once(' ')) {
-            let paths = [file(from)?.as_os_str(), file(to)?.as_os_str()];
-            return run("cp", ["--sparse=always".as_ref()].into_iter().chain(paths)).map(drop);
-        }
-        if let Some(number) = order.strip_prefix("sum ") {
-            let sum = sha256(file(number)?)?;
-            let before = self.sums.insert(number.parse()?, sum.clone());
-            if before.is_some_and(|before| before != sum) {
-                bail!("medium {number} was written: its sha256 changed");
-            }
-            return Ok(());
-        }
-        if let Some(number) = order.strip_prefix("pull ") {
-            let device = json!({"id": format!("s{number}")});
-            return Qmp::connect(&self.monitor)?
-                .call("device_del", &device)
-                .map(drop);
-        }
-        if let Some(number) = order.strip_prefix("put ") {
-            return put(&self.monitor, number.parse()?);
-        }
-        match &machine.network {
-            Some(network) => network.obey(order),
-            None => bail!("the guest asks for '{order}', and has no network"),
-        }
-    }
-
-    /// Plugs in the media whose time has come.
-    fn plug(&mut self, media: &[(Medium, PathBuf)]) -> Result<()> {
-        let Some(init) = self.init else { return Ok(()) };
-        let late = media.iter().enumerate().skip(self.plugged);
-        for (number, (medium, _)) in late {
-            if let Bus::UsbLate(after) = medium.bus {
-                if init.elapsed() < Duration::from_secs(after) {
-                    return Ok(());
-                }
-                put(&self.monitor, number)?;
-            }
-            self.plugged = number + 1;
-        }
-        Ok(())
-    }
 }

@@ -8,30 +8,21 @@ use std::rc::Rc;
 use std::sync::Once;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::accel::Accel;
 use crate::apt::{Apt, SUITE};
 use crate::cache::Cache;
-use crate::case::{Case, Ending};
+use crate::case::Case;
 use crate::command::{run, sha256};
 use crate::cut::Cut;
-use crate::initramfs::{Initramfs, ensure_static};
+use crate::initramfs::ensure_static;
+use crate::judge::{judge, last_words, left_well};
 use crate::kernel::Kernel;
 use crate::loader::Loader;
-use crate::media::{Bus, Content, Fs, Maker, Medium};
+use crate::media::{Bus, Content, Maker, Medium};
 use crate::nfs::Network;
 use crate::qemu::{Machine, Outcome};
-
-/// A good boot says at most this much: what a person wants to know.
-const MOST_LINES: usize = 8;
-
-/// What the kernel says when init dies or there is none.
-const PANIC: &str = "Kernel panic - not syncing";
-
-/// How much of the console a failure shows; the log has all of it.
-const LAST_LINES: usize = 30;
 
 /// What all cases share: the binary under test, the kernel, the packages.
 #[derive(Debug)]
@@ -135,7 +126,7 @@ impl Bed {
             machine.cut = (2..=case.cuts + 1)
                 .contains(&boot)
                 .then(|| Cut::of_a_merge(case));
-            outcome = self.boot(case, &machine, &dir)?;
+            outcome = machine.run(&dir, Duration::from_secs(case.quiet_s * 5))?;
             judged = match machine.cut {
                 Some(cut) => cut.judge(&outcome),
                 None => judge(case, &machine.words, &outcome)
@@ -167,22 +158,6 @@ impl Bed {
                 Err(anyhow!("{why:#}\n  {last}\nserial log: {}", log.display()))
             }
         }
-    }
-
-    /// One boot; another one where the emulator came so late that the kernel took its timer for broken: then no medium
-    /// was looked at yet.
-    fn boot(&self, case: &Case, machine: &Machine, dir: &Path) -> Result<Outcome> {
-        let deadline = Duration::from_secs(case.quiet_s * 5);
-        let outcome = machine.run(dir, deadline)?;
-        let is_late = |line: &String| line.contains("IO-APIC + timer doesn't work");
-        if self.accel != Accel::Tcg || !outcome.console.iter().any(is_late) {
-            return Ok(outcome);
-        }
-        println!(
-            "vm: {}: the emulator's timer came late; once more",
-            case.name
-        );
-        machine.run(dir, deadline)
     }
 
     /// The demo's machine: the first case's, without its check unless `guest` names one.
@@ -276,7 +251,7 @@ impl Bed {
         let loader = Loader {
             vmlinuz: &kernel.vmlinuz,
             initramfs,
-            settings: case.menu_settings(),
+            settings: case.menu_settings(self.accel),
         };
         let maker = self.maker(&loader, kernel);
         let media = case.media.iter().enumerate().map(|(number, medium)| {
@@ -307,15 +282,6 @@ const LARGER: u64 = 64 << 20;
 /// What the kernel says when it meets a breakpoint that nobody set.
 pub(crate) const TORN: &str = "Oops: int3";
 
-/// The end of the console, or what led to a panic: the call trace behind it tells nothing.
-pub(crate) fn last_words(console: &[String]) -> &[String] {
-    let panic = console.iter().position(|l| l.contains(PANIC));
-    let end = panic.map_or(console.len(), |line| line + 1);
-    console
-        .get(end.saturating_sub(LAST_LINES)..end)
-        .unwrap_or_default()
-}
-
 /// What must be the same afterwards: media as a whole, and the base on one that holds the cowfile, too.
 fn sums(media: &[(Medium, PathBuf)]) -> Result<Vec<String>> {
     let mut sums = Vec::new();
@@ -331,145 +297,4 @@ fn sums(media: &[(Medium, PathBuf)]) -> Result<Vec<String>> {
         }
     }
     Ok(sums)
-}
-
-/// Whether sticks of a machine that was shut down are as they should be when they are taken out.
-fn left_well(case: &Case, media: &[(Medium, PathBuf)]) -> Result<()> {
-    for (medium, file) in media {
-        match medium.content {
-            Content::Pocket(fs) if case.words.contains("leave=shutdown") => {
-                fs.check(file).context("a stick that was let go of")?;
-            }
-            Content::PocketToMerge(fs) => {
-                let base = tempfile::NamedTempFile::new()?;
-                fs.extract(file, "live/root.img", base.path())?;
-                Fs::Ext4
-                    .check(base.path())
-                    .context("the base that was merged into")?;
-            }
-            Content::Stick(stick) if case.words.contains("leave=shutdown") => {
-                stick.check(file).context("a stick that was let go of")?;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Does the outcome bear out the case's claim?
-fn judge(case: &Case, words: &str, outcome: &Outcome) -> Result<()> {
-    let reported = |text: &str| outcome.report.iter().any(|l| l.contains(text));
-    let failed: Vec<&str> = outcome
-        .report
-        .iter()
-        .map(String::as_str)
-        .filter(|l| l.contains(" FAILED"))
-        .collect();
-    ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    if let Some(stuck) = &outcome.stuck {
-        bail!("{stuck}");
-    }
-    let shown = |text: &str| outcome.console.iter().any(|l| l.contains(text));
-    let panicked = shown(PANIC);
-    match case.ending {
-        Ending::Panic => ensure!(panicked, "the boot did not end in a panic"),
-        Ending::Restart => {
-            ensure!(!panicked, "the kernel panicked");
-            ensure!(
-                outcome.report.is_empty(),
-                "a root has started: {:?}",
-                outcome.report
-            );
-        }
-        Ending::PowerOff => {
-            ensure!(!panicked, "the kernel panicked");
-            ensure!(
-                reported("COWROOT-TEST finished"),
-                "the guest's check did not reach its end"
-            );
-        }
-    }
-    for text in case.console.iter().copied().chain(ends_with(words)) {
-        ensure!(shown(text), "the console does not say '{text}'");
-    }
-    for text in &case.never {
-        ensure!(!shown(text), "the console says '{text}'");
-    }
-    for line in &outcome.report {
-        let status = line.strip_prefix("COWROOT-JSON ");
-        if let Some((health, json)) = status.and_then(|s| s.split_once(' ')) {
-            judge_status(json, health)?;
-        }
-    }
-    // What it says later is not the boot's.
-    let boot = outcome
-        .console
-        .iter()
-        .take_while(|l| !l.contains("cowroot[1]: starting '"));
-    let ours = boot.filter(|l| l.contains("cowroot[") || l.contains("cowroot:"));
-    let quiet = !matches!(case.initramfs, Initramfs::Bare(_)) || ours.clone().count() <= MOST_LINES;
-    ensure!(
-        quiet,
-        "more than {MOST_LINES} lines from cowroot:\n{}",
-        ours.cloned().collect::<Vec<_>>().join("\n")
-    );
-    Ok(())
-}
-
-/// What the kernel says of the ways in which a guest is to end its machine, by `words`.
-fn ends_with(words: &str) -> impl Iterator<Item = &'static str> {
-    let verbs = words
-        .split_whitespace()
-        .filter_map(|word| word.strip_prefix("verb=").or(word.strip_prefix("then=")));
-    verbs.filter_map(|verb| match verb {
-        "halt" => Some("reboot: System halted"),
-        "kexec" => Some("kexec_core: Starting new kernel"),
-        "poweroff" => Some("reboot: Power down"),
-        "reboot" => Some("reboot: Restarting system"),
-        _ => None,
-    })
-}
-
-/// `cowroot status --json`, as scripts will rely on it, every device's health being `health`.
-fn judge_status(json: &str, health: &str) -> Result<()> {
-    let status: Value =
-        serde_json::from_str(json).with_context(|| format!("parsing the status '{json}'"))?;
-    ensure!(
-        status.pointer("/version").is_some_and(Value::is_string),
-        "status without a version: {json}"
-    );
-    let devices = status
-        .pointer("/devices")
-        .and_then(Value::as_array)
-        .context("status without devices")?;
-    for device in devices {
-        for number in [
-            "/id",
-            "/pid",
-            "/size_bytes",
-            "/cow/capacity_bytes",
-            "/cow/used_bytes",
-            "/cow/map_bytes",
-        ] {
-            ensure!(
-                device.pointer(number).is_some_and(Value::is_u64),
-                "status without the number {number}: {json}"
-            );
-        }
-        for text in ["/device", "/base", "/cow/store"] {
-            ensure!(
-                device.pointer(text).is_some_and(Value::is_string),
-                "status without the text {text}: {json}"
-            );
-        }
-        ensure!(
-            device.pointer("/read_only").is_some_and(Value::is_boolean),
-            "status without read_only: {json}"
-        );
-        ensure!(
-            device.pointer("/health") == Some(&Value::from(health)),
-            "a device's health is not '{health}': {json}"
-        );
-    }
-    Ok(())
 }

@@ -14,8 +14,9 @@ use anyhow::{Context, Result, bail};
 
 use super::record::machine;
 use super::stick::On;
+use crate::judge::last_words;
 use crate::media::Bus;
-use crate::run::{Bed, TORN, last_words};
+use crate::run::{Bed, TORN};
 
 /// What an image must endure before it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
