@@ -5,6 +5,7 @@
 
 mod disk;
 mod reading;
+mod reads;
 mod world;
 
 use std::panic::AssertUnwindSafe;
@@ -13,7 +14,8 @@ use super::mutant::{self, Mutant};
 use crate::engine::cowfile::layers::merging::merged_with;
 use crate::engine::format::superblock::{Merge, MergeState};
 use disk::Which;
-use world::{World, check, describe, first_difference};
+use reads::{check, describe, first_difference};
+use world::World;
 
 /// What a seed does after its merge.
 const MOST_CUTS: u32 = 60;

@@ -1,7 +1,7 @@
 //! What a merge reads, and when: the session in the order of its slots, the base from its medium.
 
 use super::disk::{Handle, Which};
-use super::world::describe;
+use super::reads::describe;
 use super::{World, some_world};
 use crate::engine::command::Failure;
 use crate::engine::cowfile::recover::Medium;
