@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::Result;
+
+use super::told::{self, Told};
 
 /// One figure of one contender's job in one round.
 #[derive(Debug, Clone, Copy)]
@@ -25,10 +26,8 @@ pub(super) struct Figures {
     jobs: Vec<(String, bool)>,
     /// By job, contender and round.
     figures: BTreeMap<(String, String, u64), Figure>,
-    trouble: Vec<String>,
-    notes: Vec<String>,
     boots: Vec<f64>,
-    finished: bool,
+    pub(super) told: Told,
 }
 
 /// A column: whose figures are divided by whose.
@@ -57,49 +56,32 @@ impl Figures {
     /// Reads what the guest reported.
     pub(super) fn read(report: &[String]) -> Result<Self> {
         let mut all = Self::default();
-        for line in report {
-            if let Some(json) = line.strip_prefix("BENCH ") {
-                all.add(json).with_context(|| format!("reading '{json}'"))?;
-            } else if let Some(trouble) = line.strip_prefix("BENCH-TROUBLE ") {
-                all.trouble.push(trouble.to_owned());
-            } else if let Some(machine) = line.strip_prefix("BENCH-MACHINE ") {
-                all.note(format!("guest: {machine}"));
-            } else if line == "COWROOT-TEST finished" {
-                all.finished = true;
-            } else if line.contains(" FAILED ") {
-                all.trouble.push(line.clone());
-            }
-        }
+        let told = Told::read(report, "BENCH ", &mut |line, told| all.add(line, told))?;
+        all.told = told;
         Ok(all)
     }
 
-    fn add(&mut self, json: &str) -> Result<()> {
-        let line: Value = serde_json::from_str(json)?;
-        let text = |name: &str| line.get(name).and_then(Value::as_str).map(str::to_owned);
-        let number = |name: &str| line.get(name).and_then(Value::as_f64);
-        let job = text("job").context("no job")?;
-        let contender = text("contender").context("no contender")?;
-        let round = line
-            .get("round")
-            .and_then(Value::as_u64)
-            .context("no round")?;
+    fn add(&mut self, line: &told::Figure, told: &mut Told) -> Result<()> {
+        let number = |name| line.number(name).ok();
+        let job = line.text("job")?;
+        let contender = line.text("contender")?;
+        let round = line.round()?;
         let (value, less_is_better) = match (number("seconds"), number("per_s")) {
             (Some(seconds), _) => (seconds, true),
-            (None, Some(_)) if job.contains("depth 1,") || job.ends_with("depth 1") => (
-                number("p50_ns").context("no median latency")? / 1000.0,
-                true,
-            ),
+            (None, Some(_)) if job.contains("depth 1,") || job.ends_with("depth 1") => {
+                (line.number("p50_ns")? / 1000.0, true)
+            }
             (None, Some(per_s)) => (per_s, false),
             // Not a speed: said in words.
             (None, None) => {
                 if let Some(kib) = number("kib") {
-                    self.note(format!(
+                    told.note(format!(
                         "{job}, {contender}, round {}: {kib} KiB",
                         round + 1
                     ));
                 } else {
                     let us = number("daemon_us").unwrap_or_default();
-                    self.note(format!("{job}, {contender}: {us} µs of CPU"));
+                    told.note(format!("{job}, {contender}: {us} µs of CPU"));
                 }
                 return Ok(());
             }
@@ -117,35 +99,19 @@ impl Figures {
         Ok(())
     }
 
-    /// Says something above the tables.
-    pub(super) fn note(&mut self, text: String) {
-        self.notes.push(text);
-    }
-
     /// Seconds from the start of cowroot as init to its end.
     pub(super) fn boot(&mut self, seconds: f64) {
         self.boots.push(seconds);
     }
 
-    /// Whether all was measured.
-    pub(super) fn whole(&self) -> bool {
-        self.finished && self.trouble.is_empty()
-    }
-
     pub(super) fn markdown(&self) -> String {
-        let mut out = String::new();
-        for line in &self.notes {
-            let _ = writeln!(out, "- {line}");
-        }
+        let mut out = self.told.markdown();
         let boots: Vec<String> = self.boots.iter().map(|s| format!("{s:.2}")).collect();
         let _ = writeln!(
             out,
             "- seconds as init of a boot to multi-user: {}",
             boots.join(", ")
         );
-        for trouble in &self.trouble {
-            let _ = writeln!(out, "- NOT MEASURED: {trouble}");
-        }
         self.table(&mut out, "raw", true, &RAW);
         self.table(&mut out, "work", false, &WORK);
         self.cpu_table(&mut out);

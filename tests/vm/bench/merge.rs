@@ -45,9 +45,9 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
     fs::remove_file(file)?;
     let mut table = Table::read(&booted.outcome.report)?;
     for note in booted.notes {
-        table.note(note);
+        table.told.note(note);
     }
-    table.note(host());
+    table.told.note(host());
     let text = table.markdown();
     let file = dir.join("table.md");
     fs::write(&file, &text)?;
@@ -55,5 +55,5 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
     if let Some(stuck) = booted.outcome.stuck {
         println!("bench: {stuck}");
     }
-    Ok(table.whole())
+    Ok(table.told.whole())
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::Result;
 
 use super::figures::spread;
+use super::told::{self, Told};
 
 const CONTENDERS: [&str; 3] = ["cowroot", "snapshot-merge", "qemu-img"];
 
@@ -36,76 +36,43 @@ pub(super) struct Table {
     jobs: Vec<(String, String)>,
     /// By round.
     figures: BTreeMap<Of, BTreeMap<u64, Figure>>,
-    notes: Vec<String>,
-    trouble: Vec<String>,
-    finished: bool,
+    pub(super) told: Told,
 }
 
 impl Table {
     /// Reads what the guest reported.
     pub(super) fn read(report: &[String]) -> Result<Self> {
         let mut all = Self::default();
-        for line in report {
-            if let Some(json) = line.strip_prefix("BENCH-MERGE ") {
-                all.add(json).with_context(|| format!("reading '{json}'"))?;
-            } else if let Some(trouble) = line.strip_prefix("BENCH-TROUBLE ") {
-                all.trouble.push(trouble.to_owned());
-            } else if let Some(machine) = line.strip_prefix("BENCH-MACHINE ") {
-                all.note(format!("guest: {machine}"));
-            } else if line == "COWROOT-TEST finished" {
-                all.finished = true;
-            } else if line.contains(" FAILED ") {
-                all.trouble.push(line.clone());
-            }
-        }
+        let told = Told::read(report, "BENCH-MERGE ", &mut |line, _| all.add(line))?;
+        all.told = told;
         Ok(all)
     }
 
-    fn add(&mut self, json: &str) -> Result<()> {
-        let line: Value = serde_json::from_str(json)?;
-        let text = |name: &'static str| {
-            let text = line.get(name).and_then(Value::as_str);
-            text.map(str::to_owned).context(name)
-        };
-        let number = |name: &'static str| line.get(name).and_then(Value::as_f64).context(name);
-        let round = line.get("round").and_then(Value::as_u64).context("round")?;
+    fn add(&mut self, line: &told::Figure) -> Result<()> {
         let figure = Figure {
-            seconds: number("seconds")?,
-            changed: number("changed")?,
-            base_written: number("base_written")?,
-            base_read: number("base_read")?,
-            written: number("written")?,
-            read: number("read")?,
-            writes: number("writes")?,
-            flushes: number("flushes")?,
+            seconds: line.number("seconds")?,
+            changed: line.number("changed")?,
+            base_written: line.number("base_written")?,
+            base_read: line.number("base_read")?,
+            written: line.number("written")?,
+            read: line.number("read")?,
+            writes: line.number("writes")?,
+            flushes: line.number("flushes")?,
         };
-        let (stick, job) = (text("stick")?, text("job")?);
+        let (stick, job) = (line.text("stick")?, line.text("job")?);
         if !self.jobs.contains(&(stick.clone(), job.clone())) {
             self.jobs.push((stick.clone(), job.clone()));
         }
-        let of = (stick, job, text("contender")?);
-        self.figures.entry(of).or_default().insert(round, figure);
+        let of = (stick, job, line.text("contender")?);
+        self.figures
+            .entry(of)
+            .or_default()
+            .insert(line.round()?, figure);
         Ok(())
     }
 
-    /// Says something above the tables.
-    pub(super) fn note(&mut self, text: String) {
-        self.notes.push(text);
-    }
-
-    /// Whether all was measured.
-    pub(super) fn whole(&self) -> bool {
-        self.finished && self.trouble.is_empty()
-    }
-
     pub(super) fn markdown(&self) -> String {
-        let mut out = String::new();
-        for line in &self.notes {
-            let _ = writeln!(out, "- {line}");
-        }
-        for trouble in &self.trouble {
-            let _ = writeln!(out, "- NOT MEASURED: {trouble}");
-        }
+        let mut out = self.told.markdown();
         let _ = writeln!(
             out,
             "\n| delay | changes | | time | cowroot is faster | base written | base read | stick written | stick read | \

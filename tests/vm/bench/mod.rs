@@ -8,6 +8,7 @@ mod mergetable;
 mod root;
 pub(crate) mod stick;
 mod sticktable;
+mod told;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,9 +54,9 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
     .run(&bed, &dir)?;
     let mut figures = Figures::read(&booted.outcome.report)?;
     for note in booted.notes {
-        figures.note(note);
+        figures.told.note(note);
     }
-    figures.note(host());
+    figures.told.note(host());
     own_seconds(&bed, &mut figures)?;
     let text = figures.markdown();
     let file = dir.join("table.md");
@@ -64,7 +65,7 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
     if let Some(stuck) = booted.outcome.stuck {
         println!("bench: {stuck}");
     }
-    Ok(figures.whole())
+    Ok(figures.told.whole())
 }
 
 /// The bench's VM, for one of its parts.

@@ -49,9 +49,9 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
     .run(&bed, &dir)?;
     let mut table = Table::read(&booted.outcome.report)?;
     for note in booted.notes {
-        table.note(note);
+        table.told.note(note);
     }
-    table.note(host());
+    table.told.note(host());
     for (name, _) in STICKS {
         let log = dir.join(format!("{name}.log"));
         for (of, counted) in counts::count(&log)? {
@@ -68,5 +68,5 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
     if let Some(stuck) = booted.outcome.stuck {
         println!("bench: {stuck}");
     }
-    Ok(table.whole())
+    Ok(table.told.whole())
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::Result;
 
 use super::counts::{Counts, Of};
 use super::figures::spread;
+use super::told::{self, Told};
 
 const CONTENDERS: [&str; 3] = ["snapshot-P", "cowroot", "cowroot-vfat"];
 
@@ -29,49 +29,29 @@ pub(super) struct Table {
     /// By stick.
     figures: BTreeMap<(String, Of), Figure>,
     counts: BTreeMap<(String, Of), Counts>,
-    notes: Vec<String>,
-    trouble: Vec<String>,
-    finished: bool,
+    pub(super) told: Told,
 }
 
 impl Table {
     /// Reads what the guest reported.
     pub(super) fn read(report: &[String]) -> Result<Self> {
         let mut all = Self::default();
-        for line in report {
-            if let Some(json) = line.strip_prefix("BENCH-STICK ") {
-                all.add(json).with_context(|| format!("reading '{json}'"))?;
-            } else if let Some(trouble) = line.strip_prefix("BENCH-TROUBLE ") {
-                all.trouble.push(trouble.to_owned());
-            } else if let Some(machine) = line.strip_prefix("BENCH-MACHINE ") {
-                all.note(format!("guest: {machine}"));
-            } else if line == "COWROOT-TEST finished" {
-                all.finished = true;
-            } else if line.contains(" FAILED ") {
-                all.trouble.push(line.clone());
-            }
-        }
+        let told = Told::read(report, "BENCH-STICK ", &mut |line, _| all.add(line))?;
+        all.told = told;
         Ok(all)
     }
 
-    fn add(&mut self, json: &str) -> Result<()> {
-        let line: Value = serde_json::from_str(json)?;
-        let text = |name: &'static str| {
-            let text = line.get(name).and_then(Value::as_str);
-            text.map(str::to_owned).context(name)
-        };
-        let number = |name: &'static str| line.get(name).and_then(Value::as_f64).context(name);
-        let round = line.get("round").and_then(Value::as_u64).context("round")?;
-        let (stick, job) = (text("stick")?, text("job")?);
+    fn add(&mut self, line: &told::Figure) -> Result<()> {
+        let (stick, job) = (line.text("stick")?, line.text("job")?);
         let figure = Figure {
-            seconds: number("seconds")?,
-            pages: number("pages")?,
-            flushes: number("flushes")?,
+            seconds: line.number("seconds")?,
+            pages: line.number("pages")?,
+            flushes: line.number("flushes")?,
         };
         if !self.jobs.contains(&(stick.clone(), job.clone())) {
             self.jobs.push((stick.clone(), job.clone()));
         }
-        let of = (text("contender")?, round, job);
+        let of = (line.text("contender")?, line.round()?, job);
         self.figures.insert((stick, of), figure);
         Ok(())
     }
@@ -81,24 +61,8 @@ impl Table {
         self.counts.insert((stick.to_owned(), of), counts);
     }
 
-    /// Says something above the tables.
-    pub(super) fn note(&mut self, text: String) {
-        self.notes.push(text);
-    }
-
-    /// Whether all was measured.
-    pub(super) fn whole(&self) -> bool {
-        self.finished && self.trouble.is_empty()
-    }
-
     pub(super) fn markdown(&self) -> String {
-        let mut out = String::new();
-        for line in &self.notes {
-            let _ = writeln!(out, "- {line}");
-        }
-        for trouble in &self.trouble {
-            let _ = writeln!(out, "- NOT MEASURED: {trouble}");
-        }
+        let mut out = self.told.markdown();
         for stick in ["slow", "none"] {
             self.times(&mut out, stick);
             self.traffic(&mut out, stick);
