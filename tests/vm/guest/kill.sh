@@ -4,10 +4,10 @@ store=$(sed -n 's/.*store=\([^ ]*\).*/\1/p' /proc/cmdline)
 kills=$(sed -n 's/.*kills=\([^ ]*\).*/\1/p' /proc/cmdline)
 # Whoever serves, or is about to.
 serving() { grep -lx cowroot /proc/[0-9]*/comm 2>/dev/null | cut -d / -f 3; }
-# kill_often FILE: unless there is such a file, which says that the load has ended.
+# kill_often FILE [COUNT]: until there were COUNT kills, or such a file, which says that the load has ended.
+killed=0
 kill_often() {
-	killed=0
-	while [ "$killed" -lt "$kills" ] && [ ! -e "$1" ]; do
+	while [ "$killed" -lt "${2:-$kills}" ] && [ ! -e "$1" ]; do
 		kill -9 "$(serving)" 2>/dev/null && killed=$((killed + 1))
 		usleep $((($(od -An -N2 -tu2 /dev/urandom) % 300) * 1000))
 	done

@@ -6,8 +6,7 @@
 # shellcheck source=tests/vm/guest/kill.sh
 . /usr/lib/cowtest/kill.sh
 check attach attach_store /dev/vda 64M
-true >/run/full
-mkdir /w && check mount mount -o discard /dev/ublkb0 /w && mkdir /w/f
+true >/run/full && mkdir /w && check mount mount -o discard /dev/ublkb0 /w && mkdir /w/f
 # fills_and_empties: files until one is refused, then each that was accepted must read as it was; then half of them go.
 fills_and_empties() {
 	for n in $(seq 60); do
@@ -30,12 +29,7 @@ fills_and_empties() {
 while [ ! -e /run/enough ] && fills_and_empties; do :; done >/run/said 2>&1 || true &
 kill_often /nothing
 # A busy machine fills it more slowly, and has more kills.
-all=$killed
-while [ "$(wc -l </run/full)" -lt 2 ] && [ "$all" -lt $((kills * 10)) ]; do
-	kill_often /nothing
-	all=$((all + killed))
-done
-killed=$all
+while [ "$(wc -l </run/full)" -lt 2 ] && [ "$killed" -lt $((kills * 10)) ]; do kill_often /nothing $((killed + 20)); done
 true >/run/enough
 wait
 check nothing-else-was-said [ ! -s /run/said ]
