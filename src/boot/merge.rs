@@ -62,24 +62,27 @@ pub(super) fn before(plan: &Plan, base: &Reached, cow: Store) -> Store {
     let Some(due) = due else { return cow };
     let done = due.and_then(|due| match due {
         Some(due) => run(plan, base, path, &due),
-        None => Ok(()),
+        None => Ok(None),
     });
-    match done {
-        Ok(()) => cow,
-        Err(error) => {
-            let notice = format!(
+    let (level, notice) = match done {
+        Ok(None) => return cow,
+        Ok(Some(notice)) => (Level::Warn, notice),
+        Err(error) => (
+            Level::Error,
+            format!(
                 "the session was not merged into its base, or not all of it; the system is as it was: {error:#}"
-            );
-            log::error!("{notice}");
-            Store {
-                notice: Some(notice),
-                ..cow
-            }
-        }
+            ),
+        ),
+    };
+    console::log(level, &notice);
+    Store {
+        notice: Some(notice),
+        ..cow
     }
 }
 
-fn run(plan: &Plan, base: &Reached, cow: &Path, due: &Due) -> anyhow::Result<()> {
+/// Merge it. What there is to say afterwards: that the medium is not as it was.
+fn run(plan: &Plan, base: &Reached, cow: &Path, due: &Due) -> anyhow::Result<Option<String>> {
     let medium = match (&base.medium, &plan.base.medium) {
         (_, Source::Nfs(_)) => bail!(
             "the base is on a server; merge it there, or into a new image with cowroot merge --output"
@@ -113,14 +116,17 @@ fn run(plan: &Plan, base: &Reached, cow: &Path, due: &Due) -> anyhow::Result<()>
     }
     let merged = copy(&base.path, cow, due);
     if base.is_shared {
-        return merged;
+        return merged.map(|()| None);
     }
-    // Whatever came of it, the medium is to be as it was mounted for a boot.
-    if let Err(error) = close_again(medium) {
-        // What is merged is durable, and what is not goes on at the next boot.
-        log::warn!("{error:#}; the boot goes on with it as it is");
+    // Whatever came of it, the medium is to be as it was mounted for a boot. What is merged is durable.
+    let open = close_again(medium)
+        .err()
+        .map(|error| format!("the base's medium can still be written: {error:#}"));
+    match (merged, open) {
+        (Ok(()), open) => Ok(open),
+        (Err(error), None) => Err(error),
+        (Err(error), Some(open)) => bail!("{error:#}; and {open}"),
     }
-    merged
 }
 
 fn copy(base: &Path, cow: &Path, due: &Due) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ use super::progress::Progress;
 use crate::cli::Check;
 use crate::disk::cowfile::{CowFiles, Mode};
 use crate::engine::cowfile::check::{Depth, Report, Stretch, check};
+use crate::engine::cowfile::layers::merging::merged_with;
 use crate::engine::cowfile::recover::Medium;
 use crate::engine::cowfile::repair::{NotRepaired, Repair, Wishes, plan};
 use crate::engine::cowfile::trouble::Trouble;
@@ -193,7 +194,9 @@ fn wishes(report: &Report, options: &Check) -> anyhow::Result<Wishes> {
     let mut about = Description::decode(DESCRIPTION_VERSION, &superblock.description)
         .map_err(|fault| anyhow::anyhow!("{}: {fault}", repairing()))?;
     if options.drop_damaged && superblock.merge.state == MergeState::UnderWay {
-        no_longer_known(&mut about.base.samples, &report.lost);
+        let merged = merged_with(superblock, superblock.merge.top);
+        let lost = report.lost.iter().filter(|it| merged.contains(&it.layer));
+        no_longer_known(&mut about.base.samples, lost);
     }
     about.history.push(Event {
         at_s: sys::now_s(),
@@ -215,9 +218,10 @@ fn wishes(report: &Report, options: &Check) -> anyhow::Result<Wishes> {
 }
 
 /// What was being merged where something is dropped may be in the base already: nobody can tell then what it is to be.
-fn no_longer_known(samples: &mut Vec<Sample>, lost: &[Stretch]) {
-    let is_lost = |chunk: u64| lost.iter().any(|it| (it.start..it.end).contains(&chunk));
-    samples.retain(|sample| !is_lost(sample.chunk));
+fn no_longer_known<'a>(samples: &mut Vec<Sample>, lost: impl Iterator<Item = &'a Stretch>) {
+    for it in lost {
+        samples.retain(|sample| !(it.start..it.end).contains(&sample.chunk));
+    }
 }
 
 /// Where what is replaced goes.
@@ -292,7 +296,7 @@ mod tests {
             slot: 9,
         };
         let mut samples: Vec<Sample> = [0, 5, 9, 10].map(sample).to_vec();
-        no_longer_known(&mut samples, &[lost(5, 6), lost(8, 10)]);
+        no_longer_known(&mut samples, [lost(5, 6), lost(8, 10)].iter());
         assert_eq!(samples, [0, 10].map(sample));
     }
 }

@@ -46,13 +46,18 @@ fn files(diff: &Diff, stretches: &[(u64, u64)]) -> anyhow::Result<String> {
     let interrupts = Interrupts::listen()?;
     devices::load_driver()?;
     let mut devices = Devices::default();
+    log::info!("looking which files that concerns");
     let looked = devices.serve_session(diff).and_then(|()| {
         let look = |devices: &Devices, to: &mut PipeWriter| look(devices, stretches, to);
         look_until_seen(&mut devices, &interrupts, &look)
     });
     let detached = devices.detach();
-    let files = looked?;
-    detached.map(|()| files)
+    match (looked, detached) {
+        (Ok(files), Ok(())) => Ok(files),
+        (Ok(files), Err(error)) => Ok(format!("{files}; {error:#}")),
+        (Err(error), Err(other)) => bail!("{error:#}; {other:#}"),
+        (Err(error), Ok(())) => Err(error),
+    }
 }
 
 fn look(devices: &Devices, stretches: &[(u64, u64)], to: &mut PipeWriter) -> anyhow::Result<End> {

@@ -153,5 +153,5 @@ pub(super) fn go_on(interrupts: &Interrupts) -> anyhow::Result<()> {
 }
 
 fn interrupted() -> anyhow::Error {
-    anyhow::anyhow!("comparing: interrupted; what was printed is not all")
+    anyhow::anyhow!("looking at the files: interrupted; what was printed is not all")
 }

@@ -51,7 +51,7 @@ pub(super) fn wait(kept: &mut Kept, shared: &'static Shared, gone: &[u64]) -> an
                 log::info!("{} is back", found.named());
                 kept.take(*found, fds)?;
                 login::tell_lost(kept.run.as_ref(), None);
-                show(kept, &before);
+                show(kept, &before, gone);
                 return Ok(());
             }
             Ok(Some((Word::Failed(reason), _))) => bail!("{reason}"),
@@ -93,7 +93,7 @@ fn fork(
 }
 
 /// Have the machine see what is back where it saw what is gone; that may take its time, so nobody waits for it.
-fn show(kept: &mut Kept, before: &Media) {
+fn show(kept: &mut Kept, before: &Media, gone: &[u64]) {
     if !kept.handover.in_initramfs {
         // What a person has mounted is that person's.
         return;
@@ -104,7 +104,7 @@ fn show(kept: &mut Kept, before: &Media) {
             if let Ok(Forked::Child) = sys::fork() {
                 kept.base = None;
                 kept.store.clear();
-                showing::show(&kept.handover, before);
+                showing::show(&kept.handover, before, gone);
             }
             std::process::exit(0)
         }

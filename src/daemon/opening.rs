@@ -15,7 +15,8 @@ use crate::disk::base::{self, Base};
 use crate::disk::cowfile::{CowFiles, Mode};
 use crate::disk::over::Over;
 use crate::disk::spots;
-use crate::disk::watch::{Stamp, Watch};
+use crate::disk::stamp::Stamp;
+use crate::disk::watch::Watch;
 use crate::engine::cowfile::recover::recover;
 use crate::engine::format::Shape;
 use crate::engine::units::Limits;
@@ -93,6 +94,8 @@ fn media(options: &Options, base: &Base, cow: Option<(&Path, &File)>) -> anyhow:
             if let Some(place) = place.as_ref().filter(|place| !place.is_device()) {
                 media.spots = spots(file);
                 if media.spots.is_empty() && !place.is_read_unchanged() {
+                    // Nor for a base on it: both are away at once.
+                    media.base = media.base.filter(|base| base.device != place.device);
                     return Ok(media);
                 }
             }
@@ -102,7 +105,15 @@ fn media(options: &Options, base: &Base, cow: Option<(&Path, &File)>) -> anyhow:
         // for more on it takes seconds.
         (None, Some(place)) if !place.is_dated_disc() => {
             let seed = sys::random().context("asking the kernel for a random number")?;
-            media.identity = Some((identify(base, seed)?, seed));
+            match identify(base, seed) {
+                Ok(identity) => media.identity = Some((identity, seed)),
+                Err(error) => {
+                    log::warn!(
+                        "{error:#}; so nobody could tell it again, and it is not waited for if it is pulled out"
+                    );
+                    media.base = None;
+                }
+            }
         }
         (None, _) => {}
     }

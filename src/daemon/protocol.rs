@@ -29,7 +29,7 @@ use super::wait::is_ready_before;
 use crate::sys;
 
 const MAGIC: [u8; 4] = *b"COWC";
-const VERSION: u16 = 5;
+const VERSION: u16 = 6;
 const LONGEST: u32 = 1 << 20;
 /// Nobody may keep a daemon waiting for longer, for others want to ask too.
 const HEARING: Duration = Duration::from_secs(2);

@@ -5,18 +5,26 @@ use crate::media::mount::Access;
 use crate::media::place::Place;
 use crate::media::shown;
 
-/// Show what is somewhere else now than `before`. For a process of its own, which leaves its mounts.
-pub(super) fn show(handover: &Handover, before: &Media) {
+/// Show what was on a device of `gone` before, wherever it is now. For a process of its own, which leaves its mounts.
+pub(super) fn show(handover: &Handover, before: &Media, gone: &[u64]) {
     let media = &handover.media;
     let cow_access = match handover.report.read_only {
         true => Access::Read,
         false => Access::Write,
     };
-    let base = (&media.base, &before.base, Access::Harmless);
+    let is_shared =
+        media.base.as_ref().map(|it| it.device) == media.cow.as_ref().map(|it| it.device);
+    let base_access = match is_shared {
+        // Or the cowfile's medium would be set read-only.
+        true => cow_access,
+        false => Access::Harmless,
+    };
+    let base = (&media.base, &before.base, base_access);
     let cow = (&media.cow, &before.cow, cow_access);
     let mut shown = Vec::new();
     // The cowfile's first: a base on the same medium is seen there, too.
-    let places = [cow, base].into_iter().filter_map(moved);
+    let places = [cow, base].into_iter().filter_map(back);
+    let places = places.filter(|(_, device, _)| gone.contains(device));
     let mounts: Vec<_> = places
         .filter(|(place, ..)| {
             let is_new = !place.mounted.as_os_str().is_empty() && !shown.contains(&place.mounted);
@@ -39,10 +47,10 @@ pub(super) fn show(handover: &Handover, before: &Media) {
     }
 }
 
-/// A place that is on another device than before, and which that was.
-fn moved(
+/// A place, and the device that it was on before: it may have the same number.
+fn back(
     (now, before, access): (&Option<KeptPlace>, &Option<KeptPlace>, Access),
 ) -> Option<(Place, u64, Access)> {
     let (now, gone) = (Place::from(now.as_ref()?), before.as_ref()?.device);
-    (now.device != gone).then_some((now, gone, access))
+    Some((now, gone, access))
 }

@@ -243,6 +243,7 @@ impl Supervisor {
                 Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
                 Ok(status) => {
                     // All of it: that a medium is gone may be the second word of one that has just taken over.
+                    worker.ended = Some(status);
                     self.hear(kept, worker);
                     return status;
                 }
@@ -353,6 +354,15 @@ fn upgrade(kept: &Kept, shared: &Shared, worker: &mut Worker, fds: Vec<OwnedFd>)
         return;
     };
     let mut customer = UnixStream::from(customer);
+    if worker.ended.is_some() {
+        // Its process is nobody's by now, or another's.
+        let reason = format!(
+            "upgrading '{}': its daemon has just ended; try again",
+            kept.handover.report.device
+        );
+        let _ = protocol::reply(&mut customer, &Answer::Refused(reason));
+        return;
+    }
     let error = match Upgrade::prepare(kept, shared.base_change.load(Ordering::Relaxed), binary) {
         Ok(upgrade) => {
             // What it has acknowledged is in memory that stays, and what it has not the kernel gives to the next.

@@ -14,8 +14,9 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use crate::disk::lock::holder;
 use crate::disk::over::Over;
+use crate::disk::stamp::is_hidden;
 use crate::disk::uninterrupted;
-use crate::disk::watch::{Watch, is_hidden};
+use crate::disk::watch::Watch;
 use crate::engine::units::SECTOR_BYTES;
 use crate::sys;
 
@@ -45,8 +46,8 @@ pub(crate) enum AtOnce {
     WouldWait,
 }
 
-/// How often a server may lose sight of the base while one part of it is read.
-const TRIES: u32 = 3;
+/// How often one part of the base is read, for its server loses sight of it.
+const TRIES: u32 = 8;
 
 /// Reads never wait: all of it is in RAM.
 const NEVER_WAITS: u8 = 0;
@@ -194,9 +195,10 @@ impl Base {
         }
     }
 
-    /// Whether it is longer than that; where a session lies over it, it may be shorter than that one.
+    /// Whether it is longer than that; a session over it may be longer than it is.
     fn has(&self, offset: u64) -> bool {
-        self.over.is_none() && offset < self.size_bytes
+        let bytes = self.over.as_ref().map_or(self.size_bytes, Over::base_bytes);
+        offset < bytes
     }
 
     /// Read, and see whether the file is still what it was: a server may have another one by now.
@@ -205,6 +207,7 @@ impl Base {
             return uninterrupted(|| self.file.read_at(buffer, offset));
         };
         let mut hidden = io::Error::from_raw_os_error(libc::ESTALE);
+        let mut is_renewed = false;
         for _ in 0..TRIES {
             let instead = watch.instead();
             let file = instead.as_deref().unwrap_or(&self.file);
@@ -212,8 +215,24 @@ impl Base {
             // Afterwards, and also what failed: a file that is gone fails with other words.
             let counts = watch.verify()?;
             match read {
-                Err(error) if is_hidden(&error) => hidden = error,
-                read if counts => return read,
+                Err(error) if is_hidden(&error) => {
+                    hidden = error;
+                    // By its name it is there; what is in it is still refused.
+                    if counts && !watch.pauses() {
+                        break;
+                    }
+                }
+                Err(error) if counts && is_given_up(&error) => {
+                    // Once, for it may be the server's disk.
+                    if is_renewed || !watch.renew(instead.as_ref()) {
+                        return Err(error);
+                    }
+                    is_renewed = true;
+                }
+                read if counts => {
+                    watch.is_seen();
+                    return read;
+                }
                 _ => {}
             }
         }
@@ -335,6 +354,11 @@ pub fn device_size_bytes(base_bytes: u64, asked: Option<u64>) -> anyhow::Result<
         bail!("sizing the device: {asked} bytes are more than any device has");
     }
     Ok(asked)
+}
+
+/// Whether it may be the descriptor alone that reads no more.
+fn is_given_up(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EBADF))
 }
 
 #[cfg(test)]

@@ -18,10 +18,18 @@ pub(super) fn will_read(file: &File, offset: u64, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// A stretch is not to be taken from the cache when it is read next; it was synced.
+/// The largest piece of a file that the kernel keeps as one. It keeps one that is named in part.
+const LARGEST: u64 = 2 << 20;
+
+/// A stretch is not to be taken from the cache when it is read next; all of the file was synced.
 pub(super) fn forget(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let start = offset - offset % LARGEST;
+    let end = offset
+        .saturating_add(len)
+        .div_ceil(LARGEST)
+        .saturating_mul(LARGEST);
     let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
-    advise(file, (offset, len), advice)
+    advise(file, (start, end - start), advice)
 }
 
 fn advise(file: &File, (offset, len): (u64, u64), advice: PosixFadviseAdvice) -> io::Result<()> {

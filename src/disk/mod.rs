@@ -19,6 +19,7 @@ pub mod over;
 mod ram;
 mod sibling;
 pub mod spots;
+pub mod stamp;
 pub mod target;
 pub mod watch;
 mod workers;

@@ -13,6 +13,7 @@ use crate::engine::units::{CHUNK_BYTES, CHUNK_LEN};
 #[derive(Debug)]
 pub struct Over {
     size_bytes: u64,
+    base_bytes: u64,
     session: Mutex<(Offline, CowFiles)>,
 }
 
@@ -22,6 +23,7 @@ impl Over {
     pub fn new(found: Recovered, files: CowFiles) -> Self {
         Self {
             size_bytes: found.superblock.device_bytes,
+            base_bytes: found.superblock.base_bytes,
             session: Mutex::new((Offline::new(found), files)),
         }
     }
@@ -30,6 +32,11 @@ impl Over {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// Bytes of the base it was made for.
+    pub(super) fn base_bytes(&self) -> u64 {
+        self.base_bytes
     }
 
     /// The cowfile's descriptors, for another process (`CowFiles::kept`), and the name it has in its folder.

@@ -8,7 +8,7 @@
 //! That is waited for. Linux's client remembers the first of an open file for ever, so the file is opened again by its name
 //! then, and read on if it is as it was.
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -17,30 +17,26 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{FsType, fstatfs};
 
+use super::stamp::{Stamp, is_gone, is_hidden, is_stale, stamp};
 use crate::sys;
 
 /// How often it is looked for: a change is to be found within a minute.
 const LOOK: Duration = Duration::from_secs(20);
 
-/// A name that is not found is looked for again after so long, and so often, before that is believed: a server that has
-/// just come back may not have all of its exports and folders yet.
+/// A name that is not found, or is refused, is looked for again and again, for so long before that is believed: a server
+/// that has just come back may not have all of its exports and folders yet.
 const AGAIN: Duration = Duration::from_secs(5);
-const MISSED: u32 = 6;
+const HIDDEN: Duration = Duration::from_secs(30);
 
 /// File systems that others write to, of <linux/magic.h>: NFS, SMB (two), Ceph, 9P.
 const SHARED: [u32; 5] = [0x6969, 0xfe53_4d42, 0xff53_4d42, 0x00c3_6400, 0x0102_1997];
-
-/// What tells a file and its content from others: inode, size, when it was modified, and when anything of it was
-/// changed (seconds and nanoseconds each).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp(pub [u64; 6]);
 
 /// What has become of a file. Its number is what processes share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,15 +89,14 @@ enum Seen {
     Is(Change),
 }
 
-/// What is believed of that: a name that is not found, or refused, counts only if it still is after some pauses.
-fn believed(mut look: impl FnMut() -> Seen, mut pause: impl FnMut()) -> Seen {
-    for _ in 0..MISSED {
+/// What is believed of that: a name that is not found, or refused, counts only when there is no pause any more.
+fn believed(mut look: impl FnMut() -> Seen, mut pause: impl FnMut() -> bool) -> Seen {
+    loop {
         match look() {
-            Seen::NoName | Seen::Refused => pause(),
+            Seen::NoName | Seen::Refused if pause() => {}
             seen => return seen,
         }
     }
-    look()
 }
 
 /// A file that is watched.
@@ -111,6 +106,8 @@ pub struct Watch {
     file: File,
     /// The same, opened again.
     again: Mutex<Option<Arc<File>>>,
+    /// Since when the server has hidden it, from whoever looks.
+    hidden: Mutex<Option<Instant>>,
     /// Whether it is what is read, and not a medium's image with that in it.
     is_read: bool,
     /// Where it is looked for: its folder may have other paths later, or none.
@@ -157,6 +154,7 @@ impl Watch {
             first: stamp(&file, c"")?.0,
             file,
             again: Mutex::default(),
+            hidden: Mutex::default(),
             is_read: false,
             folder,
             name: CString::new(name.as_bytes())?,
@@ -181,6 +179,7 @@ impl Watch {
         Ok(Self {
             file,
             again: Mutex::default(),
+            hidden: Mutex::default(),
             is_read: false,
             folder,
             name: CString::new(name.as_bytes())?,
@@ -260,7 +259,10 @@ impl Watch {
 
     /// Look for it, and note what has become of it.
     fn look(&self) -> Seen {
-        let seen = believed(|| self.seen(), || std::thread::sleep(AGAIN));
+        let seen = believed(|| self.seen(), || self.pauses());
+        if !matches!(seen, Seen::NoName | Seen::Refused) {
+            self.is_seen();
+        }
         match seen {
             Seen::Nothing | Seen::Refused => {}
             Seen::NoName => self.note(Change::Gone),
@@ -294,14 +296,53 @@ impl Watch {
         }
     }
 
+    /// The server hides it. Waits for a while; but for all who look only so long, for they wait one after the other.
+    pub(crate) fn pauses(&self) -> bool {
+        let hidden = self.hidden.lock();
+        let since = *hidden
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(Instant::now);
+        let is_over = since.elapsed() >= HIDDEN;
+        if !is_over {
+            std::thread::sleep(AGAIN);
+        }
+        !is_over
+    }
+
+    /// The server shows it.
+    pub(crate) fn is_seen(&self) {
+        *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Open it again by its name, if it is as it was. Who comes second finds it open.
     fn open_again(&self) {
         let mut again = self.again();
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let known = stamp(again.as_deref().unwrap_or(&self.file), c"");
-        if !known.is_err_and(|error| is_stale(&error)) {
-            return;
+        if known.is_err_and(|error| is_stale(&error)) {
+            self.open_by_name(&mut again);
         }
+    }
+
+    /// The same after a read of what `instead` gave has failed, and the file is as it was: when a server restarts, and
+    /// refuses at first what it had let us have, Linux's client gives up each descriptor that was open (NFS 4,
+    /// nfs4_state_mark_recovery_failed). Whether there is another one to read.
+    pub(crate) fn renew(&self, failed: Option<&Arc<File>>) -> bool {
+        if !self.is_read {
+            return false;
+        }
+        let mut again = self.again();
+        match (again.as_ref(), failed) {
+            (None, None) => self.open_by_name(&mut again),
+            (Some(open), Some(failed)) if Arc::ptr_eq(open, failed) => {
+                self.open_by_name(&mut again)
+            }
+            // Somebody else has opened it meanwhile.
+            _ => true,
+        }
+    }
+
+    fn open_by_name(&self, again: &mut Option<Arc<File>>) -> bool {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let opened = openat(&self.folder, self.name.as_c_str(), flags, Mode::empty());
         let opened = opened.map_err(io::Error::from).and_then(|file| {
             let file = File::from(file);
@@ -314,10 +355,14 @@ impl Watch {
                     "the base '{}' was not known to its server for a while; it is there as it was, and read on",
                     self.path.display()
                 );
+                true
             }
             // The next look tells.
-            Ok(_) => {}
-            Err(error) => log::debug!("opening '{}' again: {error}", self.path.display()),
+            Ok(_) => false,
+            Err(error) => {
+                log::debug!("opening '{}' again: {error}", self.path.display());
+                false
+            }
         }
     }
 
@@ -338,40 +383,6 @@ impl Watch {
 
 fn error(change: Change) -> io::Error {
     io::Error::other(format!("the base {}", change.text()))
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ENOENT | libc::ESTALE | libc::ENOTDIR)
-    )
-}
-
-/// Whether the server hides the file: it does not know it, or does not let us have it.
-pub(crate) fn is_hidden(error: &io::Error) -> bool {
-    let refused = error.kind() == io::ErrorKind::PermissionDenied;
-    refused || is_stale(error)
-}
-
-fn is_stale(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ESTALE)
-}
-
-/// The stamp of a file in `folder`, or of the descriptor itself, and how many names it has, as the server says now.
-fn stamp(folder: &File, name: &CStr) -> io::Result<(Stamp, u32)> {
-    let found = sys::stat(folder.as_fd(), name, true)?;
-    let time = |time: libc::statx_timestamp| [time.tv_sec.cast_unsigned(), time.tv_nsec.into()];
-    let [modified, modified_ns] = time(found.stx_mtime);
-    let [changed, changed_ns] = time(found.stx_ctime);
-    let stamp = Stamp([
-        found.stx_ino,
-        found.stx_size,
-        modified,
-        modified_ns,
-        changed,
-        changed_ns,
-    ]);
-    Ok((stamp, found.stx_nlink))
 }
 
 #[cfg(test)]
@@ -466,16 +477,55 @@ mod tests {
             (1, Stale),
             (2, Is(Change::Replaced)),
             (0, Is(Change::Altered)),
-            (MISSED, Refused),
-            (MISSED, Stale),
-            (MISSED, NoName),
+            (6, Refused),
+            (6, Stale),
+            (6, NoName),
         ] {
-            let looks = std::iter::repeat_n(NoName, missed as usize).chain([then]);
+            let looks = std::iter::repeat_n(NoName, missed).chain([then]);
             let (mut left, mut paused) = (looks.clone(), 0);
-            let found = believed(|| left.next().unwrap(), || paused += 1);
-            assert_eq!((found, paused), (then, missed), "{looks:?}");
+            let pause = || {
+                paused += 1;
+                paused <= 6
+            };
+            let found = believed(|| left.next().unwrap(), pause);
+            assert_eq!((found, paused.min(6)), (then, missed), "{looks:?}");
             assert!(left.next().is_none(), "{looks:?}");
         }
+    }
+
+    #[test]
+    fn what_is_hidden_for_long_makes_nobody_wait_again_until_it_is_seen() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let watch = watched(file.path());
+        *watch.hidden.lock().unwrap() = Instant::now().checked_sub(HIDDEN);
+        assert!(!watch.pauses());
+        watch.look();
+        assert!(watch.hidden.lock().unwrap().is_none(), "it is there");
+    }
+
+    #[test]
+    fn a_descriptor_that_was_given_up_is_opened_again_once_and_only_for_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("base");
+        fs::write(&path, b"old").unwrap();
+        let watch = watched(&path);
+        let other = tempfile::tempfile().unwrap();
+        assert!(
+            !watched(&path).of_reads_from(&other).renew(None),
+            "read through another"
+        );
+        let watch = watch.of_reads_from(&File::open(&path).unwrap());
+        assert!(watch.instead().is_none());
+        assert!(watch.renew(None));
+        let first = watch.instead().unwrap();
+        // Whoever failed with the one before.
+        assert!(watch.renew(None));
+        assert!(Arc::ptr_eq(&first, &watch.instead().unwrap()));
+        assert!(watch.renew(Some(&first)));
+        assert!(!Arc::ptr_eq(&first, &watch.instead().unwrap()));
+        fs::rename(&path, folder.path().join("old")).unwrap();
+        fs::write(&path, b"new").unwrap();
+        assert!(!watch.renew(watch.instead().as_ref()));
     }
 
     #[test]

@@ -107,7 +107,8 @@ impl fmt::Display for Difference {
 ///
 /// `covered` is given while a merge is under way: the chunks that the merged session covers may be old or
 /// new, so these samples do not count; nor do the names and the full checksum, for the session may have
-/// changed what they are read from.
+/// changed what they are read from. Where no sample is left (`cowroot check --drop-damaged` may have to drop them) the names
+/// are better than nothing.
 ///
 /// # Errors
 /// What differs.
@@ -123,7 +124,7 @@ pub fn compare(
     } else {
         difference.samples = samples(wanted, found, covered);
     }
-    if covered.is_none() {
+    if covered.is_none() || wanted.samples.is_empty() {
         let names = |wanted: &Option<String>, found: &Option<String>| {
             (wanted != found).then(|| (wanted.clone(), found.clone()))
         };

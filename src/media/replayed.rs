@@ -9,11 +9,12 @@ use sys_mount::MountFlags;
 use super::mount::kinds::{Harmless, harmless};
 use super::mount::{advice, first_that_is_known};
 
-/// Options as for media; but these replay, where there is something to replay and the device can be written.
+/// Options as for media; but these replay, where there is something to replay and the device can be written. One that is
+/// damaged is read on, whatever its own rule says: that may be to stop the machine.
 const REPLAYED: &[Harmless] = &[
-    harmless("ext2", "ext4", &[""]),
-    harmless("ext3", "ext4", &[""]),
-    harmless("ext4", "ext4", &[""]),
+    harmless("ext2", "ext4", &["errors=continue"]),
+    harmless("ext3", "ext4", &["errors=continue"]),
+    harmless("ext4", "ext4", &["errors=continue"]),
     // A base and its session have one UUID.
     harmless("xfs", "xfs", &["nouuid"]),
     harmless("btrfs", "btrfs", &[""]),

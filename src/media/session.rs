@@ -63,7 +63,10 @@ fn number_of(opened: &Opened, name: &str) -> anyhow::Result<u8> {
     let known: Vec<(u8, String)> = numbers
         .map(|number| (number, name_of(&opened.description, number)))
         .collect();
-    match known.iter().find(|(_, known)| known == name) {
+    let found = known.iter().find(|(_, known)| known == name);
+    // Whoever has no name for it has its number.
+    let by_number = || known.iter().find(|(number, _)| name.parse() == Ok(*number));
+    match found.or_else(by_number) {
         Some((number, _)) => Ok(*number),
         None => {
             let names: Vec<String> = known.iter().map(|(_, name)| format!("'{name}'")).collect();

@@ -10,6 +10,7 @@ use nix::sched::{CloneFlags, setns};
 
 use super::mount::{self, Access};
 use super::place::{Place, device_mounted_at};
+use crate::disk::lost::is_gone;
 use crate::sys;
 
 /// The machine's view is that of its first process.
@@ -44,7 +45,8 @@ impl Shown {
         let at = &place.mounted;
         match device_mounted_at(&mounts, at) {
             Some(there) if there == place.device => return Ok(false),
-            Some(there) if there == gone => {
+            // Or one of an earlier time, which nobody could show then.
+            Some(there) if there == gone || is_gone(there) => {
                 mount::unmount_lazily(at).context("unmounting what was pulled out")?;
             }
             Some(_) => bail!("something else is mounted there"),

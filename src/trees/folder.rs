@@ -26,6 +26,11 @@ impl Folder {
         Ok(Self { opened: opened? })
     }
 
+    /// It itself.
+    pub(super) fn opened(&self) -> &File {
+        &self.opened
+    }
+
     /// Open a folder in it.
     pub(super) fn open_below(&self, name: &OsStr) -> io::Result<Self> {
         Self::open(&self.place(name))

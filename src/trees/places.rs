@@ -1,14 +1,17 @@
 //! Which files of a tree lie where on its device: for those that some damage concerns.
 
-use std::fs::{self, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use super::entry::Kind;
+use super::folder::Folder;
 use crate::sys;
 
-/// Names that are looked at.
+/// Names that are looked at, and for how long.
 const MOST: usize = 2_000_000;
+const LONGEST: Duration = Duration::from_secs(300);
 /// Names that are told.
 const TOLD: usize = 10;
 
@@ -19,92 +22,119 @@ pub struct Concerned {
     pub names: Vec<PathBuf>,
     /// How many there are besides.
     pub more: usize,
-    /// There are names that were not looked at, for they are too many, or their file system does not tell.
+    /// There are names that were not looked at: they are too many, lie in a folder that does not read, or their file system
+    /// does not tell.
     pub is_part: bool,
 }
 
-/// The files and folders of a tree that have anything in these stretches of its device, or do not read.
+/// A look through a tree.
+struct Look<'a> {
+    root: &'a Path,
+    /// Ascending, and apart from each other.
+    stretches: &'a [(u64, u64)],
+    found: Concerned,
+}
+
+/// The files and folders of a tree that have anything in these stretches of its device, which ascend, or do not read.
 #[must_use]
 pub fn concerned(root: &Path, stretches: &[(u64, u64)]) -> Concerned {
-    let mut found = Concerned::default();
-    let mut folders = vec![root.to_owned()];
-    let mut left = MOST;
-    while let Some(folder) = folders.pop() {
-        let names = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let names = match names {
-            Ok(names) => names,
-            Err(error) => {
-                found.fails(root, &folder, &error);
-                continue;
-            }
-        };
-        look(root, &folder, stretches, &mut found);
-        for name in names {
-            let Some(fewer) = left.checked_sub(1) else {
-                found.is_part = true;
-                return found;
-            };
-            left = fewer;
-            match name.file_type() {
-                Ok(kind) if kind.is_dir() => folders.push(name.path()),
-                Ok(kind) if kind.is_file() => look(root, &name.path(), stretches, &mut found),
-                Ok(_) => {}
-                Err(error) => found.fails(root, &name.path(), &error),
-            }
-        }
-    }
-    found
-}
-
-impl Concerned {
-    /// One that does not read: damaged, unless it is too deep to be named.
-    fn fails(&mut self, root: &Path, path: &Path, error: &io::Error) {
-        match error.raw_os_error() {
-            Some(libc::ENAMETOOLONG) => self.is_part = true,
-            _ => self.add(root, path),
-        }
-    }
-
-    fn add(&mut self, root: &Path, path: &Path) {
-        match self.names.len() < TOLD {
-            true => {
-                let inside = path.strip_prefix(root).unwrap_or(path);
-                self.names.push(Path::new("/").join(inside));
-            }
-            false => self.more += 1,
-        }
-    }
-}
-
-fn look(root: &Path, path: &Path, stretches: &[(u64, u64)], found: &mut Concerned) {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = match opened {
-        Ok(file) => file,
-        Err(error) => return found.fails(root, path, &error),
+    let mut look = Look {
+        root,
+        stretches,
+        found: Concerned::default(),
     };
-    let mut is_concerned = false;
-    let told = sys::extents(&file, &mut |extent| {
-        let end = extent.place.saturating_add(extent.bytes);
-        let touches = |stretch: &(u64, u64)| extent.place < stretch.1 && stretch.0 < end;
-        is_concerned = stretches.iter().any(touches);
-        !is_concerned
-    });
-    match told {
-        // Folders of some file systems do not tell.
-        Err(_) if path.is_dir() => {}
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EOPNOTSUPP)) => {
-            found.is_part = true;
+    let (mut folders, mut left) = (vec![root.to_owned()], MOST);
+    let deadline = Instant::now() + LONGEST;
+    while let Some(path) = folders.pop() {
+        let Some(fewer) = left.checked_sub(1).filter(|_| Instant::now() < deadline) else {
+            look.found.is_part = true;
+            break;
+        };
+        left = fewer;
+        match look.folder(&path, &mut left) {
+            Ok(below) => folders.extend(below),
+            Err(error) => {
+                // What is in it is not seen either.
+                look.found.is_part = true;
+                look.fails(&path, &error);
+            }
         }
-        Err(_) => found.add(root, path),
-        Ok(()) if is_concerned => found.add(root, path),
-        Ok(()) => {}
+    }
+    look.found
+}
+
+impl Look<'_> {
+    /// A folder and the files in it. The folders in it.
+    fn folder(&mut self, path: &Path, left: &mut usize) -> io::Result<Vec<PathBuf>> {
+        let folder = Folder::open(path)?;
+        let names = folder.names()?;
+        self.file(path, folder.opened(), true);
+        let mut below = Vec::new();
+        for name in names {
+            *left = left.saturating_sub(1);
+            let place = path.join(&name);
+            match folder.entry(&name).map(|entry| entry.kind) {
+                Ok(Kind::Directory) => below.push(place),
+                Ok(Kind::File) => match folder.file(&name) {
+                    Ok(file) => self.file(&place, &file, false),
+                    Err(error) => self.fails(&place, &error),
+                },
+                Ok(_) => {}
+                Err(error) => self.fails(&place, &error),
+            }
+        }
+        Ok(below)
+    }
+
+    fn file(&mut self, path: &Path, file: &File, is_folder: bool) {
+        let mut is_concerned = false;
+        let told = sys::extents(file, &mut |extent| {
+            let end = extent.place.saturating_add(extent.bytes);
+            // The first that ends behind where it begins.
+            let first = self
+                .stretches
+                .partition_point(|stretch| stretch.1 <= extent.place);
+            is_concerned = self
+                .stretches
+                .get(first)
+                .is_some_and(|stretch| stretch.0 < end);
+            !is_concerned
+        });
+        match told {
+            // Folders of some file systems do not tell.
+            Err(_) if is_folder => {}
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EOPNOTSUPP)) => {
+                self.found.is_part = true;
+            }
+            Err(_) => self.add(path),
+            Ok(()) if is_concerned => self.add(path),
+            Ok(()) => {}
+        }
+    }
+
+    /// One that does not read: damaged, unless it is too deep to be named.
+    fn fails(&mut self, path: &Path, error: &io::Error) {
+        match error.raw_os_error() {
+            Some(libc::ENAMETOOLONG) => self.found.is_part = true,
+            _ => self.add(path),
+        }
+    }
+
+    fn add(&mut self, path: &Path) {
+        match self.found.names.len() < TOLD {
+            true => {
+                let inside = path.strip_prefix(self.root).unwrap_or(path);
+                self.found.names.push(Path::new("/").join(inside));
+            }
+            false => self.found.more += 1,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn files_are_found_by_where_they_lie() {
@@ -130,5 +160,21 @@ mod tests {
         let found = concerned(folder.path(), &[(start + 4096, start + 4097)]);
         assert_eq!(found.names, [Path::new("/below/other")]);
         assert!(!found.is_part && found.more == 0);
+    }
+
+    #[test]
+    fn a_link_is_not_followed_and_a_folder_that_is_gone_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("host"), vec![1; 50_000]).unwrap();
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).unwrap();
+        // Whatever is anywhere.
+        let found = concerned(folder.path(), &[(0, u64::MAX)]);
+        assert!(
+            found.names.iter().all(|name| !name.starts_with("/link")),
+            "{found:?}"
+        );
+        let found = concerned(&folder.path().join("link"), &[(0, u64::MAX)]);
+        assert!(found.is_part && found.names.len() == 1, "{found:?}");
     }
 }

@@ -184,7 +184,7 @@ fn volume(device: &Path, whose: &Path, number: Option<u32>) -> anyhow::Result<Vo
             is_read_only: true,
         }),
         None if number.is_none() && partition::has_table(&opened, SECTOR_BYTES) => bail!(
-            "{}: it is a whole disk with partitions; say which one holds them with --partition N",
+            "{}: it is a whole disk with partitions; `cowroot diff --partition N` says which one is to be looked at",
             looking()
         ),
         None => bail!("{}: no file system is recognised", looking()),

@@ -223,8 +223,12 @@ impl Log {
                 })?;
             }
             sync(base)?;
+            let start = parts.iter().map(|(offset, ..)| *offset).min();
+            let end = parts.iter().map(|(offset, len, _)| offset + len).max();
+            if let (Some(start), Some(end)) = (start, end) {
+                base.forget(start, end - start);
+            }
             for (offset, len, _) in &parts {
-                base.forget(*offset, *len);
                 base.will_read(*offset, *len);
             }
             for (offset, len, bytes) in &parts {

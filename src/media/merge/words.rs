@@ -156,8 +156,8 @@ impl fmt::Display for Damage {
             }
             Some(_) => {
                 "other parts of it may be in the base already; if the medium fails only now and then, the same again goes \
-                 on; else `cowroot check --repair --drop-damaged` leaves there what the base has by now, old or merged, \
-                 and then it goes on"
+                 on; else `cowroot check --repair --drop-damaged` lets what is below show there (an older session, or what the \
+                 base has by now, old or merged), and then it goes on"
             }
         };
         to.write_str(next)
