@@ -35,6 +35,6 @@ printf '\0\0\0\0\203\0\0\0\0\10\0\0\0\200\0\0' | dd of=/tmp/base bs=1 seek=446 c
 printf '\125\252' | dd of=/tmp/base bs=1 seek=510 conv=notrunc 2>/dev/null
 refused another-base "carry the files over with" cowroot diff /tmp/unclean.cow --base /tmp/base
 rm /tmp/a.cow && cowroot create /tmp/a.cow --base /tmp/base >/dev/null
-refused which-partition "with --partition N" cowroot diff /tmp/a.cow --base /tmp/base
+refused which-partition "diff --partition N" cowroot diff /tmp/a.cow --base /tmp/base
 refused no-such-partition "it has no partition 2" cowroot diff /tmp/a.cow --base /tmp/base --partition 2
 check partition sh -c "cowroot diff /tmp/a.cow --base /tmp/base --partition 1 | grep -q '^0 added.* 0 deleted'"

@@ -10,6 +10,8 @@ session() {
 		dd if=/dev/urandom of=/w/kept/file bs=64k count=64 && (cd /w/kept && sha256sum file >sums) && umount /w && cowroot detach 1
 }
 if [ "$boot" = 1 ]; then
+	# A stick takes its time, and the boot did not wait for it.
+	for _ in $(seq 60); do [ -b /dev/sda ] || sleep 1; done
 	check session session
 	check output cowroot merge /stick/a.cow --base /cd/live/root.img --output /stick/new.img --progress=json
 	umount /stick
