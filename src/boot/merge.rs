@@ -121,7 +121,7 @@ fn run(plan: &Plan, base: &Reached, cow: &Path, due: &Due) -> anyhow::Result<Opt
     // Whatever came of it, the medium is to be as it was mounted for a boot. What is merged is durable.
     let open = close_again(medium)
         .err()
-        .map(|error| format!("the base's medium can still be written: {error:#}"));
+        .map(|error| format!("the base's medium is not read-only again: {error:#}"));
     match (merged, open) {
         (Ok(()), open) => Ok(open),
         (Err(error), None) => Err(error),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::stick::SLOW_BPS;
-use super::{Boot, host, mergetable::Table};
+use super::{Boot, host, mergetable::Table, print};
 use crate::media::{Bus, Content, Medium};
 use crate::run::Bed;
 
@@ -48,12 +48,6 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
         table.told.note(note);
     }
     table.told.note(host());
-    let text = table.markdown();
-    let file = dir.join("table.md");
-    fs::write(&file, &text)?;
-    println!("{text}\nbench: in '{}' too", file.display());
-    if let Some(stuck) = booted.outcome.stuck {
-        println!("bench: {stuck}");
-    }
+    print(&table.markdown(), &dir, booted.outcome.stuck)?;
     Ok(table.told.whole())
 }

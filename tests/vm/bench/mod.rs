@@ -58,14 +58,19 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
     }
     figures.told.note(host());
     own_seconds(&bed, &mut figures)?;
-    let text = figures.markdown();
+    print(&figures.markdown(), &dir, booted.outcome.stuck)?;
+    Ok(figures.told.whole())
+}
+
+/// The tables, and why the VM did not end by itself, if so.
+fn print(tables: &str, dir: &Path, stuck: Option<String>) -> Result<()> {
     let file = dir.join("table.md");
-    fs::write(&file, &text)?;
-    println!("{text}\nbench: in '{}' too", file.display());
-    if let Some(stuck) = booted.outcome.stuck {
+    fs::write(&file, tables)?;
+    println!("{tables}\nbench: in '{}' too", file.display());
+    if let Some(stuck) = stuck {
         println!("bench: {stuck}");
     }
-    Ok(figures.told.whole())
+    Ok(())
 }
 
 /// The bench's VM, for one of its parts.

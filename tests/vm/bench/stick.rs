@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Boot, counts, host, sticktable::Table};
+use super::{Boot, counts, host, print, sticktable::Table};
 use crate::media::{Bus, Content, Medium};
 use crate::run::Bed;
 
@@ -61,12 +61,6 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
         fs::remove_file(log)?;
         fs::remove_file(dir.join(name))?;
     }
-    let text = table.markdown();
-    let file = dir.join("table.md");
-    fs::write(&file, &text)?;
-    println!("{text}\nbench: in '{}' too", file.display());
-    if let Some(stuck) = booted.outcome.stuck {
-        println!("bench: {stuck}");
-    }
+    print(&table.markdown(), &dir, booted.outcome.stuck)?;
     Ok(table.told.whole())
 }

@@ -29,7 +29,7 @@ fi
 [ "$cow_on" = /dev/vdb ] || busy &
 check attach stage attach
 kill $!
-[ "$cow_on" = /dev/vdb ] || check goes-on-with-it-mounted sh -c "dmesg | grep \"can still be written: unmounting '/run/cowroot/medium'\""
+[ "$cow_on" = /dev/vdb ] || check goes-on-with-it-mounted sh -c "dmesg | grep \"is not read-only again: unmounting '/run/cowroot/medium'\""
 check goes-on sh -c 'dmesg | grep "going on merging"'
 check root stage mount
 check same-with-session kept /sysroot

@@ -18,6 +18,7 @@
 mod ceiling;
 mod changes;
 mod contender;
+mod disks;
 mod fio;
 mod merge;
 mod shell;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use crate::changes::{JOBS, Job, fill, first_difference, write_all};
+use crate::disks::{FAST, SETTLE, SLOW, Stick};
 use crate::shell::{Report, sh};
 
 /// Who merges.
@@ -37,27 +38,6 @@ impl Contender {
     }
 }
 
-/// One stick: a disk of the machine, and what a read, a write and a flush take more, in ms.
-#[derive(Debug, Clone, Copy)]
-struct Stick {
-    name: &'static str,
-    disk: &'static str,
-    delay: Option<[u32; 3]>,
-}
-
-/// The slow one is also slowed to 10 MB/s, by QEMU.
-const SLOW: Stick = Stick {
-    name: "slow",
-    disk: "/dev/vdb",
-    delay: Some([1, 5, 30]),
-};
-/// The same file of the host.
-const FAST: Stick = Stick {
-    name: "none",
-    disk: "/dev/vdc",
-    delay: None,
-};
-
 /// What the base is before each merge.
 const ORIGINAL: &str = "/dev/vda";
 
@@ -66,8 +46,6 @@ const BASE_MIB: u64 = 4;
 const STORE_MIB: u64 = 2048;
 const STORE_LONG_MIB: u64 = 1280;
 
-/// How long the background may still write, which is then the job's.
-const SETTLE: Duration = Duration::from_secs(1);
 /// How often one looks whether the kernel is done.
 const LOOK: Duration = Duration::from_millis(100);
 /// All jobs on both sticks, `rounds` times.

@@ -2,12 +2,12 @@
 //! reaches the stick's disk; marks written to its first page say which part of the log is whose.
 
 use std::thread::sleep;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::contender::{BASE, ROOT};
+use crate::disks::{FAST, SETTLE, SLOW, Stick};
 use crate::shell::{Report, sh, timed};
 
 /// Who keeps the writes, and where.
@@ -35,34 +35,10 @@ impl Contender {
     }
 }
 
-/// A disk of the machine.
-#[derive(Debug, Clone, Copy)]
-struct Stick {
-    name: &'static str,
-    disk: &'static str,
-    /// Milliseconds of a read, a write and a flush.
-    delay: Option<[u32; 3]>,
-}
-
-/// The slow one is also slowed to 10 MB/s, by QEMU.
-const SLOW: Stick = Stick {
-    name: "slow",
-    disk: "/dev/vdb",
-    delay: Some([1, 5, 30]),
-};
-const FAST: Stick = Stick {
-    name: "none",
-    disk: "/dev/vdc",
-    delay: None,
-};
-
 /// Where a stick's stretches begin, and how long each is, in MiB. All begin with an erase zone of 4 MiB.
 const BARE_MIB: u64 = 4;
 const VFAT_MIB: u64 = 2052;
 const STRETCH_MIB: u64 = 2048;
-
-/// How long the background may still write, which is then the job's.
-const SETTLE: Duration = Duration::from_secs(1);
 
 /// A sparse device for random writes, and how many there are.
 const LARGE: &str = "/run/ram/large";
