@@ -14,13 +14,20 @@ use crate::command::command;
 /// A kernel under working KVM panics for want of a root in about a second; a /dev/kvm that hangs never does.
 const PROBE: Duration = Duration::from_secs(6);
 
+/// What the emulator pretends to be.
+const CPU: &str = "max,-monitor,-erms,-fsrm";
+
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accel {
     Kvm,
+    /// One thread for all virtual CPUs, which no CPU's instructions change under another's hands; with as many
+    /// machines as cores it is the quicker one, too.
     Tcg,
+    /// A thread for each, for measurements.
+    TcgThreads,
     /// The same without SSE 4.2, whose instruction for CRC-32C is emulated bit by bit: 64 steps for eight bytes.
-    TcgWithoutCrc,
+    TcgThreadsWithoutCrc,
 }
 
 impl Accel {
@@ -57,10 +64,18 @@ impl Accel {
         Ok(Self::Tcg)
     }
 
-    /// For measurements, where an emulator's own slowness says nothing.
+    /// For measurements, which are alone on the host: its virtual CPUs run at the same time.
+    pub(crate) fn with_threads(self) -> Self {
+        match self {
+            Self::Tcg => Self::TcgThreads,
+            other => other,
+        }
+    }
+
+    /// For measurements where an emulator's own slowness says nothing.
     pub(crate) fn without_slow_crc(self) -> Self {
         match self {
-            Self::Tcg => Self::TcgWithoutCrc,
+            Self::Tcg | Self::TcgThreads => Self::TcgThreadsWithoutCrc,
             other => other,
         }
     }
@@ -80,10 +95,11 @@ impl Accel {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
             // MONITOR and MWAIT are emulated as doing nothing: an idle CPU would keep a core busy. And
             // "fast" string instructions are emulated byte by byte, so the kernel had better not use them.
-            Self::Tcg => ["-accel", "tcg", "-cpu", "max,-monitor,-erms,-fsrm"],
-            Self::TcgWithoutCrc => {
+            Self::Tcg => ["-accel", "tcg,thread=single", "-cpu", CPU],
+            Self::TcgThreads => ["-accel", "tcg,thread=multi", "-cpu", CPU],
+            Self::TcgThreadsWithoutCrc => {
                 let cpu = "max,-monitor,-erms,-fsrm,-sse4.2";
-                ["-accel", "tcg", "-cpu", cpu]
+                ["-accel", "tcg,thread=multi", "-cpu", cpu]
             }
         }
     }

@@ -31,7 +31,7 @@ pub(crate) fn run() -> Result<bool> {
         (medium, folder.join(name))
     };
     let machine = Machine {
-        accel: bed.accel,
+        accel: bed.accel.with_threads(),
         memory_mib: 1024,
         memory_at_once: false,
         cut: None,

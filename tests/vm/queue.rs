@@ -16,6 +16,9 @@ const LONG: &str = "-long";
 /// A case keeps about one core busy. More than so many at a time wait for disks and servers rather than for cores.
 const MOST_THREADS: usize = 4;
 
+/// So much of each failure is said again at the end.
+const MOST_CHARS: usize = 400;
+
 enum Job {
     Case(Box<Case>),
     Powercut(&'static str, On),
@@ -69,22 +72,24 @@ pub(crate) fn run(cases: Vec<Case>, part: &str, threads: usize) -> Result<bool> 
         failed.len()
     );
     // Once more, where the end of a long output is all that one sees.
-    failed.iter().for_each(|name| println!("failed: {name}"));
+    for (name, why) in &failed {
+        println!("failed: {name}: {}", in_short(why));
+    }
     Ok(failed.is_empty())
 }
 
-/// The names of the jobs that failed, in the order they ended in.
-fn run_all(jobs: &[Job], threads: usize) -> Result<Vec<&'static str>> {
+/// The jobs that failed and why, in the order they ended in.
+fn run_all(jobs: &[Job], threads: usize) -> Result<Vec<(&'static str, String)>> {
     let (next, failed) = (Mutex::new(jobs.iter()), Mutex::new(Vec::new()));
     // What the threads wait for while they hold these cannot fail.
     let take = || next.lock().ok().and_then(|mut next| next.next());
     let work = || -> Result<()> {
         let bed = Bed::open()?;
         while let Some(job) = take() {
-            if !told(job.name(), || job.run(&bed))
+            if let Err(why) = told(job.name(), || job.run(&bed))
                 && let Ok(mut failed) = failed.lock()
             {
-                failed.push(job.name());
+                failed.push((job.name(), format!("{why:#}")));
             }
         }
         Ok(())
@@ -101,8 +106,8 @@ fn run_all(jobs: &[Job], threads: usize) -> Result<Vec<&'static str>> {
         .map_err(|_| anyhow!("a thread of the test bed panicked"))
 }
 
-/// Runs a case and says how it ended; true if it passed.
-fn told(name: &str, case: impl FnOnce() -> Result<()>) -> bool {
+/// Runs a case and says how it ended.
+fn told(name: &str, case: impl FnOnce() -> Result<()>) -> Result<()> {
     let start = Instant::now();
     let result = case();
     let seconds = start.elapsed().as_secs();
@@ -110,5 +115,15 @@ fn told(name: &str, case: impl FnOnce() -> Result<()>) -> bool {
         Ok(()) => println!("case {name} ok {seconds}"),
         Err(error) => println!("case {name} FAILED {seconds}\n{error:#}"),
     }
-    result.is_ok()
+    result
+}
+
+/// The first of what a failure says, without the console's end that follows.
+fn in_short(why: &str) -> String {
+    let lines = why.lines().take_while(|line| !line.starts_with("  "));
+    let line = lines.collect::<Vec<_>>().join("; ");
+    match line.char_indices().nth(MOST_CHARS) {
+        Some((end, _)) => format!("{}...", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
 }

@@ -78,39 +78,13 @@ impl Bed {
         Ok(Rc::clone(kernels.entry(suite).or_insert(kernel)))
     }
 
-    /// Runs one case. An error says what did not hold, and where the log is.
-    ///
-    /// With two CPUs QEMU's emulator now and then runs an instruction that the kernel is just patching
-    /// (a breakpoint for a moment), and the kernel dies of it. That says nothing about the case: it is
-    /// run once more.
-    pub(crate) fn run(&self, case: &Case) -> Result<Outcome> {
-        match self.run_once(case) {
-            Err(error)
-                if self.accel == Accel::Tcg
-                    && (format!("{error:#}").contains(TORN) || self.server_is_torn(case)) =>
-            {
-                println!(
-                    "vm: {}: the emulator tore an instruction ({TORN}); once more",
-                    case.name
-                );
-                self.run_once(case)
-            }
-            result => result,
-        }
-    }
-
-    /// Whether the kernel of the case's server died of the emulator: the case tells only that nobody answered.
-    fn server_is_torn(&self, case: &Case) -> bool {
-        let log = fs::read(self.dir(case).join("server.log")).unwrap_or_default();
-        case.server.is_some() && String::from_utf8_lossy(&log).contains(TORN)
-    }
-
     /// Where a case's logs go.
     fn dir(&self, case: &Case) -> PathBuf {
         self.runs.join(case.name.replace(' ', "-"))
     }
 
-    fn run_once(&self, case: &Case) -> Result<Outcome> {
+    /// Runs one case. An error says what did not hold, and where the log is.
+    pub(crate) fn run(&self, case: &Case) -> Result<Outcome> {
         let dir = self.dir(case);
         fs::create_dir_all(&dir).with_context(|| format!("making '{}'", dir.display()))?;
         let mut machine = self.machine(case, &dir)?;
@@ -151,9 +125,7 @@ impl Bed {
         match judged {
             Ok(()) => Ok(outcome),
             Err(why) => {
-                let torn = outcome.console.iter().find(|line| line.contains(TORN));
-                let last = torn.into_iter().chain(last_words(&outcome.console));
-                let last = last.map(String::as_str).collect::<Vec<_>>().join("\n  ");
+                let last = last_words(&outcome.console).join("\n  ");
                 let log = dir.join("serial.log");
                 Err(anyhow!("{why:#}\n  {last}\nserial log: {}", log.display()))
             }
@@ -278,9 +250,6 @@ fn copied(made: &Path, copy: &Path) -> Result<()> {
 
 /// Who copies an ISO to a stick seldom has one of just that size: what should be at the end is not.
 const LARGER: u64 = 64 << 20;
-
-/// What the kernel says when it meets a breakpoint that nobody set.
-pub(crate) const TORN: &str = "Oops: int3";
 
 /// What must be the same afterwards: media as a whole, and the base on one that holds the cowfile, too.
 fn sums(media: &[(Medium, PathBuf)]) -> Result<Vec<String>> {

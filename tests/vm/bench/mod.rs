@@ -47,7 +47,7 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
     let booted = Boot {
         part: "run",
         rounds,
-        accel: bed.accel,
+        accel: bed.accel.with_threads(),
         media: Vec::new(),
         deadline: MOST_PER_ROUND * u32::try_from(rounds + 1)?,
     }

@@ -42,7 +42,7 @@ pub(crate) fn run(rounds: usize) -> Result<bool> {
     let booted = Boot {
         part: "stick",
         rounds,
-        accel: bed.accel,
+        accel: bed.accel.with_threads(),
         media,
         deadline: MOST_PER_ROUND * u32::try_from(rounds + 1)?,
     }

@@ -11,7 +11,7 @@ use crate::blklog::{self, Entry, Log};
 use crate::initramfs::Initramfs;
 use crate::media::{Bus, Content, Medium};
 use crate::qemu::Machine;
-use crate::run::{Bed, TORN};
+use crate::run::Bed;
 
 /// A stick as it was before, and what was done to it.
 #[derive(Debug)]
@@ -55,14 +55,6 @@ pub(super) fn machine(
 
 /// Runs `rounds` of the load on a new stick, in `dir`.
 pub(super) fn record(bed: &Bed, on: On, rounds: usize, dir: &Path) -> Result<Recording> {
-    match record_once(bed, on, rounds, dir) {
-        // The emulator's fault, as in `Bed::run`.
-        Err(error) if error.to_string().contains(TORN) => record_once(bed, on, rounds, dir),
-        result => result,
-    }
-}
-
-fn record_once(bed: &Bed, on: On, rounds: usize, dir: &Path) -> Result<Recording> {
     let (stick, base) = (dir.join("stick"), dir.join("base"));
     stick::make(on, &stick)?;
     stick::make_base(&base)?;
@@ -77,14 +69,11 @@ fn record_once(bed: &Bed, on: On, rounds: usize, dir: &Path) -> Result<Recording
     let outcome = machine.run(dir, deadline)?;
     let serial = dir.join("serial.log");
     let failed = outcome.report.iter().find(|line| line.contains(" FAILED"));
-    let torn = outcome.console.iter().find(|line| line.contains(TORN));
     let is_whole = outcome.report.iter().any(|line| line.contains("finished"));
     ensure!(
         is_whole && failed.is_none(),
         "the recording failed: {}\nserial log: {}",
-        failed
-            .or(torn)
-            .map_or("it did not reach its end", |line| line),
+        failed.map_or("it did not reach its end", |line| line),
         serial.display()
     );
     fs::rename(&serial, dir.join("record.log"))?;

@@ -16,7 +16,7 @@ use super::record::machine;
 use super::stick::On;
 use crate::judge::last_words;
 use crate::media::Bus;
-use crate::run::{Bed, TORN};
+use crate::run::Bed;
 
 /// What an image must endure before it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,17 +67,6 @@ impl<'a> Verifier<'a> {
 
     /// Shows an image to the guest, and waits for what it says.
     pub(super) fn verify(&mut self, image: &[u8], before: Before) -> Result<Verdict> {
-        let verdict = self.show(image, before)?;
-        let serial = fs::read(self.log()).unwrap_or_default();
-        let torn = String::from_utf8_lossy(&serial).contains(TORN);
-        // The emulator's fault, as in `Bed::run`.
-        match verdict {
-            Verdict::Failed(_) if torn => self.show(image, before),
-            verdict => Ok(verdict),
-        }
-    }
-
-    fn show(&mut self, image: &[u8], before: Before) -> Result<Verdict> {
         let mut running = match self.running.take() {
             Some(running) => running,
             None => self.start()?,
