@@ -1,10 +1,16 @@
 //! What a user has to see on the console, whatever the kernel keeps from it: `quiet` hides all but errors.
 
 use std::fs;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use log::Level;
+
+/// A line of text takes a serial line of 9,600 baud a tenth of this.
+const DRAINING: Duration = Duration::from_secs(1);
 
 /// Log it, and say it on the console, too, where the kernel does not.
 pub(super) fn log(level: Level, text: &str) {
@@ -18,9 +24,26 @@ pub(super) fn log(level: Level, text: &str) {
 /// Say it on the console, and not in the log.
 pub(super) fn say(text: &str) {
     // A machine without a console boots and ends all the same.
-    if let Ok(mut console) = OpenOptions::new().write(true).open("/dev/console") {
+    if let Some(mut console) = open() {
         let _ = console.write_all(format!("\r\ncowroot: {text}\r\n").as_bytes());
     }
+}
+
+/// Wait until a serial line has sent what was said: the end of the machine would take what is still on its way. Not for
+/// long, for there are lines that take nothing.
+pub(super) fn drain() {
+    let (told, hear) = mpsc::channel();
+    let draining = thread::Builder::new().spawn(move || {
+        let _ = open().map(nix::sys::termios::tcdrain);
+        let _ = told.send(());
+    });
+    if draining.is_ok() {
+        let _ = hear.recv_timeout(DRAINING);
+    }
+}
+
+fn open() -> Option<File> {
+    OpenOptions::new().write(true).open("/dev/console").ok()
 }
 
 /// Whether the console does not show what is logged so. The first of the kernel's numbers is that from which on it

@@ -139,6 +139,7 @@ pub(super) fn let_go() -> anyhow::Result<()> {
     if detached? > 0 {
         // Not the log: `quiet` would hide it.
         console::say("the session is closed, and its media are free: they can be taken out now.");
+        console::drain();
     }
     Ok(())
 }
