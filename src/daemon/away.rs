@@ -9,7 +9,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::handover::{self, Media, Word};
+use super::handover::{self, Word};
 use super::kept::Kept;
 use super::report::Shared;
 use super::seeking::Seeker;
@@ -40,6 +40,7 @@ pub(super) fn wait(kept: &mut Kept, shared: &'static Shared, gone: &[u64]) -> an
         Some(&format!("{what}, or reads and writes fail")),
     );
     let before = kept.handover.media.clone();
+    apart_from_all(kept, |kept| showing::hide(&kept.handover.media, gone));
     loop {
         let (seeker, channel) = fork(kept, shared, gone, deadline)?;
         kept.let_go(gone);
@@ -51,7 +52,9 @@ pub(super) fn wait(kept: &mut Kept, shared: &'static Shared, gone: &[u64]) -> an
                 log::info!("{} is back", found.named());
                 kept.take(*found, fds)?;
                 login::tell_lost(kept.run.as_ref(), None);
-                show(kept, &before, gone);
+                apart_from_all(kept, |kept| {
+                    showing::show(&kept.handover, &before, gone);
+                });
                 return Ok(());
             }
             Ok(Some((Word::Failed(reason), _))) => bail!("{reason}"),
@@ -86,14 +89,15 @@ fn fork(
             // The last who has them: what the kernel keeps of them goes now.
             std::thread::sleep(PAUSE / 4);
             kept.let_go(gone);
-            Seeker::new(kept, shared, deadline).run(&theirs)
+            Seeker::new(kept, shared, gone, deadline).run(&theirs)
         }
         Forked::Parent(pid) => Ok((pid, ours)),
     }
 }
 
-/// Have the machine see what is back where it saw what is gone; that may take its time, so nobody waits for it.
-fn show(kept: &mut Kept, before: &Media, gone: &[u64]) {
+/// Have something done to the machine's mounts, by a process that has nothing on a medium open; that may take its time, so
+/// nobody waits for it.
+fn apart_from_all(kept: &mut Kept, act: impl FnOnce(&Kept)) {
     if !kept.handover.in_initramfs {
         // What a person has mounted is that person's.
         return;
@@ -104,12 +108,12 @@ fn show(kept: &mut Kept, before: &Media, gone: &[u64]) {
             if let Ok(Forked::Child) = sys::fork() {
                 kept.base = None;
                 kept.store.clear();
-                showing::show(&kept.handover, before, gone);
+                act(kept);
             }
             std::process::exit(0)
         }
         Ok(Forked::Parent(pid)) => _ = waitpid(pid, None),
-        Err(error) => log::warn!("making a process that shows what is back: {error}"),
+        Err(error) => log::warn!("making a process for the machine's mounts: {error}"),
     }
 }
 

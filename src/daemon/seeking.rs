@@ -16,11 +16,14 @@ use super::protocol::{self, Answer, Question};
 use super::reopening::{self, Handed};
 use super::report::{Shared, report};
 use crate::disk::lost::is_gone;
+use crate::media::drive::Emptied;
 use crate::media::place::{Looked, Place};
 
 /// How often one looks; and after something was found and not taken.
 const LOOK: Duration = Duration::from_millis(200);
 const AGAIN: Duration = Duration::from_secs(1);
+/// What this program has in use of a medium it lets go of sooner.
+const LET_GO: Duration = Duration::from_secs(2);
 
 /// What a report says of a device that waits for its medium.
 const WAITING: &str = "waiting";
@@ -30,17 +33,28 @@ pub(super) struct Seeker<'a> {
     kept: &'a Kept,
     shared: &'static Shared,
     deadline: Instant,
+    began: Instant,
+    /// Drives that stay, in which somebody may still use what was taken out.
+    held: Vec<Emptied>,
     looked: Looked,
     /// Why the last that was found was not taken, and when it is tried again.
     refused: Option<(String, Instant)>,
 }
 
 impl<'a> Seeker<'a> {
-    pub(super) fn new(kept: &'a Kept, shared: &'static Shared, deadline: Instant) -> Self {
+    /// What lies on the devices `gone` is away.
+    pub(super) fn new(
+        kept: &'a Kept,
+        shared: &'static Shared,
+        gone: &[u64],
+        deadline: Instant,
+    ) -> Self {
         Self {
             kept,
             shared,
             deadline,
+            began: Instant::now(),
+            held: gone.iter().copied().filter_map(Emptied::of).collect(),
             looked: Looked::new(),
             refused: None,
         }
@@ -117,6 +131,18 @@ impl<'a> Seeker<'a> {
 
     /// All that is away, if all of it is there again.
     fn look(&mut self) -> Option<Handed> {
+        self.held.retain(Emptied::is_held);
+        if let Some(held) = self.held.first() {
+            // What is opened now would be what the kernel kept of it.
+            if self.began.elapsed() >= LET_GO {
+                let node = held.node();
+                self.note(format!(
+                    "what was taken out of '{}' is still mounted or open: unmount it",
+                    node.display()
+                ));
+            }
+            return None;
+        }
         if let Some((_, at)) = &self.refused
             && Instant::now() >= *at
         {
@@ -148,7 +174,17 @@ impl<'a> Seeker<'a> {
             .iter()
             .map(|node| format!("'{}'", node.display()))
             .collect();
-        let reason = format!("{} is not taken for it: {error:#}", nodes.join(", "));
+        self.note(format!(
+            "{} is not taken for it: {error:#}",
+            nodes.join(", ")
+        ));
+        for ((name, _), is_it) in &mut self.looked {
+            *is_it &= !found.iter().any(|place| place.name == *name);
+        }
+    }
+
+    /// Why it is not taken, which is said once.
+    fn note(&mut self, reason: String) {
         if self
             .refused
             .as_ref()
@@ -157,9 +193,6 @@ impl<'a> Seeker<'a> {
             log::warn!("{reason}");
         }
         self.refused = Some((reason, Instant::now() + AGAIN));
-        for ((name, _), is_it) in &mut self.looked {
-            *is_it &= !found.iter().any(|place| place.name == *name);
-        }
     }
 
     /// Say how the device is to whoever asks, until it is time to look again.

@@ -1,9 +1,25 @@
 //! A medium that was put back, where the machine sees it: in place of the one that was pulled out, which is dead.
 
 use super::handover::{Handover, KeptPlace, Media};
+use crate::media::drive::Emptied;
 use crate::media::mount::Access;
 use crate::media::place::Place;
 use crate::media::shown;
+
+/// Take what was on a device of `gone` out of the machine's view, where its drive stays: what the kernel keeps of it would
+/// be in the way of what is put in next. For a process of its own, which leaves its mounts.
+pub(super) fn hide(media: &Media, gone: &[u64]) {
+    let places = [&media.cow, &media.base].into_iter().flatten();
+    for place in places.map(Place::from) {
+        let is_gone = gone.contains(&place.device) && Emptied::of(place.device).is_some();
+        if !is_gone || place.mounted.as_os_str().is_empty() {
+            continue;
+        }
+        if let Err(error) = shown::hide(&place.mounted, place.device) {
+            log::warn!("'{}': {error:#}", place.mounted.display());
+        }
+    }
+}
 
 /// Show what was on a device of `gone` before, wherever it is now. For a process of its own, which leaves its mounts.
 pub(super) fn show(handover: &Handover, before: &Media, gone: &[u64]) {

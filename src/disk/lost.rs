@@ -3,15 +3,21 @@
 //! An error says that something is wrong with a read or a write. Where the device below is not there any more,
 //! nothing is: whoever waits can go on waiting until the medium is back. The error comes first, and the kernel takes
 //! the device away a moment later; so whoever gets an error waits for that moment before anybody hears of it.
+//!
+//! A card reader or a CD drive stays. What the kernel knows of its medium is what it found when somebody opened it the
+//! last time (there need not be a udev that has it look again), so it is opened here; and when the medium is another one,
+//! or the same once more, it counts them (diskseq).
 
 use std::fmt;
 use std::fs::File;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::{major, minor};
+
+use crate::sys;
 
 /// For how long a device may still be there whose medium is gone.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -40,13 +46,66 @@ pub fn folder_of(device: u64) -> PathBuf {
 #[must_use]
 pub fn is_gone(device: u64) -> bool {
     let folder = folder_of(device);
-    let has = |name: &str| {
-        let size = std::fs::read_to_string(folder.join(name));
-        size.is_ok_and(|size| size.trim() != "0")
-    };
     // A partition stays for a while when its disk has no medium any more.
-    let has_disk = || !folder.join("partition").exists() || has("../size");
-    !has("size") || !has_disk()
+    let is_empty = || !has_size(&folder) || !has_size(&disk_of(&folder));
+    is_empty() || !is_loaded(&folder) || is_empty()
+}
+
+fn has_size(folder: &Path) -> bool {
+    attribute(folder, "size").is_some_and(|size| size != "0")
+}
+
+/// The folder of the disk that a partition is on; a disk's own.
+fn disk_of(folder: &Path) -> PathBuf {
+    match folder.join("partition").exists() {
+        true => folder.join(".."),
+        false => folder.to_owned(),
+    }
+}
+
+/// Have the kernel look into a drive that media can be taken out of. Whether one is in it, as far as it can tell; true
+/// for what is no such drive. `folder` is what the kernel tells of it, or of a partition.
+#[must_use]
+pub fn is_loaded(folder: &Path) -> bool {
+    let disk = disk_of(folder);
+    if attribute(&disk, "removable").is_none_or(|removable| removable != "1") {
+        return true;
+    }
+    match node_of(&disk).map(|node| open_drive(&node, 0)) {
+        Some(Ok(drive)) => !matches!(sys::is_disc_ready(&drive), Ok(false)),
+        Some(Err(error)) => error.raw_os_error() != Some(libc::ENOMEDIUM),
+        None => true,
+    }
+}
+
+/// Open a device to ask what is in it. Without O_NONBLOCK the kernel would close a drive's tray and wait for a disc.
+///
+/// # Errors
+/// The kernel's.
+pub fn open_drive(node: &Path, flags: i32) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_NONBLOCK | flags);
+    options.open(node)
+}
+
+/// The node of the device that the kernel tells of in this folder, as devtmpfs names it.
+#[must_use]
+pub fn node_of(folder: &Path) -> Option<PathBuf> {
+    let folder = folder.canonicalize().ok()?;
+    let name = folder.file_name()?.to_str()?;
+    Some(Path::new("/dev").join(name.replace('!', "/")))
+}
+
+/// Changes when another medium is in the drive, or the same one again (Linux 5.15; 0 before).
+#[must_use]
+pub fn medium_version(folder: &Path) -> u64 {
+    let version = attribute(&disk_of(folder), "diskseq");
+    version.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn attribute(folder: &Path, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(folder.join(name)).ok()?;
+    Some(text.trim().to_owned())
 }
 
 /// Devices that are gone, as an error.
@@ -67,8 +126,8 @@ impl std::error::Error for Lost {}
 /// What all who do I/O for a disk know of its devices.
 #[derive(Debug, Default)]
 pub(super) struct Loss {
-    /// Those that may come back.
-    devices: OnceLock<Vec<u64>>,
+    /// Those that may come back, each with the version of its medium.
+    devices: OnceLock<Vec<(u64, u64)>>,
     /// Those that were found to be gone.
     gone: OnceLock<Vec<u64>>,
     /// When a device was last found to be there after an error.
@@ -78,7 +137,9 @@ pub(super) struct Loss {
 impl Loss {
     /// Look for these from now on.
     pub(super) fn mind(&self, devices: Vec<u64>) {
-        let _ = self.devices.set(devices);
+        let devices = devices.into_iter();
+        let devices = devices.map(|device| (device, medium_version(&folder_of(device))));
+        let _ = self.devices.set(devices.collect());
     }
 
     /// Whether there is anything to look for.
@@ -91,7 +152,11 @@ impl Loss {
     /// Whether a device is gone by now.
     pub(super) fn look_once(&self) -> bool {
         let devices = self.devices.get().into_iter().flatten().copied();
-        let gone: Vec<u64> = devices.filter(|&device| is_gone(device)).collect();
+        // Whether it is the same medium again is another's business: what was open on it reads no more.
+        let is_lost =
+            |device, version| is_gone(device) || medium_version(&folder_of(device)) != version;
+        let gone = devices.filter(|&(device, version)| is_lost(device, version));
+        let gone: Vec<u64> = gone.map(|(device, _)| device).collect();
         if !gone.is_empty() {
             let _ = self.gone.set(gone);
         }

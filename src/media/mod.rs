@@ -3,6 +3,7 @@
 pub mod cow_source;
 pub mod cowfile;
 pub mod create;
+pub mod drive;
 pub mod export;
 pub mod find;
 pub mod import;

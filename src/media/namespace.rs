@@ -7,6 +7,7 @@ use anyhow::Context;
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 
 use crate::media::mount;
+use crate::media::place::mounted_places;
 
 /// Room for the mount points and whatever a library leaves in /run.
 const ROOT_BYTES: u64 = 1 << 20;
@@ -43,6 +44,9 @@ pub fn leave() -> anyhow::Result<Left> {
         .into_iter()
         .find(|place| place.is_dir());
     let root = root.context("finding a folder to mount on: there is no /run, /tmp or /mnt")?;
+    if left == Left::Initramfs {
+        forget_mounts()?;
+    }
     mount::tmpfs(root, ROOT_BYTES)?;
     for name in KEPT {
         let place = root.join(name);
@@ -69,6 +73,21 @@ pub fn leave() -> anyhow::Result<Left> {
         }
         Err(error) => Err(error).context("leaving the machine's root"),
     }
+}
+
+/// Unmount all that is not needed any more. Where the root cannot be left it would stay, unseen: a medium that is taken
+/// out of its drive could not be let go of.
+fn forget_mounts() -> anyhow::Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
+    let kept = KEPT.map(|name| Path::new("/").join(name));
+    for place in mounted_places(&mounts).into_iter().rev() {
+        let is_kept = place == Path::new("/") || kept.iter().any(|kept| place.starts_with(kept));
+        if !is_kept {
+            // It may have gone with one that it was mounted on.
+            let _ = mount::unmount_lazily(&place);
+        }
+    }
+    Ok(())
 }
 
 /// Do something with `root` as the root of this process, which has one thread; its own is `own`.

@@ -172,6 +172,14 @@ pub(super) fn device_mounted_at(mounts: &str, path: &Path) -> Option<u64> {
     mounts.lines().filter_map(mount).next_back()
 }
 
+/// Where something is mounted, in the order in which it was.
+pub(super) fn mounted_places(mounts: &str) -> Vec<PathBuf> {
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    places
+        .map(|place| PathBuf::from(unescaped(place)))
+        .collect()
+}
+
 /// A device's number as the kernel writes it.
 fn parsed(text: &str) -> Option<u64> {
     let (major, minor) = text.trim().split_once(':')?;
@@ -261,5 +269,10 @@ mod tests {
         ] {
             assert_eq!(device_mounted_at(mounts, Path::new(at)), device, "{at}");
         }
+        let places = mounted_places(mounts);
+        assert_eq!(
+            places,
+            ["/", "/run/a stick", "/run/a stick/deep", "/run/other"].map(PathBuf::from)
+        );
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use nix::sched::{CloneFlags, setns};
@@ -15,6 +16,25 @@ use crate::sys;
 
 /// The machine's view is that of its first process.
 const MACHINE: &str = "/proc/1/ns/mnt";
+
+/// Unmount what is mounted `at` a place, if it is on the device `gone`. This process, which has one thread, sees the
+/// machine's mounts from now on.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn hide(at: &Path, gone: u64) -> anyhow::Result<()> {
+    if device_mounted_at(&machine_mounts()?, at) == Some(gone) {
+        mount::unmount_lazily(at).context("unmounting what was taken out")?;
+    }
+    Ok(())
+}
+
+/// Enter the machine's view of its mounts, and read what is mounted.
+fn machine_mounts() -> anyhow::Result<String> {
+    let machine = File::open(MACHINE).with_context(|| format!("opening '{MACHINE}'"))?;
+    setns(machine.as_fd(), CloneFlags::CLONE_NEWNS).context("entering the machine's mounts")?;
+    std::fs::read_to_string("/proc/self/mountinfo").context("reading them")
+}
 
 /// A medium that is mounted, and not at a place yet.
 #[derive(Debug)]
@@ -39,9 +59,7 @@ impl Shown {
     /// # Errors
     /// Something else is mounted there, or the kernel's refusal.
     pub fn put(self, place: &Place, gone: u64) -> anyhow::Result<bool> {
-        let machine = File::open(MACHINE).with_context(|| format!("opening '{MACHINE}'"))?;
-        setns(machine.as_fd(), CloneFlags::CLONE_NEWNS).context("entering the machine's mounts")?;
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("reading them")?;
+        let mounts = machine_mounts()?;
         let at = &place.mounted;
         match device_mounted_at(&mounts, at) {
             Some(there) if there == place.device => return Ok(false),

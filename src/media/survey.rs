@@ -4,9 +4,7 @@
 //! not keep a stick from being found.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::partition::{self, PartitionNames};
 use super::probe::{Content, iso_bytes, probe};
 use super::text;
+use crate::disk::lost::{self, medium_version};
 use crate::engine::units::SECTOR_BYTES;
 use crate::sys;
 
@@ -183,6 +182,7 @@ pub(super) fn look_at(name: &str) -> Seen {
 /// The block devices of a size that may be a medium, and which medium of its drive each has.
 pub(super) fn of_size(bytes: u64) -> Vec<(String, u64)> {
     let class = Path::new(CLASS);
+    look_into_drives(class);
     let names = present(class).into_iter();
     let names = names.filter(|name| size_bytes(&class.join(name)) == bytes);
     names
@@ -191,6 +191,19 @@ pub(super) fn of_size(bytes: u64) -> Vec<(String, u64)> {
             (name, version)
         })
         .collect()
+}
+
+/// Have the kernel see what was put into drives that have no medium, or had none the last time.
+fn look_into_drives(class: &Path) {
+    let names = std::fs::read_dir(class).into_iter().flatten().flatten();
+    for folder in names.map(|entry| entry.path()) {
+        let is_disc = folder
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"sr"));
+        if is_disc || size_bytes(&folder) == 0 {
+            let _seen_now = lost::is_loaded(&folder);
+        }
+    }
 }
 
 /// Names of the block devices that may be a medium: no RAM disks, and not what cowroot serves.
@@ -227,11 +240,6 @@ fn size_bytes(folder: &Path) -> u64 {
         .saturating_mul(SECTOR_BYTES)
 }
 
-/// Changes when another medium is in the drive (Linux 5.15; 0 before).
-fn medium_version(folder: &Path) -> u64 {
-    number(folder, "diskseq").unwrap_or(0)
-}
-
 /// Read one device.
 fn look(name: String, folder: &Path) -> Seen {
     let mut seen = Seen {
@@ -246,7 +254,7 @@ fn look(name: String, folder: &Path) -> Seen {
         });
         seen.names = partition_names(folder, seen.disk.as_deref(), number);
     }
-    match open(&seen.device()) {
+    match lost::open_drive(&seen.device(), 0) {
         // Reading it would fail, and fill the kernel's log each time.
         Ok(device) if matches!(sys::is_disc_ready(&device), Ok(false)) => {
             seen.trouble = Some("no disc in the drive, or not ready".into());
@@ -277,14 +285,6 @@ fn trouble(error: &std::io::Error) -> String {
     }
 }
 
-/// Without O_NONBLOCK the kernel would close the drive's tray and wait for a disc.
-fn open(device: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(device)
-}
-
 /// The kernel tells the names since 6.x; before that they are read from the disk's table.
 fn partition_names(folder: &Path, disk: Option<&str>, number: u32) -> PartitionNames {
     let uevent = attribute(folder, "uevent").unwrap_or_default();
@@ -303,7 +303,7 @@ fn partition_names(folder: &Path, disk: Option<&str>, number: u32) -> PartitionN
         let queue = folder.join("../queue");
         let sector_bytes = self::number(&queue, "logical_block_size").unwrap_or(512);
         partition::names(
-            &open(&Path::new("/dev").join(disk)).ok()?,
+            &lost::open_drive(&Path::new("/dev").join(disk), 0).ok()?,
             number,
             sector_bytes,
         )

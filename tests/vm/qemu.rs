@@ -164,7 +164,6 @@ impl Bus {
         // A comma in a file name is written twice.
         let name = file.to_string_lossy().replace(',', ",,");
         let driver = match self {
-            Self::Cd => format!("format=raw,file={name},media=cdrom,readonly=on"),
             Self::Logged => logged(&name),
             // A flush need not reach the host's own disk: nobody cuts the host's power.
             Self::Exchanged => format!("format=raw,file={name},cache=unsafe"),
@@ -172,21 +171,27 @@ impl Bus {
             _ => format!("format=raw,file={name}"),
         };
         match self {
-            // A drive would go with its device, and a stick that is pulled out can be put back.
-            Self::Usb | Self::UsbLate(_) => qemu.arg("-blockdev").arg(format!(
-                "driver=raw,node-name=m{number},file.driver=file,file.filename={name}"
-            )),
+            // A drive would go with its device, and a medium that is taken out can be put back.
+            Self::Usb | Self::UsbLate(_) | Self::Card | Self::Cd => {
+                let read_only = if self == Self::Cd { "on" } else { "off" };
+                qemu.arg("-blockdev").arg(format!(
+                    "driver=raw,node-name=m{number},read-only={read_only},file.driver=file,file.filename={name}"
+                ))
+            }
             _ => qemu
                 .arg("-drive")
                 .arg(format!("if=none,id=m{number},{driver}{throttle}")),
         };
         let device = match self {
-            Self::Cd => format!("ide-cd,bus=ide.{number},drive=m{number}"),
+            Self::Cd => format!("ide-cd,bus=ide.{number},id=s{number},drive=m{number}"),
             Self::Disk | Self::Exchanged => format!("virtio-blk-pci,drive=m{number}"),
             Self::Shared => format!("virtio-blk-pci,drive=m{number},share-rw=on"),
             // Merged requests are too many parts for the log.
             Self::Logged => format!("virtio-blk-pci,drive=m{number},request-merging=off"),
             Self::Usb => format!("usb-storage,bus=usb.0,id=s{number},drive=m{number}"),
+            Self::Card => {
+                format!("usb-storage,bus=usb.0,id=s{number},drive=m{number},removable=on")
+            }
             Self::UsbLate(_) => return,
         };
         // A firmware starts the first; 0 is what starts a kernel that QEMU is given.

@@ -134,6 +134,19 @@ impl Watch {
         if let Some(number) = order.strip_prefix("put ") {
             return put(&self.monitor, number.parse()?);
         }
+        if let Some(number) = order.strip_prefix("eject ") {
+            let drive = json!({"id": drive(machine, number)?, "force": true});
+            return Qmp::connect(&self.monitor)?.call("eject", &drive).map(drop);
+        }
+        if let Some(number) = order.strip_prefix("insert ") {
+            let id = drive(machine, number)?;
+            let mut qmp = Qmp::connect(&self.monitor)?;
+            let medium = json!({"id": id, "node-name": format!("m{number}")});
+            qmp.call("blockdev-insert-medium", &medium)?;
+            return qmp
+                .call("blockdev-close-tray", &json!({"id": id}))
+                .map(drop);
+        }
         match &machine.network {
             Some(network) => network.obey(order),
             None => bail!("the guest asks for '{order}', and has no network"),
@@ -155,6 +168,16 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// QEMU's name of the drive that the medium with this number is in: a reader's is its child.
+fn drive(machine: &Machine, number: &str) -> Result<String> {
+    let medium = machine.media.get(number.parse::<usize>()?);
+    let (medium, _) = medium.context("there is no such medium")?;
+    Ok(match medium.bus {
+        Bus::Card => format!("/machine/peripheral/s{number}/s{number}.0/legacy[0]"),
+        _ => format!("s{number}"),
+    })
 }
 
 /// Puts the stick with this number in; one that was pulled out a moment ago may still be on its way.

@@ -28,7 +28,7 @@ load() {
 load &
 for n in 0 1 2; do
 	usleep $((($(od -An -N2 -tu2 /dev/urandom) % 3000) * 1000))
-	host pull "${stick:-0}"
+	pulled "${stick:-0}"
 	# shellcheck source=tests/vm/guest/lost-seen.sh
 	. /run/t/lost-seen.sh
 done

@@ -24,10 +24,10 @@ for n in 0 1 2 3 4 5; do
 	before=$(number count)
 	usleep $((ms * 1000))
 	case $n in 2 | 4) kill -9 "$(number pid)" && usleep $((ms * 100)) ;; esac
-	host pull 1
+	pulled 1
 	case $n in 1 | 2 | 4) check "waits-$n" soon health waiting ;; esac
 	[ $n != 1 ] || { host put 2 && check not-taken soon said "is not taken for it.*not as it was" && host pull 2; }
-	usleep $(((3000 - ms) * 1000)) && host put 1
+	usleep $(((3000 - ms) * 1000)) && put_back 1
 	check "back-$n" soon served_again "$before" && check "healthy-$n" soon health ok
 done
 host sum 2
