@@ -22,7 +22,9 @@ umount -l /stick
 check goes-on soon [ -e /written ]
 pulled 1
 put_back 1
-check goes-on-at-once soon written
+sleep 1
+check goes-on-at-once written
+check is-opened-anew [ "$(number count 2)" = 2 ]
 check no-request-failed [ "$(number failed_requests 2)" = 0 ]
 check no-error sh -c '! dmesg | grep "error.*ublkb1"'
 check same cmp -n 1048576 /new /dev/ublkb1
