@@ -9,6 +9,7 @@ use anyhow::Context;
 
 use super::handover::{KeptPlace, Media, StoreState};
 use super::kept::Kept;
+use super::report::reserve_slots;
 use super::store::{Serving, Store};
 use super::{Options, confine, login, persistent, protect, volatile};
 use crate::disk::base::{self, Base};
@@ -268,6 +269,7 @@ pub(super) fn left(kept: &Kept) -> anyhow::Result<persistent::Left> {
             chunks: *chunks,
             fanout_shift: *fanout_shift,
             staging_chunks: *staging_chunks,
+            metadata_reserve: reserve_slots(&kept.handover.report.cow),
             layer: *layer,
         }),
         _ => anyhow::bail!("{TAKING}: a descriptor is missing"),

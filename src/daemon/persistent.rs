@@ -86,7 +86,10 @@ pub(super) fn store(
     let session = session::active_name(&opened);
     let Opened { files, found, .. } = opened;
     let superblock = &found.superblock;
-    let settings = settings(superblock, durability, base, files.growth())?;
+    let settings = Settings {
+        metadata_reserve: metadata_reserve(superblock, base),
+        ..settings(superblock, durability, files.growth())?
+    };
     let limits = Limits {
         capacity: superblock.max_slots,
         reserve: settings.metadata_reserve,
@@ -142,6 +145,8 @@ pub(super) struct Left {
     pub(super) chunks: u64,
     pub(super) fanout_shift: u8,
     pub(super) staging_chunks: u32,
+    /// As it was at the start: its base may not be readable now.
+    pub(super) metadata_reserve: u32,
     /// What is looked at, where nothing is written.
     pub(super) layer: u8,
 }
@@ -233,7 +238,6 @@ pub(super) fn resume(
     durability: Durability,
 ) -> anyhow::Result<Serving> {
     let context = "going on with the cowfile";
-    let pool = left.staging_chunks;
     let damaged =
         |damage| anyhow::anyhow!("{context}: what was not durable is damaged ({damage:?})");
     let durable = left.durable()?;
@@ -247,8 +251,9 @@ pub(super) fn resume(
     }
     let superblock = &found.superblock;
     let settings = Settings {
-        staging_chunks: pool,
-        ..settings(superblock, durability, base, files.growth())?
+        staging_chunks: left.staging_chunks,
+        metadata_reserve: left.metadata_reserve,
+        ..settings(superblock, durability, files.growth())?
     };
     let (words, staging) = mapped(&left.memory, &settings, superblock)?;
     let medium = disk::Medium::new(files, superblock.origin, staging.source()).context(context)?;
@@ -284,15 +289,19 @@ fn serving(
     })))
 }
 
-fn settings(
-    superblock: &Superblock,
-    durability: Durability,
-    base: &Base,
-    growth: Growth,
-) -> anyhow::Result<Settings> {
+/// Chunks kept for what a file system writes when it is full, its journal among it.
+fn metadata_reserve(superblock: &Superblock, base: &Base) -> u32 {
     let journal_bytes = journal::journal_bytes(base.file()).unwrap_or_default();
     let capacity_bytes = u64::from(superblock.max_slots) * CHUNK_BYTES;
     let reserve_bytes = reserve_bytes(capacity_bytes, journal_bytes).min(capacity_bytes / 4);
+    u32::try_from(reserve_bytes / CHUNK_BYTES).unwrap_or(u32::MAX)
+}
+
+fn settings(
+    superblock: &Superblock,
+    durability: Durability,
+    growth: Growth,
+) -> anyhow::Result<Settings> {
     let staged = memory_bytes("MemTotal:")? / CHUNK_BYTES / STAGED_SHARE;
     let chunks = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
     Ok(Settings {
@@ -312,7 +321,7 @@ fn settings(
             Growth::WholeFiles => superblock.file_slots,
             Growth::InPlace | Growth::Never => GROW_SLOTS,
         },
-        metadata_reserve: chunks(reserve_bytes / CHUNK_BYTES),
+        metadata_reserve: 0,
         random: u64::from_le_bytes(sys::random().context("asking the kernel for a random number")?),
     })
 }

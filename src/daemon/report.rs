@@ -111,10 +111,14 @@ pub(super) fn report(first: &Report, shared: &Shared) -> Report {
     report
 }
 
+/// What is kept of a cowfile for a file system's own records, in its slots.
+pub(super) fn reserve_slots(cow: &CowReport) -> u32 {
+    u32::try_from(cow.reserve_bytes / CHUNK_BYTES).unwrap_or(u32::MAX)
+}
+
 /// What has come up since the start.
 fn warnings(report: &Report, counters: &Counters) -> Vec<String> {
-    let reserve_slots = u32::try_from(report.cow.reserve_bytes / CHUNK_BYTES).unwrap_or_default();
-    let used_percent = counters.used_percent(reserve_slots);
+    let used_percent = counters.used_percent(reserve_slots(&report.cow));
     let swap = counters.swap_requests.load(Ordering::Relaxed) > 0;
     let swap = swap
         .then(|| "swap was used on this device: the machine can dead-lock; use swapoff".to_owned());
