@@ -162,18 +162,32 @@ pub fn is_block_device_read_only(device: &File) -> io::Result<bool> {
     Ok(is_read_only != 0)
 }
 
-/// Whether a disc that can be read is in the drive `device` (CDROM_DRIVE_STATUS).
+/// Whether a disc that can be read is in the drive `device`.
 ///
 /// # Errors
 /// `ENOTTY` if it is no CD drive.
 pub fn is_disc_ready(device: &File) -> io::Result<bool> {
-    const CDSL_CURRENT: libc::c_int = libc::c_int::MAX;
     const CDS_NO_INFO: libc::c_int = 0;
     const CDS_DISC_OK: libc::c_int = 4;
-    // SAFETY: the descriptor is open; the call takes one integer and touches no memory of ours.
-    let status = unsafe { ioctls::cdrom_drive_status(device.as_raw_fd(), CDSL_CURRENT) }?;
     // A drive that cannot tell is read, to find out.
-    Ok(matches!(status, CDS_NO_INFO | CDS_DISC_OK))
+    Ok(matches!(drive_status(device)?, CDS_NO_INFO | CDS_DISC_OK))
+}
+
+/// Whether the drive `device` says that no disc is in it. One that is not ready may be reading a bad one.
+///
+/// # Errors
+/// `ENOTTY` if it is no CD drive.
+pub fn is_disc_out(device: &File) -> io::Result<bool> {
+    const CDS_NO_DISC: libc::c_int = 1;
+    const CDS_TRAY_OPEN: libc::c_int = 2;
+    Ok(matches!(drive_status(device)?, CDS_NO_DISC | CDS_TRAY_OPEN))
+}
+
+/// What <linux/cdrom.h> calls CDROM_DRIVE_STATUS.
+fn drive_status(device: &File) -> io::Result<libc::c_int> {
+    const CDSL_CURRENT: libc::c_int = libc::c_int::MAX;
+    // SAFETY: the descriptor is open; the call takes one integer and touches no memory of ours.
+    Ok(unsafe { ioctls::cdrom_drive_status(device.as_raw_fd(), CDSL_CURRENT) }?)
 }
 
 /// Attach `backing` to the loop device `device` (an open /dev/loopN), read-only.

@@ -9,6 +9,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::apart::apart;
 use super::handover::{self, Word};
 use super::kept::Kept;
 use super::report::Shared;
@@ -40,7 +41,10 @@ pub(super) fn wait(kept: &mut Kept, shared: &'static Shared, gone: &[u64]) -> an
         Some(&format!("{what}, or reads and writes fail")),
     );
     let before = kept.handover.media.clone();
-    apart_from_all(kept, |kept| showing::hide(&kept.handover.media, gone));
+    if kept.handover.in_initramfs {
+        // Waited for, or it could meet what is mounted next.
+        apart(|| showing::hide(gone));
+    }
     loop {
         let (seeker, channel) = fork(kept, shared, gone, deadline)?;
         kept.let_go(gone);

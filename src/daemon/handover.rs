@@ -11,7 +11,6 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::protocol::Report;
 use super::wait::is_ready_before;
-use crate::disk::lost::is_gone;
 use crate::disk::stamp::Stamp;
 use crate::disk::watch::Watch;
 use crate::engine::format::description::Identity;
@@ -152,8 +151,8 @@ impl Media {
         named(&self.base, &self.cow, |device| devices.contains(&device))
     }
 
-    /// Those that are gone.
-    pub(super) fn gone(&self) -> Vec<u64> {
+    /// Those that are gone, as `is_gone` finds.
+    pub(super) fn gone(&self, is_gone: impl Fn(u64) -> bool) -> Vec<u64> {
         let mut devices = self.devices();
         devices.retain(|&device| is_gone(device));
         devices

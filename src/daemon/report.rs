@@ -1,11 +1,13 @@
 //! What a daemon says of its device when it is asked.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::protocol::{CowReport, Recovery, Report};
 use crate::disk::base::Base;
 use crate::disk::watch::Change;
 use crate::engine::units::CHUNK_BYTES;
+use crate::sys;
 use crate::ublk::counters::Counters;
 use crate::ublk::{self, Device, Spec};
 
@@ -13,6 +15,8 @@ use crate::ublk::{self, Device, Spec};
 const HEALTHY: &str = "ok";
 const NEEDS_ATTENTION: &str = "attention";
 pub(super) const FAILED: &str = "failed";
+/// Two media that were swapped unseen lie further apart.
+const SWAPPED_S: u64 = 10;
 /// From here on a report warns, as the kernel's log does.
 const NEARLY_FULL_PERCENT: u64 = 80;
 
@@ -27,8 +31,19 @@ pub(super) struct Shared {
     pub(super) pause_ms: AtomicU64,
     /// The supervisor's process; 0 when it is gone.
     pub(super) supervisor: AtomicU32,
+    /// When a medium was last found to be another one, or the same again, without having been away.
+    pub(super) swapped_s: AtomicU64,
     /// What has become of a base on a server: 0, or the number of a `Change`.
     pub(super) base_change: AtomicU32,
+}
+
+impl Shared {
+    /// From when on another medium in a drive is looked for. Not for a while after the last: where a drive says so each time
+    /// that it cannot read, it would be so for ever, and nobody would hear of it.
+    pub(super) fn swapped_from(&self) -> Instant {
+        let past_s = sys::now_s().saturating_sub(self.swapped_s.load(Ordering::Relaxed));
+        Instant::now() + Duration::from_secs(SWAPPED_S.saturating_sub(past_s))
+    }
 }
 
 /// What is known from the start; the rest is filled in when somebody asks.

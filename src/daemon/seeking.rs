@@ -22,7 +22,7 @@ use crate::media::place::{Looked, Place};
 /// How often one looks; and after something was found and not taken.
 const LOOK: Duration = Duration::from_millis(200);
 const AGAIN: Duration = Duration::from_secs(1);
-/// What this program has in use of a medium it lets go of sooner.
+/// So long after a loss nothing of this program's has the medium in use.
 const LET_GO: Duration = Duration::from_secs(2);
 
 /// What a report says of a device that waits for its medium.
@@ -131,21 +131,10 @@ impl<'a> Seeker<'a> {
 
     /// All that is away, if all of it is there again.
     fn look(&mut self) -> Option<Handed> {
-        self.held.retain(Emptied::is_held);
-        if let Some(held) = self.held.first() {
-            // What is opened now would be what the kernel kept of it.
-            if self.began.elapsed() >= LET_GO {
-                let node = held.node();
-                self.note(format!(
-                    "what was taken out of '{}' is still mounted or open: unmount it",
-                    node.display()
-                ));
-            }
-            return None;
-        }
-        if let Some((_, at)) = &self.refused
+        if let Some((_, at)) = &mut self.refused
             && Instant::now() >= *at
         {
+            *at = Instant::now() + AGAIN;
             self.looked.clear();
         }
         let (base, cow) = self.away();
@@ -156,6 +145,10 @@ impl<'a> Seeker<'a> {
             None => Some(None),
         };
         let (base, cow) = (find(base)?, find(cow)?);
+        let found = base.iter().chain(&cow).map(|place| place.device);
+        if self.is_in_the_way(&found.collect::<Vec<_>>()) {
+            return None;
+        }
         match reopening::open(self.kept, base.as_ref(), cow.as_ref(), is_shared) {
             Ok(found) => Some(found),
             Err(error) => {
@@ -164,6 +157,23 @@ impl<'a> Seeker<'a> {
                 None
             }
         }
+    }
+
+    /// Whether somebody still has in use what was in the drive of one of these devices: what is opened there now would be
+    /// what the kernel kept of it.
+    fn is_in_the_way(&mut self, found: &[u64]) -> bool {
+        self.held.retain(Emptied::is_held);
+        let held = self.held.iter().find(|held| found.contains(&held.device()));
+        let Some(node) = held.map(Emptied::node) else {
+            return false;
+        };
+        if self.began.elapsed() >= LET_GO {
+            self.note(format!(
+                "what was taken out of '{}' is still mounted or open: close and unmount it",
+                node.display()
+            ));
+        }
+        true
     }
 
     /// What looks like it is not it, or not ready yet.

@@ -8,15 +8,11 @@ use crate::media::shown;
 
 /// Take what was on a device of `gone` out of the machine's view, where its drive stays: what the kernel keeps of it would
 /// be in the way of what is put in next. For a process of its own, which leaves its mounts.
-pub(super) fn hide(media: &Media, gone: &[u64]) {
-    let places = [&media.cow, &media.base].into_iter().flatten();
-    for place in places.map(Place::from) {
-        let is_gone = gone.contains(&place.device) && Emptied::of(place.device).is_some();
-        if !is_gone || place.mounted.as_os_str().is_empty() {
-            continue;
-        }
-        if let Err(error) = shown::hide(&place.mounted, place.device) {
-            log::warn!("'{}': {error:#}", place.mounted.display());
+pub(super) fn hide(gone: &[u64]) {
+    for &device in gone {
+        let stays = Emptied::of(device).is_some();
+        if stays && let Err(error) = shown::hide(device) {
+            log::warn!("{error:#}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A store that is ready to be served, whichever it is.
 
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use anyhow::Context;
 
@@ -53,11 +54,11 @@ impl Serving {
         }
     }
 
-    /// Look whether one of these devices is gone where something fails.
-    pub(super) fn mind_loss(&self, devices: Vec<u64>) {
+    /// Look whether one of these devices is gone where something fails, or has another medium, from then on.
+    pub(super) fn mind_loss(&self, devices: Vec<u64>, swapped_from: Instant) {
         match self {
-            Self::Ram(served) => served.disk.mind_loss(devices),
-            Self::Medium(served) => served.disk.mind_loss(devices),
+            Self::Ram(served) => served.disk.mind_loss(devices, swapped_from),
+            Self::Medium(served) => served.disk.mind_loss(devices, swapped_from),
         }
     }
 

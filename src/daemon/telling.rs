@@ -9,10 +9,13 @@ use std::time::Duration;
 use super::handover::{self, Word};
 use super::kept::Kept;
 use super::worker::End;
+use crate::disk::lost::{is_gone, is_out};
 
 /// How often one looks whether a medium is gone, and for how long.
 const GONE_LOOK: Duration = Duration::from_millis(50);
 const GONE_LOOKS: u32 = 40;
+/// One look of so many opens the drive for it.
+const GONE_OPENS: u32 = 10;
 
 /// The way to the supervisor. It is told one thing: what became of the start.
 #[derive(Debug)]
@@ -45,8 +48,11 @@ impl Supervisor {
     pub(super) fn end_if_lost(&self, kept: &Kept) {
         let media = &kept.handover.media;
         // Its first error comes a moment before that.
-        for _ in 0..GONE_LOOKS {
-            let gone = media.gone();
+        for look in 0..GONE_LOOKS {
+            let gone = match look % GONE_OPENS {
+                0 => media.gone(is_out),
+                _ => media.gone(is_gone),
+            };
             if !gone.is_empty() {
                 self.end_lost(gone);
             }

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,8 +22,9 @@ use super::report::{Shared, first_report, report};
 use super::store::Serving;
 use super::telling::{Supervisor, watch_start};
 use super::{Options, START, confine, handover, protect, protocol, sessions, signals};
-use crate::disk::lost::Lost;
+use crate::disk::lost::{Lost, is_gone};
 use crate::disk::watch::Watch;
+use crate::sys;
 use crate::ublk::asks::Asks;
 use crate::ublk::{self, Device, Spec};
 
@@ -131,7 +132,7 @@ fn start(
         read_only: options.read_only,
     };
     let in_ram = store.serving.is_in_ram();
-    store.serving.mind_loss(media.devices());
+    store.serving.mind_loss(media.devices(), Instant::now());
     let asks = store.serving.asks();
     let started = watch_start(supervisor, START);
     let (fullness, steps) = channel();
@@ -197,7 +198,7 @@ fn go_on(
         base_again(kept, &shared.base_change).inspect_err(|_| supervisor.end_if_lost(kept))?,
     );
     let serving = store_again(kept, &base).inspect_err(|_| supervisor.end_if_lost(kept))?;
-    serving.mind_loss(kept.handover.media.devices());
+    serving.mind_loss(kept.handover.media.devices(), shared.swapped_from());
     let spec = Spec {
         id: Some(report.id),
         size_bytes: report.size_bytes,
@@ -245,6 +246,9 @@ fn served(
     let device = begin(Box::new(move |queue| {
         let result = serving.serve(queue, &shared.counters, fullness);
         if let Some(Lost(gone)) = result.as_ref().err().and_then(|error| error.downcast_ref()) {
+            if !gone.iter().any(|&device| is_gone(device)) {
+                shared.swapped_s.store(sys::now_s(), Ordering::Relaxed);
+            }
             untold.end_lost(gone.clone());
         }
         if let Err(error) = &result

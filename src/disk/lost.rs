@@ -22,6 +22,9 @@ use crate::sys;
 /// For how long a device may still be there whose medium is gone.
 const MOMENT: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(20);
+/// How often its drive is opened meanwhile: that asks it whether it is ready, and if it has a hiccup just then the kernel takes
+/// it for empty.
+const OPEN: Duration = Duration::from_millis(500);
 /// A medium that was there all the time is a bad one, and not waited for again so soon.
 const BAD: Duration = Duration::from_secs(30);
 
@@ -42,13 +45,19 @@ pub fn folder_of(device: u64) -> PathBuf {
     format!("/sys/dev/block/{}:{}", major(device), minor(device)).into()
 }
 
-/// Whether a device is not there any more, or has no medium.
+/// Whether a device is not there any more, or has no medium, as far as the kernel knows by now.
 #[must_use]
 pub fn is_gone(device: u64) -> bool {
     let folder = folder_of(device);
     // A partition stays for a while when its disk has no medium any more.
-    let is_empty = || !has_size(&folder) || !has_size(&disk_of(&folder));
-    is_empty() || !is_loaded(&folder) || is_empty()
+    !has_size(&folder) || !has_size(&disk_of(&folder))
+}
+
+/// The same, and the kernel is made to look.
+#[must_use]
+pub fn is_out(device: u64) -> bool {
+    // A CD drive keeps the size of a disc that is out.
+    is_gone(device) || !is_loaded(&folder_of(device)) || is_gone(device)
 }
 
 fn has_size(folder: &Path) -> bool {
@@ -72,7 +81,7 @@ pub fn is_loaded(folder: &Path) -> bool {
         return true;
     }
     match node_of(&disk).map(|node| open_drive(&node, 0)) {
-        Some(Ok(drive)) => !matches!(sys::is_disc_ready(&drive), Ok(false)),
+        Some(Ok(drive)) => !matches!(sys::is_disc_out(&drive), Ok(true)),
         Some(Err(error)) => error.raw_os_error() != Some(libc::ENOMEDIUM),
         None => true,
     }
@@ -128,6 +137,8 @@ impl std::error::Error for Lost {}
 pub(super) struct Loss {
     /// Those that may come back, each with the version of its medium.
     devices: OnceLock<Vec<(u64, u64)>>,
+    /// From when on another version is another medium.
+    swapped_from: OnceLock<Instant>,
     /// Those that were found to be gone.
     gone: OnceLock<Vec<u64>>,
     /// When a device was last found to be there after an error.
@@ -135,8 +146,9 @@ pub(super) struct Loss {
 }
 
 impl Loss {
-    /// Look for these from now on.
-    pub(super) fn mind(&self, devices: Vec<u64>) {
+    /// Look for these from now on; and from `swapped_from` on whether they have another medium than now.
+    pub(super) fn mind(&self, devices: Vec<u64>, swapped_from: Instant) {
+        let _ = self.swapped_from.set(swapped_from);
         let devices = devices.into_iter();
         let devices = devices.map(|device| (device, medium_version(&folder_of(device))));
         let _ = self.devices.set(devices.collect());
@@ -151,12 +163,20 @@ impl Loss {
 
     /// Whether a device is gone by now.
     pub(super) fn look_once(&self) -> bool {
-        let devices = self.devices.get().into_iter().flatten().copied();
-        // Whether it is the same medium again is another's business: what was open on it reads no more.
-        let is_lost =
-            |device, version| is_gone(device) || medium_version(&folder_of(device)) != version;
-        let gone = devices.filter(|&(device, version)| is_lost(device, version));
-        let gone: Vec<u64> = gone.map(|(device, _)| device).collect();
+        self.look_with(is_gone)
+    }
+
+    fn look_with(&self, is_gone: impl Fn(u64) -> bool) -> bool {
+        let minds_swaps = self
+            .swapped_from
+            .get()
+            .is_some_and(|from| Instant::now() >= *from);
+        let gone = self.devices.get().into_iter().flatten();
+        let gone = gone.filter(|&&(device, version)| {
+            // Whether it is the same medium again is another's business: what was open on it may read no more.
+            is_gone(device) || (minds_swaps && medium_version(&folder_of(device)) != version)
+        });
+        let gone: Vec<u64> = gone.map(|&(device, _)| device).collect();
         if !gone.is_empty() {
             let _ = self.gone.set(gone);
         }
@@ -171,8 +191,16 @@ impl Loss {
         let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
         let is_bad = there.is_some_and(|there| there.elapsed() < BAD);
         let deadline = Instant::now() + if is_bad { Duration::ZERO } else { MOMENT };
+        let mut opens_at = Instant::now();
         loop {
-            if self.look_once() {
+            let is_lost = match Instant::now() >= opens_at {
+                true => {
+                    opens_at = Instant::now() + OPEN;
+                    self.look_with(is_out)
+                }
+                false => self.look_once(),
+            };
+            if is_lost {
                 return;
             }
             if Instant::now() >= deadline {
@@ -205,7 +233,7 @@ mod tests {
         let mut loss = Loss::default();
         loss.look();
         assert!(!loss.is_known() && !loss.is_minded(), "nothing is minded");
-        loss.mind(vec![makedev(4095, 7)]);
+        loss.mind(vec![makedev(4095, 7)], Instant::now());
         loss.look();
         assert!(loss.is_known());
         assert_eq!(loss.gone(), Some(Lost(vec![makedev(4095, 7)])));
@@ -227,7 +255,7 @@ mod tests {
         });
         loss = Loss::default();
         if let Some(there) = there {
-            loss.mind(vec![there]);
+            loss.mind(vec![there], Instant::now());
             let began = Instant::now();
             loss.look();
             assert!(

@@ -28,6 +28,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::sys::eventfd::EventFd;
 
@@ -88,10 +89,11 @@ impl Disk {
         })
     }
 
-    /// What fails is a reason to look whether one of these devices is gone: then `lost` says so, before anybody hears
+    /// What fails is a reason to look whether one of these devices is gone, or has another medium, which counts from
+    /// `swapped_from` on: then `lost` says so, before anybody hears
     /// of what failed.
-    pub fn mind_loss(&self, devices: Vec<u64>) {
-        self.loss.mind(devices);
+    pub fn mind_loss(&self, devices: Vec<u64>, swapped_from: Instant) {
+        self.loss.mind(devices, swapped_from);
     }
 
     /// Devices that are gone: nothing that has failed since counts.

@@ -24,6 +24,12 @@ impl Emptied {
         Some(Self { device, folder })
     }
 
+    /// The device's number.
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        self.device
+    }
+
     /// The device's node, if it is still there.
     #[must_use]
     pub fn node(&self) -> PathBuf {

@@ -98,7 +98,7 @@ impl Place {
     /// Where it is now, if a device has come that is this medium. `looked` are those that need no second look.
     #[must_use]
     pub fn find(&self, looked: &mut Looked) -> Option<Self> {
-        let there = survey::of_size(self.size_bytes);
+        let there = survey::of_size(self.size_bytes, &self.name);
         looked.retain(|device, _| there.contains(device));
         for device in there {
             if looked.get(&device) == Some(&false) {
@@ -170,6 +170,13 @@ pub(super) fn device_mounted_at(mounts: &str, path: &Path) -> Option<u64> {
         (Path::new(&unescaped(place)) == path).then(|| parsed(device))?
     };
     mounts.lines().filter_map(mount).next_back()
+}
+
+/// Where something of a device is mounted, in the order in which it was.
+pub(super) fn places_of(mounts: &str, device: u64) -> Vec<PathBuf> {
+    let number = format!(" {}:{} ", major(device), minor(device));
+    let lines = mounts.lines().filter(|line| line.contains(&number));
+    lines.flat_map(mounted_places).collect()
 }
 
 /// Where something is mounted, in the order in which it was.
@@ -269,6 +276,10 @@ mod tests {
         ] {
             assert_eq!(device_mounted_at(mounts, Path::new(at)), device, "{at}");
         }
+        assert_eq!(
+            places_of(mounts, stick),
+            ["/run/a stick", "/run/a stick/deep"].map(PathBuf::from)
+        );
         let places = mounted_places(mounts);
         assert_eq!(
             places,

@@ -4,27 +4,27 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use anyhow::{Context, bail};
 use nix::sched::{CloneFlags, setns};
 
 use super::mount::{self, Access};
-use super::place::{Place, device_mounted_at};
+use super::place::{Place, device_mounted_at, places_of};
 use crate::disk::lost::is_gone;
 use crate::sys;
 
 /// The machine's view is that of its first process.
 const MACHINE: &str = "/proc/1/ns/mnt";
 
-/// Unmount what is mounted `at` a place, if it is on the device `gone`. This process, which has one thread, sees the
-/// machine's mounts from now on.
+/// Unmount all that the machine has mounted of the device `gone`. This process, which has one thread, sees the machine's
+/// mounts from now on.
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn hide(at: &Path, gone: u64) -> anyhow::Result<()> {
-    if device_mounted_at(&machine_mounts()?, at) == Some(gone) {
-        mount::unmount_lazily(at).context("unmounting what was taken out")?;
+pub fn hide(gone: u64) -> anyhow::Result<()> {
+    for at in places_of(&machine_mounts()?, gone).iter().rev() {
+        let unmounting = || format!("unmounting '{}', which was taken out", at.display());
+        mount::unmount_lazily(at).with_context(unmounting)?;
     }
     Ok(())
 }

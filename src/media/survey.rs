@@ -179,10 +179,11 @@ pub(super) fn look_at(name: &str) -> Seen {
     look(name.to_owned(), &Path::new(CLASS).join(name))
 }
 
-/// The block devices of a size that may be a medium, and which medium of its drive each has.
-pub(super) fn of_size(bytes: u64) -> Vec<(String, u64)> {
+/// The block devices of a size that may be a medium, and which medium of its drive each has. One that was in a drive as `like`
+/// is may be in another by now.
+pub(super) fn of_size(bytes: u64, like: &str) -> Vec<(String, u64)> {
     let class = Path::new(CLASS);
-    look_into_drives(class);
+    look_into_drives(class, is_kind(like, "sr"));
     let names = present(class).into_iter();
     let names = names.filter(|name| size_bytes(&class.join(name)) == bytes);
     names
@@ -193,14 +194,14 @@ pub(super) fn of_size(bytes: u64) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Have the kernel see what was put into drives that have no medium, or had none the last time.
-fn look_into_drives(class: &Path) {
+/// Have the kernel see what was put into drives, of discs or of others. An empty one's medium has no size; a drive for discs
+/// keeps the last one's.
+fn look_into_drives(class: &Path, of_discs: bool) {
     let names = std::fs::read_dir(class).into_iter().flatten().flatten();
-    for folder in names.map(|entry| entry.path()) {
-        let is_disc = folder
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"sr"));
-        if is_disc || size_bytes(&folder) == 0 {
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    for name in names.filter(|name| is_kind(name, "sr") == of_discs) {
+        let folder = class.join(&name);
+        if of_discs || size_bytes(&folder) == 0 {
             let _seen_now = lost::is_loaded(&folder);
         }
     }

@@ -23,6 +23,8 @@ pub(crate) enum Stick {
     Exfat,
     /// One partition with nothing in it.
     Partition,
+    /// One with ext4.
+    Ext4InPartition,
 }
 
 /// Its label, or its partition's name.
@@ -61,10 +63,13 @@ impl Stick {
             Self::Btrfs => &["mkfs.btrfs", "-q", "-L", LABEL],
             Self::Vfat | Self::VfatLarge => &["mkfs.fat", "-F", "32", "-n", LABEL],
             Self::Exfat => &["mkfs.exfat", "-L", LABEL],
-            Self::Partition => {
-                let table = format!("label: gpt\nstart=2048, name={LABEL}\n");
-                return run_with_input("sfdisk", ["--quiet".as_ref(), out.as_os_str()], &table)
-                    .map(drop);
+            Self::Partition => return partition(out),
+            Self::Ext4InPartition => {
+                partition(out)?;
+                let offset = format!("offset={START_BYTES}");
+                let mut mke2fs = command("mke2fs");
+                mke2fs.args(["-q", "-F", "-t", "ext4", "-L", LABEL, "-E", &offset]);
+                return output(mke2fs.arg(out).arg(format!("{}M", mib - 2))).map(drop);
             }
         };
         let (program, args) = words.split_first().unwrap_or((&"", &[]));
@@ -80,10 +85,23 @@ impl Stick {
             Self::Vfat | Self::VfatLarge => &["fsck.fat", "-n"],
             Self::Exfat => &["fsck.exfat", "-n"],
             Self::Partition => return Ok(()),
+            Self::Ext4InPartition => {
+                let file = format!("{}?offset={START_BYTES}", file.display());
+                return output(command("e2fsck").args(["-fn", &file])).map(drop);
+            }
         };
         let (program, args) = words.split_first().unwrap_or((&"", &[]));
         output(command(program).args(args).arg(file)).map(drop)
     }
+}
+
+/// Where the partition begins.
+const START_BYTES: u64 = 1 << 20;
+
+/// Makes a table with one partition.
+fn partition(out: &Path) -> Result<()> {
+    let table = format!("label: gpt\nstart={}, name={LABEL}\n", START_BYTES / 512);
+    run_with_input("sfdisk", ["--quiet".as_ref(), out.as_os_str()], &table).map(drop)
 }
 
 /// The disk with the tools.

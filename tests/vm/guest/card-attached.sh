@@ -3,9 +3,9 @@
 # shellcheck shell=sh
 # shellcheck source=tests/vm/guest/pull.sh
 . /usr/lib/cowtest/pull.sh
-soon [ -b /dev/sda ]
+soon [ -b /dev/sda1 ]
 mkdir -p /stick
-check mount soon mount -t ext4 /dev/sda /stick
+check mount soon mount -t ext4 /dev/sda1 /stick
 truncate -s 16M /base
 check create cowroot create /stick/a.cow --base /base
 check attach cowroot attach --base /base --cow /stick/a.cow
@@ -16,13 +16,14 @@ pulled 1
 (written && : >/written) &
 check waits soon health waiting
 put_back 1
-check says-what-is-in-the-way soon said "what was taken out of '/dev/sda' is still mounted or open: unmount it"
+check says-what-is-in-the-way soon said "what was taken out of '/dev/sda1' is still mounted or open: close and unmount it"
 check status-says-so sh -c "cowroot status | grep 'unmount it'"
 umount -l /stick
 check goes-on soon [ -e /written ]
 pulled 1
 put_back 1
-sleep 1
+# Time for the host to do both.
+sleep 3
 check goes-on-at-once written
 check is-opened-anew [ "$(number count 2)" = 2 ]
 check no-request-failed [ "$(number failed_requests 2)" = 0 ]
