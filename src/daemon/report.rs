@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::protocol::{CowReport, Recovery, Report};
 use crate::disk::base::Base;
+use crate::disk::lost::is_gone;
 use crate::disk::watch::Change;
 use crate::engine::units::CHUNK_BYTES;
 use crate::sys;
@@ -38,6 +39,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// These devices were found to be lost: note it if none of them is away.
+    pub(super) fn note_swap(&self, lost: &[u64]) {
+        if !lost.iter().any(|&device| is_gone(device)) {
+            self.swapped_s.store(sys::now_s(), Ordering::Relaxed);
+        }
+    }
+
     /// From when on another medium in a drive is looked for. Not for a while after the last: where a drive says so each time
     /// that it cannot read, it would be so for ever, and nobody would hear of it.
     pub(super) fn swapped_from(&self) -> Instant {

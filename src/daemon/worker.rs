@@ -22,9 +22,8 @@ use super::report::{Shared, first_report, report};
 use super::store::Serving;
 use super::telling::{Supervisor, watch_start};
 use super::{Options, START, confine, handover, protect, protocol, sessions, signals};
-use crate::disk::lost::{Lost, is_gone};
+use crate::disk::lost::Lost;
 use crate::disk::watch::Watch;
-use crate::sys;
 use crate::ublk::asks::Asks;
 use crate::ublk::{self, Device, Spec};
 
@@ -246,9 +245,7 @@ fn served(
     let device = begin(Box::new(move |queue| {
         let result = serving.serve(queue, &shared.counters, fullness);
         if let Some(Lost(gone)) = result.as_ref().err().and_then(|error| error.downcast_ref()) {
-            if !gone.iter().any(|&device| is_gone(device)) {
-                shared.swapped_s.store(sys::now_s(), Ordering::Relaxed);
-            }
+            shared.note_swap(gone);
             untold.end_lost(gone.clone());
         }
         if let Err(error) = &result

@@ -151,11 +151,6 @@ impl Case {
         self.medium(content, Bus::Usb, None)
     }
 
-    /// A card in a reader.
-    pub(crate) fn card(self, content: Content) -> Self {
-        self.medium(content, Bus::Card, None)
-    }
-
     /// A stick that is plugged in some seconds after the boot began.
     pub(crate) fn late_stick(self, content: Content, after_s: u64) -> Self {
         self.medium(content, Bus::UsbLate(after_s), None)

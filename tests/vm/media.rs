@@ -120,8 +120,6 @@ pub(crate) enum Bus {
     Usb,
     /// A USB stick, plugged in this many seconds after the kernel starts /init.
     UsbLate(u64),
-    /// A card in a USB reader that stays plugged in.
-    Card,
     /// A virtio disk whose writes and flushes are logged beside it, in a file that ends in .log.
     Logged,
     /// A virtio disk whose file another disk of the machine is, too.

@@ -172,7 +172,7 @@ impl Bus {
         };
         match self {
             // A drive would go with its device, and a medium that is taken out can be put back.
-            Self::Usb | Self::UsbLate(_) | Self::Card | Self::Cd => {
+            Self::Usb | Self::UsbLate(_) | Self::Cd => {
                 let read_only = if self == Self::Cd { "on" } else { "off" };
                 qemu.arg("-blockdev").arg(format!(
                     "driver=raw,node-name=m{number},read-only={read_only},file.driver=file,file.filename={name}"
@@ -188,10 +188,8 @@ impl Bus {
             Self::Shared => format!("virtio-blk-pci,drive=m{number},share-rw=on"),
             // Merged requests are too many parts for the log.
             Self::Logged => format!("virtio-blk-pci,drive=m{number},request-merging=off"),
-            Self::Usb => format!("usb-storage,bus=usb.0,id=s{number},drive=m{number}"),
-            Self::Card => {
-                format!("usb-storage,bus=usb.0,id=s{number},drive=m{number},removable=on")
-            }
+            // Nearly all sticks say that what they hold could be taken out; a reader with a card is the same.
+            Self::Usb => format!("usb-storage,bus=usb.0,id=s{number},drive=m{number},removable=on"),
             Self::UsbLate(_) => return,
         };
         // A firmware starts the first; 0 is what starts a kernel that QEMU is given.

@@ -233,7 +233,7 @@ impl Bed {
             }
             let copy = dir.join(format!("medium{number}"));
             copied(&made, &copy)?;
-            if matches!(medium.bus, Bus::Usb | Bus::UsbLate(_) | Bus::Card) {
+            if matches!(medium.bus, Bus::Usb | Bus::UsbLate(_)) {
                 let stick = fs::File::options().write(true).open(&copy)?;
                 stick.set_len(stick.metadata()?.len() + LARGER)?;
             }

@@ -170,13 +170,13 @@ impl Watch {
     }
 }
 
-/// QEMU's name of the drive that the medium with this number is in: a reader's is its child.
+/// QEMU's name of the drive that the medium with this number is in: that of a stick, or of a reader, is its child.
 fn drive(machine: &Machine, number: &str) -> Result<String> {
     let medium = machine.media.get(number.parse::<usize>()?);
     let (medium, _) = medium.context("there is no such medium")?;
     Ok(match medium.bus {
-        Bus::Card => format!("/machine/peripheral/s{number}/s{number}.0/legacy[0]"),
-        _ => format!("s{number}"),
+        Bus::Cd => format!("s{number}"),
+        _ => format!("/machine/peripheral/s{number}/s{number}.0/legacy[0]"),
     })
 }
 
@@ -187,6 +187,7 @@ fn put(monitor: &Path, number: usize) -> Result<()> {
         "id": format!("s{number}"),
         "drive": format!("m{number}"),
         "bus": "usb.0",
+        "removable": true,
     });
     let mut qmp = Qmp::connect(monitor)?;
     let mut tries = 0;
