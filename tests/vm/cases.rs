@@ -342,7 +342,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare card ext4 pocket-lost").stick(Pocket(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=LIVE:/cowroot/session.cow,create leave=shutdown verb=poweroff drive=stays").guest("lost-root").quiet_s(40).console(CLOSED),
         Case::bare("bare cd lost").cd(Mini(Iso)).words("cowroot=LABEL=LIVE:/live/root.img drive=stays").guest("lost-root").quiet_s(40),
         Case::bare("bare card partition attached").cd(Mini(Iso)).stick(Stick(New::Ext4InPartition)).words("cowroot=LABEL=LIVE:/live/root.img drive=stays").guest("card-attached").quiet_s(20),
-        Case::mini("mini card vfat lost", "lost").disk(Tools).stick(Stick(New::Vfat)).spare_stick(Stick(New::Vfat)).words("stick=vfat drive=stays").quiet_s(60),
+        Case::mini("mini card vfat lost-long", "lost").disk(Tools).stick(Stick(New::Vfat)).spare_stick(Stick(New::Vfat)).words("stick=vfat drive=stays").quiet_s(60),
         Case::mini("mini card partition lost-long", "lost").disk(Tools).stick(Stick(New::Partition)).spare_stick(Stick(New::Partition)).words("stick=partition drive=stays").quiet_s(60),
         Case::home("dracut-106 cd stick-lost", Dracut).cd(DebianIso).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown pulls=1").guest("lost-systemd").memory(1024).quiet_s(90)
             .console(CLOSED),
