@@ -55,6 +55,7 @@ pub(super) fn wait(kept: &mut Kept, shared: &'static Shared, gone: &[u64]) -> an
             Ok(Some((Word::Found(found), fds))) => {
                 log::info!("{} is back", found.named());
                 kept.take(*found, fds)?;
+                shared.note_media(&kept.handover.media.devices());
                 login::tell_lost(kept.run.as_ref(), None);
                 apart_from_all(kept, |kept| {
                     showing::show(&kept.handover, &before, gone);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::protocol::{CowReport, Recovery, Report};
 use crate::disk::base::Base;
-use crate::disk::lost::is_gone;
+use crate::disk::lost::{folder_of, is_gone, medium_version};
 use crate::disk::watch::Change;
 use crate::engine::units::CHUNK_BYTES;
 use crate::sys;
@@ -34,11 +34,28 @@ pub(super) struct Shared {
     pub(super) supervisor: AtomicU32,
     /// When a medium was last found to be another one, or the same again, without having been away.
     pub(super) swapped_s: AtomicU64,
+    /// The versions of its media when what is on them was opened, in the order of their devices.
+    versions: [AtomicU64; 2],
     /// What has become of a base on a server: 0, or the number of a `Change`.
     pub(super) base_change: AtomicU32,
 }
 
 impl Shared {
+    /// What is on these devices was opened just now.
+    pub(super) fn note_media(&self, devices: &[u64]) {
+        for (version, &device) in self.versions.iter().zip(devices) {
+            version.store(medium_version(&folder_of(device)), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether `device`, one of these, has another medium since.
+    pub(super) fn is_swapped(&self, devices: &[u64], device: u64) -> bool {
+        let mut noted = devices.iter().zip(&self.versions);
+        noted.any(|(&it, version)| {
+            it == device && version.load(Ordering::Relaxed) != medium_version(&folder_of(device))
+        })
+    }
+
     /// These devices were found to be lost: note it if none of them is away.
     pub(super) fn note_swap(&self, lost: &[u64]) {
         if !lost.iter().any(|&device| is_gone(device)) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::handover::{self, Word};
 use super::kept::Kept;
+use super::report::Shared;
 use super::worker::End;
 use crate::disk::lost::{is_gone, is_out};
 
@@ -45,12 +46,13 @@ impl Supervisor {
     }
 
     /// End if a medium is gone again, for which this could not go on.
-    pub(super) fn end_if_lost(&self, kept: &Kept) {
+    pub(super) fn end_if_lost(&self, kept: &Kept, shared: &Shared) {
         let media = &kept.handover.media;
+        let devices = media.devices();
         // Its first error comes a moment before that.
         for look in 0..GONE_LOOKS {
             let gone = match look % GONE_OPENS {
-                0 => media.gone(is_out),
+                0 => media.gone(|device| is_out(device) || shared.is_swapped(&devices, device)),
                 _ => media.gone(is_gone),
             };
             if !gone.is_empty() {

@@ -131,6 +131,7 @@ fn start(
         read_only: options.read_only,
     };
     let in_ram = store.serving.is_in_ram();
+    shared.note_media(&media.devices());
     store.serving.mind_loss(media.devices(), Instant::now());
     let asks = store.serving.asks();
     let started = watch_start(supervisor, START);
@@ -193,10 +194,9 @@ fn go_on(
         ..
     } = &kept.handover;
     let no_hibernation = in_initramfs.then(protect::refuse_hibernation).flatten();
-    let base = Arc::new(
-        base_again(kept, &shared.base_change).inspect_err(|_| supervisor.end_if_lost(kept))?,
-    );
-    let serving = store_again(kept, &base).inspect_err(|_| supervisor.end_if_lost(kept))?;
+    let look = |_: &anyhow::Error| supervisor.end_if_lost(kept, shared);
+    let base = Arc::new(base_again(kept, &shared.base_change).inspect_err(look)?);
+    let serving = store_again(kept, &base).inspect_err(look)?;
     serving.mind_loss(kept.handover.media.devices(), shared.swapped_from());
     let spec = Spec {
         id: Some(report.id),
