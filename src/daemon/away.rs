@@ -10,7 +10,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::apart::apart;
-use super::handover::{self, Word};
+use super::handover::{self, Media, Word};
 use super::kept::Kept;
 use super::report::Shared;
 use super::seeking::Seeker;
@@ -57,9 +57,7 @@ pub(super) fn wait(kept: &mut Kept, shared: &'static Shared, gone: &[u64]) -> an
                 kept.take(*found, fds)?;
                 shared.note_media(&kept.handover.media.devices());
                 login::tell_lost(kept.run.as_ref(), None);
-                apart_from_all(kept, |kept| {
-                    showing::show(&kept.handover, &before, gone);
-                });
+                show(kept, &before, gone);
                 return Ok(());
             }
             Ok(Some((Word::Failed(reason), _))) => bail!("{reason}"),
@@ -100,9 +98,8 @@ fn fork(
     }
 }
 
-/// Have something done to the machine's mounts, by a process that has nothing on a medium open; that may take its time, so
-/// nobody waits for it.
-fn apart_from_all(kept: &mut Kept, act: impl FnOnce(&Kept)) {
+/// Have the machine see what is back where it saw what is gone; that may take its time, so nobody waits for it.
+fn show(kept: &mut Kept, before: &Media, gone: &[u64]) {
     if !kept.handover.in_initramfs {
         // What a person has mounted is that person's.
         return;
@@ -113,12 +110,12 @@ fn apart_from_all(kept: &mut Kept, act: impl FnOnce(&Kept)) {
             if let Ok(Forked::Child) = sys::fork() {
                 kept.base = None;
                 kept.store.clear();
-                act(kept);
+                showing::show(&kept.handover, before, gone);
             }
             std::process::exit(0)
         }
         Ok(Forked::Parent(pid)) => _ = waitpid(pid, None),
-        Err(error) => log::warn!("making a process for the machine's mounts: {error}"),
+        Err(error) => log::warn!("making a process that shows what is back: {error}"),
     }
 }
 

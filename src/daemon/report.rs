@@ -52,7 +52,9 @@ impl Shared {
     pub(super) fn is_swapped(&self, devices: &[u64], device: u64) -> bool {
         let mut noted = devices.iter().zip(&self.versions);
         noted.any(|(&it, version)| {
-            it == device && version.load(Ordering::Relaxed) != medium_version(&folder_of(device))
+            let version = version.load(Ordering::Relaxed);
+            // Another binary, which has just taken over, has noted none.
+            it == device && version != 0 && version != medium_version(&folder_of(device))
         })
     }
 

@@ -101,8 +101,13 @@ pub fn open_drive(node: &Path, flags: i32) -> std::io::Result<File> {
 #[must_use]
 pub fn node_of(folder: &Path) -> Option<PathBuf> {
     let folder = folder.canonicalize().ok()?;
-    let name = folder.file_name()?.to_str()?;
-    Some(Path::new("/dev").join(name.replace('!', "/")))
+    Some(node_named(folder.file_name()?.to_str()?))
+}
+
+/// The node of the device that the kernel calls so: it writes `!` for a slash inside a name.
+#[must_use]
+pub fn node_named(name: &str) -> PathBuf {
+    Path::new("/dev").join(name.replace('!', "/"))
 }
 
 /// Changes when another medium is in the drive, or the same one again (Linux 5.15; 0 before).
@@ -112,7 +117,9 @@ pub fn medium_version(folder: &Path) -> u64 {
     version.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-fn attribute(folder: &Path, name: &str) -> Option<String> {
+/// What the kernel tells in a file of such a folder.
+#[must_use]
+pub fn attribute(folder: &Path, name: &str) -> Option<String> {
     let text = std::fs::read_to_string(folder.join(name)).ok()?;
     Some(text.trim().to_owned())
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{major, minor};
 
 use super::survey::{self, Seen};
-use crate::disk::lost::{device_below, folder_of};
+use crate::disk::lost::{device_below, folder_of, node_named};
 
 /// A medium, and where on it something lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Place {
     /// The device's node.
     #[must_use]
     pub fn node(&self) -> PathBuf {
-        Path::new("/dev").join(self.name.replace('!', "/"))
+        node_named(&self.name)
     }
 
     /// Whether it is the device itself, not a file on it.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::partition::{self, PartitionNames};
 use super::probe::{Content, iso_bytes, probe};
 use super::text;
-use crate::disk::lost::{self, medium_version};
+use crate::disk::lost::{self, attribute, medium_version};
 use crate::engine::units::SECTOR_BYTES;
 use crate::sys;
 
@@ -40,8 +40,7 @@ impl Seen {
     /// The device's node, as devtmpfs names it.
     #[must_use]
     pub fn device(&self) -> PathBuf {
-        // The kernel writes `!` for a slash inside a device's name.
-        Path::new("/dev").join(self.name.replace('!', "/"))
+        lost::node_named(&self.name)
     }
 }
 
@@ -226,11 +225,6 @@ fn is_kind(name: &str, kind: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-fn attribute(folder: &Path, name: &str) -> Option<String> {
-    let text = std::fs::read_to_string(folder.join(name)).ok()?;
-    Some(text.trim().to_owned())
-}
-
 fn number(folder: &Path, name: &str) -> Option<u64> {
     attribute(folder, name)?.parse().ok()
 }
@@ -304,7 +298,7 @@ fn partition_names(folder: &Path, disk: Option<&str>, number: u32) -> PartitionN
         let queue = folder.join("../queue");
         let sector_bytes = self::number(&queue, "logical_block_size").unwrap_or(512);
         partition::names(
-            &lost::open_drive(&Path::new("/dev").join(disk), 0).ok()?,
+            &lost::open_drive(&lost::node_named(disk), 0).ok()?,
             number,
             sector_bytes,
         )
