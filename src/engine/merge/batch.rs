@@ -1,19 +1,12 @@
-//! What a merge copies at a time: chunks in ascending order, read in the order of their slots.
+//! What a merge copies at a time: chunks in ascending order.
 
+use super::compare::Compare;
 use super::mutant::{self, Mutant};
-use super::{BaseMut, COMPARED, How, Side, Stopped, Watch};
+use super::{BaseMut, COMPARED, How, Stopped, Watch, slots};
 use crate::engine::cowfile::offline::Offline;
 use crate::engine::cowfile::recover::{Medium, Recovered};
 use crate::engine::cowfile::trouble::Trouble;
-use crate::engine::format::{Entry, Shape, page};
-
-/// Slots of the longest read.
-const LONGEST: u32 = 256;
-/// Slots that are sooner read than passed over.
-const GAP: u32 = 8;
-
-/// Slots that are asked for before they are read.
-const AHEAD: u32 = 8 * LONGEST;
+use crate::engine::format::{Entry, Shape};
 
 /// All batches, from the first chunk to the last.
 pub(super) struct Batches {
@@ -113,58 +106,34 @@ impl Batch {
         }
     }
 
-    /// Read the chunks with data. Those that do not read, or not as they were written.
-    pub(super) fn load(&mut self, medium: &mut impl Medium) -> Vec<u64> {
-        let len = self.shape.chunk_len();
-        let mut bytes = vec![0; self.entries.len() * len];
-        let mut take = |number: usize, found: &[u8]| {
-            let start = number * len;
-            if let Some(place) = bytes.get_mut(start..start + len) {
-                place.copy_from_slice(found);
-            }
-        };
-        let lost = self.read(medium, &mut take, &mut |_| ());
+    /// Read the chunks with data into `bytes`, whatever is in there. Those that do not read, or not as they were written.
+    pub(super) fn load(&mut self, medium: &mut impl Medium, mut bytes: Vec<u8>) -> Vec<u64> {
+        bytes.resize(self.entries.len() * self.shape.chunk_len(), 0);
+        let lost = self.read(medium, Some(&mut bytes), &mut |_| ());
         self.bytes = bytes;
         lost
     }
 
-    /// The same, and nothing of it is kept. `watch` is told of chunks with data.
+    /// What it was loaded into, for another one: new memory costs as much as a copy.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Read them, and keep nothing of it. `watch` is told of chunks with data.
     pub(super) fn check(&self, medium: &mut impl Medium, watch: &mut Watch<'_>) -> Vec<u64> {
-        self.read(medium, &mut |_, _| (), watch)
+        self.read(medium, None, watch)
     }
 
     fn read(
         &self,
         medium: &mut impl Medium,
-        take: &mut impl FnMut(usize, &[u8]),
+        into: Option<&mut [u8]>,
         watch: &mut Watch<'_>,
     ) -> Vec<u64> {
         let entries = self.entries.iter().map(|(_, entry)| *entry);
-        let mut order: Vec<(Entry, usize)> = entries.zip(0..).collect();
-        order.sort_unstable_by_key(|(entry, _)| entry.slot);
-        let runs: Vec<_> = order
-            .chunk_by(near)
-            .flat_map(|near| by_span(near))
-            .collect();
-        let mut hinted = runs.iter();
-        let (mut lost, mut buffer) = (Vec::new(), Vec::new());
-        let mut ahead = 0;
-        for run in &runs {
-            while ahead < AHEAD
-                && let Some(run) = hinted.next()
-            {
-                let (first, slots) = span(run);
-                medium.will_read(first, slots);
-                ahead += slots;
-            }
-            ahead -= span(run).1;
-            let mut tell = |number: usize, found: Option<&[u8]>| match found {
-                Some(found) => take(number, found),
-                None => lost.extend(self.entries.get(number).map(|(chunk, _)| *chunk)),
-            };
-            read_run(medium, self.shape, (run, &mut buffer), &mut tell);
-            watch(run.len() as u64);
-        }
+        let lost = slots::read(medium, self.shape, entries, into, watch).into_iter();
+        let chunk = |number: usize| self.entries.get(number).map(|(chunk, _)| *chunk);
+        let mut lost: Vec<u64> = lost.filter_map(chunk).collect();
         lost.sort_unstable();
         lost
     }
@@ -225,13 +194,17 @@ impl Batch {
     }
 
     /// Leave out what the base has already.
-    pub(super) fn drop_what_is_there(&mut self, base: &mut impl BaseMut) -> Result<(), Stopped> {
+    pub(super) fn drop_what_is_there(
+        &mut self,
+        base: &mut impl BaseMut,
+        compare: &mut Compare,
+    ) -> Result<(), Stopped> {
         if mutant::is(Mutant::ResumeTrusts) {
             // As a mark would that was moved before its data: what begins right is taken to be right.
             let first = self.pieces.first().copied();
             if let Some(first) = first
                 && self
-                    .difference_in(base, &Piece { count: 1, ..first })?
+                    .difference_in(base, compare, &Piece { count: 1, ..first })?
                     .is_none()
             {
                 self.pieces.clear();
@@ -241,7 +214,7 @@ impl Batch {
         let mut left = Vec::new();
         for piece in std::mem::take(&mut self.pieces) {
             for one in self.split(piece) {
-                if self.difference_in(base, &one)?.is_none() {
+                if self.difference_in(base, compare, &one)?.is_none() {
                     continue;
                 }
                 match left.last_mut() {
@@ -281,9 +254,13 @@ impl Batch {
     }
 
     /// The first byte of the base that is not as it is to be.
-    pub(super) fn first_difference(&self, base: &mut impl BaseMut) -> Result<Option<u64>, Stopped> {
+    pub(super) fn first_difference(
+        &self,
+        base: &mut impl BaseMut,
+        compare: &mut Compare,
+    ) -> Result<Option<u64>, Stopped> {
         for piece in &self.pieces {
-            if let Some(offset) = self.difference_in(base, piece)? {
+            if let Some(offset) = self.difference_in(base, compare, piece)? {
                 return Ok(Some(offset));
             }
         }
@@ -293,94 +270,10 @@ impl Batch {
     fn difference_in(
         &self,
         base: &mut impl BaseMut,
+        compare: &mut Compare,
         piece: &Piece,
     ) -> Result<Option<u64>, Stopped> {
         let (start, len) = (self.offset(piece), self.len(piece));
-        first_difference(base, start, len, self.bytes(piece))
-    }
-}
-
-/// The first byte of a stretch that is not as it is to be: these bytes, or zeros.
-pub(super) fn first_difference(
-    base: &mut impl BaseMut,
-    start: u64,
-    len: u64,
-    wanted: Option<&[u8]>,
-) -> Result<Option<u64>, Stopped> {
-    let mut there = Vec::new();
-    let mut done = 0;
-    while done < len {
-        let part = usize::try_from(len - done).map_or(COMPARED, |left| left.min(COMPARED));
-        there.resize(part, 0);
-        let offset = start + done;
-        base.read(offset, &mut there)
-            .map_err(|failure| Stopped::Failed {
-                side: Side::Base,
-                doing: "reading",
-                offset,
-                failure,
-            })?;
-        let from = usize::try_from(done).unwrap_or(usize::MAX);
-        let is_as_wanted = match wanted {
-            Some(wanted) => wanted.get(from..from.saturating_add(part)) == Some(&there),
-            None => there.iter().all(|byte| *byte == 0),
-        };
-        if !is_as_wanted {
-            return Ok(Some(offset));
-        }
-        done += part as u64;
-    }
-    Ok(None)
-}
-
-/// Whether two chunks are read at once, with what lies between them.
-fn near((one, _): &(Entry, usize), (next, _): &(Entry, usize)) -> bool {
-    next.slot - one.slot <= GAP
-}
-
-/// Chunks near each other, in parts that are not too long for one read.
-fn by_span(mut near: &[(Entry, usize)]) -> Vec<&[(Entry, usize)]> {
-    let mut parts = Vec::new();
-    while let Some((first, _)) = near.first() {
-        let end = near.partition_point(|(entry, _)| entry.slot - first.slot < LONGEST);
-        let (part, rest) = near.split_at(end);
-        parts.push(part);
-        near = rest;
-    }
-    parts
-}
-
-/// The first slot of a run, and how many there are to its last.
-fn span(run: &[(Entry, usize)]) -> (u32, u32) {
-    let slot = |one: Option<&(Entry, usize)>| one.map_or(0, |(entry, _)| entry.slot);
-    let first = slot(run.first());
-    (first, slot(run.last()) - first + 1)
-}
-
-/// Slots near each other with one read; if that fails, each with its own. `tell` hears what each is, or nothing where it
-/// does not read, or not as it was written.
-fn read_run(
-    medium: &mut impl Medium,
-    shape: Shape,
-    (run, buffer): (&[(Entry, usize)], &mut Vec<u8>),
-    tell: &mut impl FnMut(usize, Option<&[u8]>),
-) {
-    let (first, slots) = span(run);
-    buffer.resize((slots as usize) << shape.chunk_shift, 0);
-    let is_read = medium.read(first, buffer).is_ok();
-    if !is_read && run.len() > 1 {
-        for one in run.chunks(1) {
-            read_run(medium, shape, (one, buffer), tell);
-        }
-        return;
-    }
-    for (entry, number) in run {
-        let found = buffer
-            .chunks(shape.chunk_len())
-            .nth((entry.slot - first) as usize);
-        tell(
-            *number,
-            found.filter(|found| is_read && page::checksum(found) == entry.crc),
-        );
+        compare.first_difference(base, start, len, self.bytes(piece))
     }
 }

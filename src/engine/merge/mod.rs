@@ -9,10 +9,12 @@
 //! mod.rs     the order of all this          batch.rs   what is copied, read and checked
 //! undo.rs    the log of what was there      record.rs  its bytes
 //! output.rs  into a new image instead       serving.rs while one is under way
-//! settle.rs  a cowfile closed before
+//! settle.rs  a cowfile closed before       slots.rs   chunks read from their slots
+//! compare.rs what is there, and is to be
 //! ```
 
 mod batch;
+mod compare;
 mod mutant;
 pub mod output;
 mod record;
@@ -20,6 +22,7 @@ mod serving;
 pub mod settle;
 #[cfg(test)]
 mod simulation;
+mod slots;
 pub mod undo;
 
 use crate::engine::command::Failure;
@@ -29,6 +32,7 @@ use crate::engine::cowfile::recover::{Medium, Recovered, recover};
 use crate::engine::cowfile::trouble::Trouble;
 use crate::engine::format::superblock::{Merge, MergeState};
 use batch::{Batch, Batches};
+use compare::Compare;
 use mutant::Mutant;
 use undo::Log;
 
@@ -299,14 +303,15 @@ pub(super) fn copy<M: Medium, B: BaseMut, L: BaseMut>(
         sync(base)?;
     }
     let mut batches = Batches::new(found, how);
+    let (mut bytes, mut compare) = (Vec::new(), Compare::default());
     while let Some(mut batch) = batches.next(*cow).map_err(Stopped::Session)? {
-        if let Some(chunk) = batch.load(*cow).first() {
+        if let Some(chunk) = batch.load(*cow, bytes).first() {
             return Err(Stopped::Damaged(vec![(*chunk, chunk + 1)]));
         }
         let (data, zero) = batch.counts();
         if is_resumed {
             batch.read_anew(base);
-            batch.drop_what_is_there(base)?;
+            batch.drop_what_is_there(base, &mut compare)?;
         }
         let after = mutant::is(Mutant::UndoAfterData);
         if let Some((log, file)) = log.as_mut().filter(|_| !after) {
@@ -320,10 +325,11 @@ pub(super) fn copy<M: Medium, B: BaseMut, L: BaseMut>(
             log.keep(*file, base, &batch)?;
         }
         batch.read_anew(base);
-        if let Some(offset) = batch.first_difference(base)? {
+        if let Some(offset) = batch.first_difference(base, &mut compare)? {
             return Err(Stopped::Differs(offset));
         }
         watch(data + zero);
+        bytes = batch.into_bytes();
     }
     Ok(())
 }

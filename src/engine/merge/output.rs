@@ -1,6 +1,6 @@
 //! A merge into a new image: the base copied, then the session over it. Nothing but the image is written.
 
-use super::batch::first_difference;
+use super::compare::Compare;
 use super::mutant::{self, Mutant};
 use super::{BaseMut, COMPARED, How, Media, Side, Stopped, Watch, copy, sync};
 use crate::engine::command::Failure;
@@ -108,37 +108,48 @@ fn copy_base(
     told: &mut dyn FnMut(u64),
 ) -> Result<(), Stopped> {
     let (mut at, size_bytes) = (0, source.size_bytes());
+    let mut compare = Compare::default();
     while at < size_bytes {
         let (start, end) = source.next_stretch(at).unwrap_or((size_bytes, size_bytes));
         let end = end.min(start.saturating_add(STEP_BYTES));
         if is_resumed {
-            hole(image, at, start.min(size_bytes))?;
+            hole(image, &mut compare, (at, start.min(size_bytes)))?;
             image.forget(start, end - start);
         }
         // What is there already is not written again.
         if is_resumed || !image.take(start, end) {
-            stretch(source, image, (start, end), is_resumed)?;
+            stretch(
+                source,
+                image,
+                (start, end),
+                is_resumed.then_some(&mut compare),
+            )?;
         }
         if start < end {
             if !mutant::is(Mutant::NamedBeforeSync) {
                 sync(image)?;
             }
             image.forget(start, end - start);
-            compare(source, image, (start, end))?;
+            check(source, image, (start, end), &mut compare)?;
         }
         told(end - at);
         at = end.max(at + 1);
     }
     if is_resumed {
         let end = image.size_bytes();
-        hole(image, size_bytes, end)?;
+        hole(image, &mut compare, (size_bytes, end))?;
     }
     Ok(())
 }
 
 /// What an earlier attempt may have left where there is to be nothing.
-fn hole(image: &mut impl Image, start: u64, end: u64) -> Result<(), Stopped> {
-    if start < end && first_difference(image, start, end - start, None)?.is_some() {
+fn hole(
+    image: &mut impl Image,
+    compare: &mut Compare,
+    (start, end): (u64, u64),
+) -> Result<(), Stopped> {
+    let mut is_wrong = |image| compare.first_difference(image, start, end - start, None);
+    if start < end && is_wrong(image)?.is_some() {
         image
             .zero(start, end - start)
             .map_err(|failure| failed(Side::Base, "writing", start, failure))?;
@@ -170,18 +181,21 @@ fn each_part(
     Ok(())
 }
 
+/// Copy a stretch. With `compare` something of it may be there from an earlier attempt; without, only zeros are.
 fn stretch(
     source: &mut impl Source,
     image: &mut impl Image,
     stretch: (u64, u64),
-    is_resumed: bool,
+    mut compare: Option<&mut Compare>,
 ) -> Result<(), Stopped> {
     each_part(source, stretch, |at, bytes| {
-        let len = bytes.len() as u64;
-        let is_there = is_resumed && first_difference(image, at, len, Some(bytes))?.is_none();
-        // A new image is zeros where nothing was written.
-        let is_zero = !is_resumed && bytes.iter().all(|byte| *byte == 0);
-        if is_there || is_zero {
+        let is_there = match &mut compare {
+            Some(compare) => compare
+                .first_difference(image, at, bytes.len() as u64, Some(bytes))?
+                .is_none(),
+            None => bytes.iter().all(|byte| *byte == 0),
+        };
+        if is_there {
             return Ok(());
         }
         image
@@ -190,13 +204,14 @@ fn stretch(
     })
 }
 
-fn compare(
+fn check(
     source: &mut impl Source,
     image: &mut impl Image,
     stretch: (u64, u64),
+    compare: &mut Compare,
 ) -> Result<(), Stopped> {
     each_part(source, stretch, |at, bytes| {
-        match first_difference(image, at, bytes.len() as u64, Some(bytes))? {
+        match compare.first_difference(image, at, bytes.len() as u64, Some(bytes))? {
             Some(offset) => Err(Stopped::Differs(offset)),
             None => Ok(()),
         }

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::batch::{Batch, first_difference};
+use super::batch::Batch;
+use super::compare::Compare;
 use super::mutant::{self, Mutant};
 use super::record::{
     ALIGN, Kept, Record, encode_head, encode_record, failed, read_head, read_record,
@@ -208,6 +209,7 @@ impl Log {
         base: &mut impl BaseMut,
         watch: &mut Watch<'_>,
     ) -> Result<(), Stopped> {
+        let mut compare = Compare::default();
         for record in &self.records {
             let parts = self.parts(file, record)?;
             for (offset, len, bytes) in &parts {
@@ -232,7 +234,7 @@ impl Log {
                 base.will_read(*offset, *len);
             }
             for (offset, len, bytes) in &parts {
-                let found = first_difference(base, *offset, *len, bytes.as_deref())?;
+                let found = compare.first_difference(base, *offset, *len, bytes.as_deref())?;
                 found.map_or(Ok(()), |at| Err(Stopped::Differs(at)))?;
             }
             watch(record.kept.iter().map(|kept| kept.count).sum());
