@@ -13,7 +13,7 @@ use super::cmdline::Plan;
 use super::console;
 use super::cow::Store;
 use super::reach::{Medium, Reached};
-use crate::media::merge::{self, Due, Phase, Wishes};
+use crate::media::merge::{self, Damage, Due, Phase, Wishes};
 use crate::media::open::CowStore;
 use crate::media::session::Wish;
 use crate::media::source::Source;
@@ -67,18 +67,27 @@ pub(super) fn before(plan: &Plan, base: &Reached, cow: Store) -> Store {
     let (level, notice) = match done {
         Ok(None) => return cow,
         Ok(Some(notice)) => (Level::Warn, notice),
-        Err(error) => (
-            Level::Error,
-            format!(
-                "the session was not merged into its base, or not all of it; the system is as it was: {error:#}"
-            ),
-        ),
+        Err(error) => (Level::Error, not_merged(&error)),
     };
     console::log(level, &notice);
     Store {
         notice: Some(notice),
         ..cow
     }
+}
+
+/// Which files some damage concerns is not looked for in a boot: that reads all of the root's names, and a root that
+/// meets damage may end the machine.
+fn not_merged(error: &anyhow::Error) -> String {
+    let files = match error.is::<Damage>() {
+        true => {
+            "; cowroot merge COWFILE --into BASE --dry-run tells which files that concerns, where both are not in use"
+        }
+        false => "",
+    };
+    format!(
+        "the session was not merged into its base, or not all of it; the system is as it was: {error:#}{files}"
+    )
 }
 
 /// Merge it. What there is to say afterwards: that the medium is not as it was.
@@ -201,5 +210,17 @@ mod tests {
         assert_eq!("no".parse(), Ok(MergePolicy::No));
         assert!("maybe".parse::<MergePolicy>().is_err());
         assert!("".parse::<MergePolicy>().is_err());
+    }
+
+    #[test]
+    fn who_has_damage_is_told_how_to_see_which_files_it_concerns() {
+        let damage = anyhow::Error::from(Damage::of(&[(1, 2)], true, None)).context("merging");
+        let says = not_merged(&damage);
+        assert!(
+            says.contains("merging: the session is damaged at bytes 4096 to 8192"),
+            "{says}"
+        );
+        assert!(says.contains("--dry-run tells which files"), "{says}");
+        assert!(!not_merged(&anyhow::anyhow!("full")).contains("--dry-run"));
     }
 }

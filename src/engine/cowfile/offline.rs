@@ -4,6 +4,7 @@ use super::delta::{Change, Delta, Fill};
 use super::recover::{Medium, Recovered};
 use super::trees::{Missing, Trees};
 use super::trouble::Trouble;
+use super::walk::stretch_of;
 use crate::engine::format::Entry;
 use crate::engine::format::check;
 use crate::engine::format::page;
@@ -29,6 +30,15 @@ pub enum Content {
     Zero,
     /// It was read into the buffer.
     Read,
+}
+
+/// A page that says where chunks are does not read, or is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// What is wrong with it.
+    pub trouble: Trouble,
+    /// One past the last of the chunks that it tells of.
+    pub end: u64,
 }
 
 impl Offline {
@@ -65,22 +75,33 @@ impl Offline {
     /// Where a chunk is, and up to which one all say the same, unless that is a slot.
     ///
     /// # Errors
-    /// As `look_up`.
+    /// Nothing says where these chunks are.
     pub fn stretch(
         &mut self,
         medium: &mut impl Medium,
         chunk: u64,
-    ) -> Result<(Entry, u64), Trouble> {
+    ) -> Result<(Entry, u64), Unknown> {
         let said = self.found.delta.next(chunk);
         if said == Some(chunk) {
-            return Ok((self.look_up(medium, chunk)?, chunk + 1));
+            let end = chunk + 1;
+            let found = self.look_up(medium, chunk);
+            return found
+                .map(|entry| (entry, end))
+                .map_err(|trouble| Unknown { trouble, end });
         }
-        let end = said.unwrap_or(u64::MAX).min(self.found.superblock.chunks());
+        let superblock = &self.found.superblock;
+        let (shape, chunks) = (superblock.shape, superblock.chunks());
+        let end = said.unwrap_or(u64::MAX).min(chunks);
         loop {
             match self.trees.stretch(self.layers.iter().copied(), chunk) {
                 Ok((entry, up_to)) => return Ok((entry, up_to.min(end))),
                 Err(missing) => {
-                    let entries = read_page(&self.found, medium, missing)?;
+                    let page = stretch_of(missing.node, missing.entry, shape, chunks);
+                    let unknown = |trouble| Unknown {
+                        trouble,
+                        end: page.end.clamp(chunk + 1, end),
+                    };
+                    let entries = read_page(&self.found, medium, missing).map_err(unknown)?;
                     self.trees.insert(missing.entry, entries);
                 }
             }

@@ -2,10 +2,10 @@
 
 use super::compare::Compare;
 use super::mutant::{self, Mutant};
+use super::scrub::Lost;
 use super::{BaseMut, COMPARED, How, Stopped, Watch, slots};
-use crate::engine::cowfile::offline::Offline;
+use crate::engine::cowfile::offline::{Offline, Unknown};
 use crate::engine::cowfile::recover::{Medium, Recovered};
-use crate::engine::cowfile::trouble::Trouble;
 use crate::engine::format::{Entry, Shape};
 
 /// All batches, from the first chunk to the last.
@@ -52,8 +52,9 @@ impl Batches {
         }
     }
 
-    /// The next one; its chunks with data are not read yet.
-    pub(super) fn next(&mut self, medium: &mut impl Medium) -> Result<Option<Batch>, Trouble> {
+    /// The next one; its chunks with data are not read yet. Without those of which nothing says what they are; none once
+    /// too much is lost.
+    pub(super) fn next(&mut self, medium: &mut impl Medium, lost: &mut Lost) -> Option<Batch> {
         let mut batch = Batch {
             shape: self.shape,
             device_bytes: self.device_bytes,
@@ -62,8 +63,15 @@ impl Batches {
             bytes: Vec::new(),
         };
         let mut taken = 0;
-        while self.at < self.chunks && taken < self.most {
-            let (entry, end) = self.offline.stretch(medium, self.at)?;
+        while self.at < self.chunks && taken < self.most && lost.left() > 0 {
+            let (entry, end) = match self.offline.stretch(medium, self.at) {
+                Ok(found) => found,
+                Err(Unknown { end, .. }) => {
+                    lost.add(self.at, end);
+                    self.at = end;
+                    continue;
+                }
+            };
             let end = end.clamp(self.at + 1, self.chunks);
             let room = (self.most - taken).saturating_mul(self.zeros);
             let count = match entry {
@@ -80,7 +88,7 @@ impl Batches {
             }
             self.at += count;
         }
-        Ok((!batch.pieces.is_empty()).then_some(batch))
+        (!batch.pieces.is_empty()).then_some(batch)
     }
 }
 
@@ -106,12 +114,11 @@ impl Batch {
         }
     }
 
-    /// Read the chunks with data into `bytes`, whatever is in there. Those that do not read, or not as they were written.
-    pub(super) fn load(&mut self, medium: &mut impl Medium, mut bytes: Vec<u8>) -> Vec<u64> {
+    /// Read the chunks with data into `bytes`, whatever is in there.
+    pub(super) fn load(&mut self, medium: &mut impl Medium, mut bytes: Vec<u8>, lost: &mut Lost) {
         bytes.resize(self.entries.len() * self.shape.chunk_len(), 0);
-        let lost = self.read(medium, Some(&mut bytes), &mut |_| ());
+        self.read(medium, Some(&mut bytes), lost, &mut |_| ());
         self.bytes = bytes;
-        lost
     }
 
     /// What it was loaded into, for another one: new memory costs as much as a copy.
@@ -120,22 +127,25 @@ impl Batch {
     }
 
     /// Read them, and keep nothing of it. `watch` is told of chunks with data.
-    pub(super) fn check(&self, medium: &mut impl Medium, watch: &mut Watch<'_>) -> Vec<u64> {
-        self.read(medium, None, watch)
+    pub(super) fn check(&self, medium: &mut impl Medium, lost: &mut Lost, watch: &mut Watch<'_>) {
+        self.read(medium, None, lost, watch);
     }
 
     fn read(
         &self,
         medium: &mut impl Medium,
         into: Option<&mut [u8]>,
+        lost: &mut Lost,
         watch: &mut Watch<'_>,
-    ) -> Vec<u64> {
+    ) {
         let entries = self.entries.iter().map(|(_, entry)| *entry);
-        let lost = slots::read(medium, self.shape, entries, into, watch).into_iter();
-        let chunk = |number: usize| self.entries.get(number).map(|(chunk, _)| *chunk);
-        let mut lost: Vec<u64> = lost.filter_map(chunk).collect();
-        lost.sort_unstable();
-        lost
+        let mut numbers = slots::read(medium, self.shape, entries, into, (lost.left(), watch));
+        // In the order of the chunks.
+        numbers.sort_unstable();
+        let chunks = numbers
+            .into_iter()
+            .filter_map(|number| self.entries.get(number));
+        chunks.for_each(|(chunk, _)| lost.add(*chunk, chunk + 1));
     }
 
     /// Chunks with data, and with zeros.

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! mod.rs     the order of all this          batch.rs   what is copied, read and checked
+//! scrub.rs   what is read before
 //! undo.rs    the log of what was there      record.rs  its bytes
 //! output.rs  into a new image instead       serving.rs while one is under way
 //! settle.rs  a cowfile closed before       slots.rs   chunks read from their slots
@@ -18,6 +19,7 @@ mod compare;
 mod mutant;
 pub mod output;
 mod record;
+mod scrub;
 mod serving;
 pub mod settle;
 #[cfg(test)]
@@ -34,8 +36,10 @@ use crate::engine::format::superblock::{Merge, MergeState};
 use batch::{Batch, Batches};
 use compare::Compare;
 use mutant::Mutant;
+use scrub::Lost;
 use undo::Log;
 
+pub use scrub::scrub;
 pub use serving::{covered, needs_layer};
 
 /// Bytes that are compared at a time.
@@ -99,10 +103,15 @@ pub enum Side {
 /// Why a merge ended early. It can be gone on with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
-    /// A page of the session does not read, or its chunk was not what was scrubbed.
+    /// The cowfile does not open.
     Session(Trouble),
-    /// These chunks of the session do not read, or not as written: starts and ends. The base was not touched.
-    Damaged(Vec<(u64, u64)>),
+    /// Chunks of the session do not read, or not as they were written, or nothing says what they are.
+    Damaged {
+        /// Their starts and ends, ascending, apart from each other.
+        stretches: Vec<(u64, u64)>,
+        /// No others are damaged. If not, too many are to go on looking.
+        is_all: bool,
+    },
     /// A medium gave an error.
     Failed {
         /// Which.
@@ -144,9 +153,6 @@ pub struct How {
     pub zeros: u64,
 }
 
-/// Batches that are scrubbed at once.
-const SCRUBBED: u64 = 32;
-
 /// Chunks of zeros that cost as much as one of data, where they need not be kept before.
 pub const ZEROS: u64 = 32;
 
@@ -166,41 +172,6 @@ pub type Watch<'a> = dyn FnMut(u64) + 'a;
 
 /// What makes the description of a cowfile whose base is what it has become.
 pub type Describe<'a, B> = dyn FnMut(&mut B) -> Result<Vec<u8>, String> + 'a;
-
-/// Read all that would be merged, and compare it with its checksums.
-///
-/// # Errors
-/// What is damaged.
-pub fn scrub(
-    medium: &mut impl Medium,
-    found: &Recovered,
-    how: How,
-    watch: &mut Watch<'_>,
-) -> Result<Totals, Stopped> {
-    let (mut totals, mut lost) = (Totals::default(), Vec::new());
-    // Nothing of them is kept, so they may be large: each is read in the order of its slots.
-    let how = How {
-        batch_chunks: how.batch_chunks.saturating_mul(SCRUBBED),
-        ..how
-    };
-    let mut batches = Batches::new(found, how);
-    while let Some(batch) = batches.next(medium).map_err(Stopped::Session)? {
-        for chunk in batch.check(medium, watch) {
-            match lost.last_mut() {
-                Some((_, end)) if *end == chunk => *end += 1,
-                _ => lost.push((chunk, chunk + 1)),
-            }
-        }
-        let (data, zero) = batch.counts();
-        totals.data_chunks += data;
-        totals.zero_chunks += zero;
-        watch(zero);
-    }
-    match lost.is_empty() {
-        true => Ok(totals),
-        false => Err(Stopped::Damaged(lost)),
-    }
-}
 
 /// Merge what was scrubbed into the base, or go on with that. `merge` says up to which layer, and what becomes of the
 /// layers. With a log, what is overwritten is kept there first.
@@ -304,9 +275,12 @@ pub(super) fn copy<M: Medium, B: BaseMut, L: BaseMut>(
     }
     let mut batches = Batches::new(found, how);
     let (mut bytes, mut compare) = (Vec::new(), Compare::default());
-    while let Some(mut batch) = batches.next(*cow).map_err(Stopped::Session)? {
-        if let Some(chunk) = batch.load(*cow, bytes).first() {
-            return Err(Stopped::Damaged(vec![(*chunk, chunk + 1)]));
+    let mut lost = Lost::default();
+    while let Some(mut batch) = batches.next(*cow, &mut lost) {
+        batch.load(*cow, bytes, &mut lost);
+        if !lost.is_empty() {
+            // It was whole when it was scrubbed. Nothing more is written, but what else is damaged is worth knowing.
+            break;
         }
         let (data, zero) = batch.counts();
         if is_resumed {
@@ -331,7 +305,7 @@ pub(super) fn copy<M: Medium, B: BaseMut, L: BaseMut>(
         watch(data + zero);
         bytes = batch.into_bytes();
     }
-    Ok(())
+    scrub::rest(&mut batches, *cow, lost, &mut |_| ()).map(drop)
 }
 
 /// Take a merge back, or what was begun of it: the merged layers are below what came later again, then the base is what

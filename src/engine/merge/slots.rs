@@ -16,13 +16,14 @@ const AHEAD: u32 = 8 * LONGEST;
 type Run = [(Entry, usize)];
 
 /// Read these chunks, one behind the other `into` that, or only to compare them with their checksums. `watch` is told how
-/// many were read. Returns the numbers of those that do not read, or not as they were written.
+/// many were read. Returns the numbers of those that do not read, or not as they were written: no more than `most`, and
+/// what comes behind these is not read.
 pub(super) fn read(
     medium: &mut impl Medium,
     shape: Shape,
     entries: impl Iterator<Item = Entry>,
     into: Option<&mut [u8]>,
-    watch: &mut Watch<'_>,
+    (most, watch): (usize, &mut Watch<'_>),
 ) -> Vec<usize> {
     let mut order: Vec<(Entry, usize)> = entries.zip(0..).collect();
     order.sort_unstable_by_key(|(entry, _)| entry.slot);
@@ -35,6 +36,7 @@ pub(super) fn read(
         shape,
         into,
         buffer: Vec::new(),
+        most,
         lost: Vec::new(),
     };
     let (mut hinted, mut ahead) = (runs.iter(), 0);
@@ -50,6 +52,7 @@ pub(super) fn read(
         reading.run(run);
         watch(run.len() as u64);
     }
+    reading.lost.truncate(most);
     reading.lost
 }
 
@@ -59,12 +62,16 @@ struct Reading<'a, M> {
     into: Option<&'a mut [u8]>,
     /// For what does not go where it belongs at once.
     buffer: Vec<u8>,
+    most: usize,
     lost: Vec<usize>,
 }
 
 impl<M: Medium> Reading<'_, M> {
     /// A run with one read; if that fails, each chunk with its own.
     fn run(&mut self, run: &Run) {
+        if self.lost.len() >= self.most {
+            return;
+        }
         match self.read(run) {
             Ok(wrong) => self.lost.extend(wrong),
             Err(_) if run.len() > 1 => run.chunks(1).for_each(|one| self.run(one)),

@@ -79,7 +79,7 @@ pub(super) fn stopped(stopped: Stopped, targets: [Option<&mut Target>; 2]) -> an
         Stopped::Session(trouble) => {
             anyhow::anyhow!("reading the session: {trouble}; `cowroot check` tells what is damaged")
         }
-        Stopped::Damaged(chunks) => Damage::of(&chunks, None).into(),
+        Stopped::Damaged { stretches, is_all } => Damage::of(&stretches, is_all, None).into(),
         Stopped::Failed {
             side,
             doing,
@@ -117,15 +117,20 @@ pub(super) fn stopped(stopped: Stopped, targets: [Option<&mut Target>; 2]) -> an
 pub struct Damage {
     /// Bytes of the device: starts and ends.
     pub stretches: Vec<(u64, u64)>,
+    /// No others are.
+    is_all: bool,
     /// A part of it may be in the base already, of a merge that keeps an undo log or none.
     begun: Option<Merge>,
 }
 
 impl Damage {
-    pub(super) fn of(chunks: &[(u64, u64)], begun: Option<Merge>) -> Self {
+    /// Of these chunks: starts and ends.
+    #[must_use]
+    pub fn of(chunks: &[(u64, u64)], is_all: bool, begun: Option<Merge>) -> Self {
         let bytes = |&(start, end): &(u64, u64)| (start * CHUNK_BYTES, end * CHUNK_BYTES);
         Self {
             stretches: chunks.iter().map(bytes).collect(),
+            is_all,
             begun,
         }
     }
@@ -142,6 +147,9 @@ impl fmt::Display for Damage {
                 " and {} more stretches",
                 self.stretches.len() - SHOWN
             ));
+        }
+        if !self.is_all {
+            list.push_str(" (there may be more, behind what was read so far)");
         }
         write!(to, "the session is damaged at {list} of the device, and ")?;
         let next = match self.begun {
@@ -173,7 +181,9 @@ pub(super) fn stopped_midway(
     targets: [Option<&mut Target>; 2],
 ) -> anyhow::Error {
     match stopped {
-        Stopped::Damaged(chunks) => Damage::of(&chunks, Some(merge)).into(),
+        Stopped::Damaged { stretches, is_all } => {
+            Damage::of(&stretches, is_all, Some(merge)).into()
+        }
         other => self::stopped(other, targets),
     }
 }

@@ -15,10 +15,24 @@ has() { [ "$(cd /mnt && echo ot* up*)" = "$1" ]; }
 session() {
 	truncate -s 64M /tmp/base && tool mkfs.ext4 -q -F /tmp/base && cowroot create /tmp/a.cow --base /tmp/base --max-size 64M && with files
 }
+# at AT BYTE: it has this one there.
+at() { printf %s "$2" | dd of=/tmp/a.cow bs=1 seek="$1" conv=notrunc; }
+# AT: without the page of a tree there nothing says what is in a stretch of the device, and the victim is in it.
+page_concerns() {
+	at $(($1 + 3)) X
+	cowroot merge /tmp/a.cow --into /tmp/base --dry-run 2>&1 | grep "damaged at bytes.*below show there; that concerns .*'/dir/victim'"
+	concerns=$?
+	at $(($1 + 3)) R
+	return $concerns
+}
+# Pages begin with their checksum, and some are older ones.
+pages() { LC_ALL=C tool /usr/bin/grep -aboP 'COWR\x03\x00' /tmp/a.cow | cut -d: -f1; }
+some_page_concerns() { for page in $(pages); do page_concerns "$page" && return; done; }
 check session session
+check files-of-a-page some_page_concerns
 before=$(sha256sum </tmp/base)
 at=$(tool /usr/bin/grep -abo -m1 dir/victim /tmp/a.cow | head -n1 | cut -d: -f1)
-printf X | dd of=/tmp/a.cow bs=1 seek="$at" conv=notrunc
+at "$at" X
 refused which-files "below show there; that concerns '/dir/victim'" cowroot merge /tmp/a.cow --into /tmp/base
 refused which-files-of-an-image "that concerns '/dir/victim'" cowroot merge /tmp/a.cow --base /tmp/base --output /tmp/new.img
 check nothing-left none_left

@@ -3,6 +3,7 @@
 //!
 //! Run one seed again with `COWROOT_SEED=<seed>` and the name of its test; more of them with `COWROOT_SEEDS=<count>`.
 
+mod damage;
 mod disk;
 mod reading;
 mod reads;
