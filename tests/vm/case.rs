@@ -151,6 +151,11 @@ impl Case {
         self.medium(content, Bus::Usb, None)
     }
 
+    /// The same, and it gives or takes so many bytes a second.
+    pub(crate) fn slow_stick(self, content: Content, bytes_per_second: u64) -> Self {
+        self.medium(content, Bus::Usb, Some(bytes_per_second))
+    }
+
     /// A stick that is plugged in some seconds after the boot began.
     pub(crate) fn late_stick(self, content: Content, after_s: u64) -> Self {
         self.medium(content, Bus::UsbLate(after_s), None)

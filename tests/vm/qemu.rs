@@ -154,8 +154,8 @@ impl Machine {
 
 impl Bus {
     /// Adds the medium `number`, which `file` stands for.
-    fn add(self, qemu: &mut Command, number: usize, throttle: Option<u64>, file: &Path) {
-        let throttle = throttle.map(|bps| match self {
+    fn add(self, qemu: &mut Command, number: usize, bps: Option<u64>, file: &Path) {
+        let throttle = bps.map(|bps| match self {
             // Its delays are dm-delay's.
             Self::Logged | Self::Shared => format!(",throttling.bps-total={bps}"),
             _ => format!(",throttling.bps-total={bps},throttling.iops-total=1000"),
@@ -174,9 +174,20 @@ impl Bus {
             // A drive would go with its device, and a medium that is taken out can be put back.
             Self::Usb | Self::UsbLate(_) | Self::Cd => {
                 let read_only = if self == Self::Cd { "on" } else { "off" };
-                qemu.arg("-blockdev").arg(format!(
-                    "driver=raw,node-name=m{number},read-only={read_only},file.driver=file,file.filename={name}"
-                ))
+                let raw = format!(
+                    "driver=raw,read-only={read_only},file.driver=file,file.filename={name}"
+                );
+                match bps {
+                    None => qemu.args(["-blockdev", &format!("{raw},node-name=m{number}")]),
+                    Some(bps) => qemu.args([
+                        "-object",
+                        &format!("throttle-group,id=t{number},x-bps-total={bps}"),
+                        "-blockdev",
+                        &format!("{raw},node-name=r{number}"),
+                        "-blockdev",
+                        &format!("driver=throttle,node-name=m{number},throttle-group=t{number},file=r{number}"),
+                    ]),
+                }
             }
             _ => qemu
                 .arg("-drive")
