@@ -13,7 +13,7 @@ SHELL_FILES := $(shell find tests tools dracut-module -name '*.sh') .ci/run \
 
 # One step after the other: `deps` installs what `build` needs.
 .NOTPARALLEL:
-.PHONY: help mirror deps build install uninstall deb generated demo test lint unit crash crash-long fuzz vm vm-list powercut kill-long bench bench-stick bench-merge bench-program bench-engine bench-open clean
+.PHONY: help mirror deps build install uninstall deb generated demo test lint unit crash crash-long fuzz vm vm-list powercut kill-long bench bench-stick bench-merge bench-merge-here bench-program bench-engine bench-open clean
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -102,6 +102,10 @@ bench-stick: bench-program ## cowfiles beside dm-snapshot on a slow stick, in ha
 
 bench-merge: bench-program ## merges beside snapshot-merge and qemu-img commit, on a slow stick, in two hours: docs/performance.md
 	$(BENCH) bench-merge $(ROUNDS)
+
+bench-merge-here: build ## the same beside qemu-img on this machine, in FOLDER=: docs/performance.md
+	cargo build --release --locked --example merge-bench
+	$(BUILT)/release/examples/merge-bench $(BINARY) '$(or $(FOLDER),$(BUILT))' $(ROUNDS)
 
 bench-engine: ## what the persistent store costs, in three minutes: docs/performance.md
 	cargo run --release --locked --example engine-bench $(GIB)
