@@ -34,7 +34,7 @@ pub(super) struct Shared {
     pub(super) supervisor: AtomicU32,
     /// When a medium was last found to be another one, or the same again, without having been away.
     pub(super) swapped_s: AtomicU64,
-    /// The versions of its media when what is on them was opened, in the order of their devices.
+    /// The versions of its media when what is on them was opened, in the order of their devices; 0 if none was noted.
     versions: [AtomicU64; 2],
     /// What has become of a base on a server: 0, or the number of a `Change`.
     pub(super) base_change: AtomicU32,
@@ -48,14 +48,17 @@ impl Shared {
         }
     }
 
-    /// Whether `device`, one of these, has another medium since.
-    pub(super) fn is_swapped(&self, devices: &[u64], device: u64) -> bool {
-        let mut noted = devices.iter().zip(&self.versions);
-        noted.any(|(&it, version)| {
-            let version = version.load(Ordering::Relaxed);
-            // Another binary, which has just taken over, has noted none.
-            it == device && version != 0 && version != medium_version(&folder_of(device))
-        })
+    /// These devices, each with the version of its medium when what is on it was opened.
+    pub(super) fn noted(&self, devices: Vec<u64>) -> Vec<(u64, u64)> {
+        let noted = devices.into_iter().zip(&self.versions);
+        noted
+            .map(|(device, version)| {
+                let now = medium_version(&folder_of(device));
+                // Another binary, which has just taken over, has noted none.
+                let noted = version.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+                (device, noted.map_or_else(|noted| noted, |_| now))
+            })
+            .collect()
     }
 
     /// These devices were found to be lost: note it if none of them is away.
@@ -65,9 +68,14 @@ impl Shared {
         }
     }
 
+    /// The same, and from when on another medium is looked for.
+    pub(super) fn minded(&self, devices: Vec<u64>) -> (Vec<(u64, u64)>, Instant) {
+        (self.noted(devices), self.swapped_from())
+    }
+
     /// From when on another medium in a drive is looked for. Not for a while after the last: where a drive says so each time
     /// that it cannot read, it would be so for ever, and nobody would hear of it.
-    pub(super) fn swapped_from(&self) -> Instant {
+    fn swapped_from(&self) -> Instant {
         let past_s = sys::now_s().saturating_sub(self.swapped_s.load(Ordering::Relaxed));
         Instant::now() + Duration::from_secs(SWAPPED_S.saturating_sub(past_s))
     }
@@ -209,4 +217,33 @@ fn locked_bytes(pid: u32) -> u64 {
             .map_or(0, |kibibytes: u64| kibibytes * 1024)
     };
     bytes("VmRSS:").min(bytes("VmLck:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_are_known_by_what_they_were_when_they_were_opened() {
+        let shared = Shared::default();
+        // Of a device that is not there the kernel tells nothing.
+        let nowhere = nix::sys::stat::makedev(4095, 7);
+        shared.versions[0].store(7, Ordering::Relaxed);
+        let noted = shared.noted(vec![nowhere, nowhere]);
+        assert_eq!(noted, [(nowhere, 7), (nowhere, 0)], "not what they are now");
+        shared.note_media(&[nowhere]);
+        assert_eq!(shared.noted(vec![nowhere]), [(nowhere, 0)]);
+    }
+
+    #[test]
+    fn a_swap_is_looked_for_a_while_after_the_last() {
+        let shared = Shared::default();
+        assert!(shared.swapped_from() <= Instant::now());
+        // Something that is away is no swap.
+        shared.note_swap(&[nix::sys::stat::makedev(4095, 7)]);
+        assert!(shared.swapped_from() <= Instant::now());
+        shared.note_swap(&[]);
+        let wait = shared.swapped_from() - Instant::now();
+        assert!(wait > Duration::from_secs(SWAPPED_S - 2), "{wait:?}");
+    }
 }

@@ -131,6 +131,8 @@ impl<'a> Seeker<'a> {
 
     /// All that is away, if all of it is there again.
     fn look(&mut self) -> Option<Handed> {
+        // At each look: whoever mounts what is in the drive by now is in nobody's way.
+        self.held.retain(Emptied::is_held);
         if let Some((_, at)) = &mut self.refused
             && Instant::now() >= *at
         {
@@ -162,7 +164,6 @@ impl<'a> Seeker<'a> {
     /// Whether somebody still has in use what was in the drive of one of these devices: what is opened there now would be
     /// what the kernel kept of it.
     fn is_in_the_way(&mut self, found: &[u64]) -> bool {
-        self.held.retain(Emptied::is_held);
         let held = self.held.iter().find(|held| found.contains(&held.device()));
         let Some(node) = held.map(Emptied::node) else {
             return false;

@@ -54,8 +54,8 @@ impl Serving {
         }
     }
 
-    /// Look whether one of these devices is gone where something fails, or has another medium, from then on.
-    pub(super) fn mind_loss(&self, devices: Vec<u64>, swapped_from: Instant) {
+    /// Look whether one of these devices is gone where something fails, or, from then on, has a medium of another version.
+    pub(super) fn mind_loss(&self, (devices, swapped_from): (Vec<(u64, u64)>, Instant)) {
         match self {
             Self::Ram(served) => served.disk.mind_loss(devices, swapped_from),
             Self::Medium(served) => served.disk.mind_loss(devices, swapped_from),

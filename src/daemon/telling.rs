@@ -10,7 +10,7 @@ use super::handover::{self, Word};
 use super::kept::Kept;
 use super::report::Shared;
 use super::worker::End;
-use crate::disk::lost::{is_gone, is_out};
+use crate::disk::lost::{is_gone, is_out, is_swapped};
 
 /// How often one looks whether a medium is gone, and for how long.
 const GONE_LOOK: Duration = Duration::from_millis(50);
@@ -48,17 +48,21 @@ impl Supervisor {
     /// End if a medium is gone again, for which this could not go on.
     pub(super) fn end_if_lost(&self, kept: &Kept, shared: &Shared) {
         let media = &kept.handover.media;
-        let devices = media.devices();
+        let noted = shared.noted(media.devices());
+        let has_another = |device: u64| {
+            let mut noted = noted.iter();
+            noted.any(|&(it, version)| it == device && is_swapped(device, version))
+        };
         // Its first error comes a moment before that.
         for look in 0..GONE_LOOKS {
             let gone = match look % GONE_OPENS {
-                0 => media.gone(|device| is_out(device) || shared.is_swapped(&devices, device)),
+                0 => media.gone(|device| is_out(device) || has_another(device)),
                 _ => media.gone(is_gone),
             };
             if !gone.is_empty() {
                 self.end_lost(gone);
             }
-            if media.devices().is_empty() {
+            if noted.is_empty() {
                 break;
             }
             std::thread::sleep(GONE_LOOK);

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -132,7 +132,7 @@ fn start(
     };
     let in_ram = store.serving.is_in_ram();
     shared.note_media(&media.devices());
-    store.serving.mind_loss(media.devices(), Instant::now());
+    store.serving.mind_loss(shared.minded(media.devices()));
     let asks = store.serving.asks();
     let started = watch_start(supervisor, START);
     let (fullness, steps) = channel();
@@ -197,7 +197,7 @@ fn go_on(
     let look = |_: &anyhow::Error| supervisor.end_if_lost(kept, shared);
     let base = Arc::new(base_again(kept, &shared.base_change).inspect_err(look)?);
     let serving = store_again(kept, &base).inspect_err(look)?;
-    serving.mind_loss(kept.handover.media.devices(), shared.swapped_from());
+    serving.mind_loss(shared.minded(kept.handover.media.devices()));
     let spec = Spec {
         id: Some(report.id),
         size_bytes: report.size_bytes,

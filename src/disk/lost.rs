@@ -117,6 +117,12 @@ pub fn medium_version(folder: &Path) -> u64 {
     version.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+/// Whether a device has another medium than the one of this version, or had another meanwhile.
+#[must_use]
+pub fn is_swapped(device: u64, version: u64) -> bool {
+    medium_version(&folder_of(device)) != version
+}
+
 /// What the kernel tells in a file of such a folder.
 #[must_use]
 pub fn attribute(folder: &Path, name: &str) -> Option<String> {
@@ -142,7 +148,7 @@ impl std::error::Error for Lost {}
 /// What all who do I/O for a disk know of its devices.
 #[derive(Debug, Default)]
 pub(super) struct Loss {
-    /// Those that may come back, each with the version of its medium.
+    /// Those that may come back, each with the version of the medium that is in use.
     devices: OnceLock<Vec<(u64, u64)>>,
     /// From when on another version is another medium.
     swapped_from: OnceLock<Instant>,
@@ -153,12 +159,10 @@ pub(super) struct Loss {
 }
 
 impl Loss {
-    /// Look for these from now on; and from `swapped_from` on whether they have another medium than now.
-    pub(super) fn mind(&self, devices: Vec<u64>, swapped_from: Instant) {
+    /// Look for these from now on; and from `swapped_from` on whether they have a medium of another version.
+    pub(super) fn mind(&self, devices: Vec<(u64, u64)>, swapped_from: Instant) {
         let _ = self.swapped_from.set(swapped_from);
-        let devices = devices.into_iter();
-        let devices = devices.map(|device| (device, medium_version(&folder_of(device))));
-        let _ = self.devices.set(devices.collect());
+        let _ = self.devices.set(devices);
     }
 
     /// Whether there is anything to look for.
@@ -181,7 +185,7 @@ impl Loss {
         let gone = self.devices.get().into_iter().flatten();
         let gone = gone.filter(|&&(device, version)| {
             // Whether it is the same medium again is another's business: what was open on it may read no more.
-            is_gone(device) || (minds_swaps && medium_version(&folder_of(device)) != version)
+            is_gone(device) || (minds_swaps && is_swapped(device, version))
         });
         let gone: Vec<u64> = gone.map(|&(device, _)| device).collect();
         if !gone.is_empty() {
@@ -240,7 +244,7 @@ mod tests {
         let mut loss = Loss::default();
         loss.look();
         assert!(!loss.is_known() && !loss.is_minded(), "nothing is minded");
-        loss.mind(vec![makedev(4095, 7)], Instant::now());
+        loss.mind(vec![(makedev(4095, 7), 0)], Instant::now());
         loss.look();
         assert!(loss.is_known());
         assert_eq!(loss.gone(), Some(Lost(vec![makedev(4095, 7)])));
@@ -262,7 +266,8 @@ mod tests {
         });
         loss = Loss::default();
         if let Some(there) = there {
-            loss.mind(vec![there], Instant::now());
+            let version = medium_version(&folder_of(there));
+            loss.mind(vec![(there, version)], Instant::now());
             let began = Instant::now();
             loss.look();
             assert!(

@@ -89,10 +89,9 @@ impl Disk {
         })
     }
 
-    /// What fails is a reason to look whether one of these devices is gone, or has another medium, which counts from
-    /// `swapped_from` on: then `lost` says so, before anybody hears
-    /// of what failed.
-    pub fn mind_loss(&self, devices: Vec<u64>, swapped_from: Instant) {
+    /// What fails is a reason to look whether one of these devices is gone, or has a medium of another version than the
+    /// one here, which counts from `swapped_from` on: then `lost` says so, before anybody hears of what failed.
+    pub fn mind_loss(&self, devices: Vec<(u64, u64)>, swapped_from: Instant) {
         self.loss.mind(devices, swapped_from);
     }
 
