@@ -134,7 +134,7 @@ fn run(plan: &Plan, base: &Reached, cow: &Path, due: &Due) -> anyhow::Result<Opt
     match (merged, open) {
         (Ok(()), open) => Ok(open),
         (Err(error), None) => Err(error),
-        (Err(error), Some(open)) => bail!("{error:#}; and {open}"),
+        (Err(error), Some(open)) => Err(error.context(format!("{open}; and the merge"))),
     }
 }
 

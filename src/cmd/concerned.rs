@@ -36,7 +36,8 @@ pub(super) fn with_files(
         tar: None,
     };
     match files(&diff, &damage.stretches) {
-        Ok(files) => anyhow::anyhow!("{error:#}; {files}"),
+        Ok(files) if damage.is_all => anyhow::anyhow!("{error:#}; {files}"),
+        Ok(files) => anyhow::anyhow!("{error:#}; of what was read so far: {files}"),
         Err(why) => anyhow::anyhow!("{error:#}; which files that concerns is not known: {why:#}"),
     }
 }

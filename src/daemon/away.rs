@@ -54,8 +54,9 @@ pub(super) fn wait(kept: &mut Kept, shared: &'static Shared, gone: &[u64]) -> an
         match heard {
             Ok(Some((Word::Found(found), fds))) => {
                 log::info!("{} is back", found.named());
+                let opened = found.devices();
                 kept.take(*found, fds)?;
-                shared.note_media(&kept.handover.media.devices());
+                shared.note_media(&kept.handover.media.devices(), &opened);
                 login::tell_lost(kept.run.as_ref(), None);
                 show(kept, &before, gone);
                 return Ok(());

@@ -54,6 +54,12 @@ impl Found {
     pub(super) fn named(&self) -> String {
         named(&self.base, &self.cow, |_| true)
     }
+
+    /// The devices that it is on.
+    pub(super) fn devices(&self) -> Vec<u64> {
+        let places = [&self.base, &self.cow].into_iter().flatten();
+        places.map(|place| place.device).collect()
+    }
 }
 
 fn named(

@@ -41,10 +41,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// What is on these devices was opened just now.
-    pub(super) fn note_media(&self, devices: &[u64]) {
+    /// What is on `opened`, some of these devices, was opened just now.
+    pub(super) fn note_media(&self, devices: &[u64], opened: &[u64]) {
         for (version, &device) in self.versions.iter().zip(devices) {
-            version.store(medium_version(&folder_of(device)), Ordering::Relaxed);
+            if opened.contains(&device) {
+                version.store(medium_version(&folder_of(device)), Ordering::Relaxed);
+            }
         }
     }
 
@@ -226,13 +228,15 @@ mod tests {
     #[test]
     fn media_are_known_by_what_they_were_when_they_were_opened() {
         let shared = Shared::default();
-        // Of a device that is not there the kernel tells nothing.
-        let nowhere = nix::sys::stat::makedev(4095, 7);
+        // Of devices that are not there the kernel tells nothing: 0.
+        let [one, other] = [7, 8].map(|minor| nix::sys::stat::makedev(4095, minor));
         shared.versions[0].store(7, Ordering::Relaxed);
-        let noted = shared.noted(vec![nowhere, nowhere]);
-        assert_eq!(noted, [(nowhere, 7), (nowhere, 0)], "not what they are now");
-        shared.note_media(&[nowhere]);
-        assert_eq!(shared.noted(vec![nowhere]), [(nowhere, 0)]);
+        let noted = shared.noted(vec![one, other]);
+        assert_eq!(noted, [(one, 7), (other, 0)], "not what they are now");
+        shared.versions[1].store(8, Ordering::Relaxed);
+        // One is back: of the other nothing was opened.
+        shared.note_media(&[one, other], &[one]);
+        assert_eq!(shared.noted(vec![one, other]), [(one, 0), (other, 8)]);
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn start(
         read_only: options.read_only,
     };
     let in_ram = store.serving.is_in_ram();
-    shared.note_media(&media.devices());
+    shared.note_media(&media.devices(), &media.devices());
     store.serving.mind_loss(shared.minded(media.devices()));
     let asks = store.serving.asks();
     let started = watch_start(supervisor, START);

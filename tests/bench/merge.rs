@@ -40,15 +40,22 @@ fn main() -> Result<()> {
         anyhow::bail!("usage: merge-bench COWROOT FOLDER [ROUNDS]");
     };
     let folder = Path::new(folder).join("cowroot-merge-bench");
-    fs::create_dir(&folder).with_context(|| format!("making '{}'", folder.display()))?;
+    let making = || {
+        format!(
+            "making '{}'; remove what an earlier run has left",
+            folder.display()
+        )
+    };
+    fs::create_dir(&folder).with_context(making)?;
     let bench = Bench {
         cowroot: cowroot.into(),
         folder,
     };
     let rounds = rounds.first().map_or(Ok(5), |text| text.parse())?;
     let measured = bench.run(rounds);
-    fs::remove_dir_all(&bench.folder)?;
-    measured
+    let removed = fs::remove_dir_all(&bench.folder);
+    measured?;
+    Ok(removed?)
 }
 
 impl Bench {

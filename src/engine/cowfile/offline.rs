@@ -1,5 +1,7 @@
 //! A cowfile as it stands, read without a device: for checks, merges and those who only look.
 
+use std::collections::HashMap;
+
 use super::delta::{Change, Delta, Fill};
 use super::recover::{Medium, Recovered};
 use super::trees::{Missing, Trees};
@@ -19,6 +21,8 @@ pub struct Offline {
     found: Recovered,
     layers: Vec<(u8, Entry)>,
     trees: Trees,
+    /// Pages that do not read, or are not what they should be, by their slots: each is tried once.
+    bad: HashMap<u32, Trouble>,
 }
 
 /// What a cowfile has of a chunk.
@@ -37,8 +41,18 @@ pub enum Content {
 pub struct Unknown {
     /// What is wrong with it.
     pub trouble: Trouble,
-    /// One past the last of the chunks that it tells of.
+    /// One past the last of the chunks that it was asked for.
     pub end: u64,
+    /// That was found before.
+    is_known: bool,
+}
+
+impl Unknown {
+    /// Whether the medium was read for this, and failed.
+    #[must_use]
+    pub fn is_read_error(&self) -> bool {
+        !self.is_known && matches!(self.trouble, Trouble::Unreadable { .. })
+    }
 }
 
 impl Offline {
@@ -52,6 +66,7 @@ impl Offline {
             layers: layers.collect(),
             trees: Trees::new(superblock.shape, superblock.chunks(), CACHED_PAGES),
             found,
+            bad: HashMap::new(),
         }
     }
 
@@ -81,13 +96,14 @@ impl Offline {
         medium: &mut impl Medium,
         chunk: u64,
     ) -> Result<(Entry, u64), Unknown> {
+        let tried = self.bad.len();
         let said = self.found.delta.next(chunk);
         if said == Some(chunk) {
             let end = chunk + 1;
             let found = self.look_up(medium, chunk);
             return found
                 .map(|entry| (entry, end))
-                .map_err(|trouble| Unknown { trouble, end });
+                .map_err(|trouble| self.unknown(trouble, end, tried));
         }
         let superblock = &self.found.superblock;
         let (shape, chunks) = (superblock.shape, superblock.chunks());
@@ -95,16 +111,21 @@ impl Offline {
         loop {
             match self.trees.stretch(self.layers.iter().copied(), chunk) {
                 Ok((entry, up_to)) => return Ok((entry, up_to.min(end))),
-                Err(missing) => {
+                Err((missing, up_to)) => {
                     let page = stretch_of(missing.node, missing.entry, shape, chunks);
-                    let unknown = |trouble| Unknown {
-                        trouble,
-                        end: page.end.clamp(chunk + 1, end),
-                    };
-                    let entries = read_page(&self.found, medium, missing).map_err(unknown)?;
-                    self.trees.insert(missing.entry, entries);
+                    let end = page.end.min(up_to).min(end);
+                    self.read_page(medium, missing)
+                        .map_err(|trouble| self.unknown(trouble, end, tried))?;
                 }
             }
+        }
+    }
+
+    fn unknown(&self, trouble: Trouble, end: u64, tried: usize) -> Unknown {
+        Unknown {
+            trouble,
+            end,
+            is_known: self.bad.len() == tried,
         }
     }
 
@@ -131,8 +152,8 @@ impl Offline {
                 Ok(entry) => return Ok(entry),
                 Err(missing) => missing,
             };
-            match read_page(&self.found, medium, missing) {
-                Ok(entries) => self.trees.insert(missing.entry, entries),
+            match self.read_page(medium, missing) {
+                Ok(()) => {}
                 // Of a layer further down: it may be that this chunk does not need it.
                 Err(_) if !each => each = true,
                 Err(trouble) => return Err(trouble),
@@ -164,9 +185,22 @@ impl Offline {
             false => Err(Trouble::Damaged { slot }),
         }
     }
+
+    /// Read what a tree misses.
+    fn read_page(&mut self, medium: &mut impl Medium, missing: Missing) -> Result<(), Trouble> {
+        let slot = missing.entry.slot;
+        if let Some(trouble) = self.bad.get(&slot) {
+            return Err(trouble.clone());
+        }
+        let entries = entries(&self.found, medium, missing).inspect_err(|trouble| {
+            self.bad.insert(slot, trouble.clone());
+        })?;
+        self.trees.insert(missing.entry, entries);
+        Ok(())
+    }
 }
 
-fn read_page(
+fn entries(
     found: &Recovered,
     medium: &mut impl Medium,
     Missing { node, entry }: Missing,

@@ -160,15 +160,16 @@ impl Trees {
     /// The same, and up to which chunk all layers say one thing, unless it is a slot.
     ///
     /// # Errors
-    /// The page to read first.
+    /// The page to read first, and up to which chunk the layers above that say nothing.
     pub fn stretch(
         &mut self,
         layers: impl Iterator<Item = (u8, Entry)>,
         chunk: u64,
-    ) -> Result<(Entry, u64), Missing> {
+    ) -> Result<(Entry, u64), (Missing, u64)> {
         let mut end = u64::MAX;
         for (layer, root) in layers {
-            let (entry, above) = self.follow(layer, root, chunk, 0)?;
+            let found = self.follow(layer, root, chunk, 0);
+            let (entry, above) = found.map_err(|missing| (missing, end))?;
             let shift = u32::from(self.shape.fanout_shift) * u32::from(above);
             let whole = 1_u64.checked_shl(shift).unwrap_or(u64::MAX);
             end = end.min((chunk / whole).saturating_add(1).saturating_mul(whole));

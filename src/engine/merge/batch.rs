@@ -4,7 +4,7 @@ use super::compare::Compare;
 use super::mutant::{self, Mutant};
 use super::scrub::Lost;
 use super::{BaseMut, COMPARED, How, Stopped, Watch, slots};
-use crate::engine::cowfile::offline::{Offline, Unknown};
+use crate::engine::cowfile::offline::Offline;
 use crate::engine::cowfile::recover::{Medium, Recovered};
 use crate::engine::format::{Entry, Shape};
 
@@ -66,9 +66,10 @@ impl Batches {
         while self.at < self.chunks && taken < self.most && lost.left() > 0 {
             let (entry, end) = match self.offline.stretch(medium, self.at) {
                 Ok(found) => found,
-                Err(Unknown { end, .. }) => {
-                    lost.add(self.at, end);
-                    self.at = end;
+                Err(unknown) => {
+                    lost.has_failed(u32::from(unknown.is_read_error()));
+                    lost.add(self.at, unknown.end);
+                    self.at = unknown.end;
                     continue;
                 }
             };
@@ -139,13 +140,13 @@ impl Batch {
         watch: &mut Watch<'_>,
     ) {
         let entries = self.entries.iter().map(|(_, entry)| *entry);
-        let mut numbers = slots::read(medium, self.shape, entries, into, (lost.left(), watch));
-        // In the order of the chunks.
-        numbers.sort_unstable();
-        let chunks = numbers
-            .into_iter()
-            .filter_map(|number| self.entries.get(number));
-        chunks.for_each(|(chunk, _)| lost.add(*chunk, chunk + 1));
+        let bad = slots::read(medium, self.shape, entries, into, (lost.left(), watch));
+        lost.has_failed(bad.unreadable);
+        for number in bad.numbers {
+            if let Some((chunk, _)) = self.entries.get(number) {
+                lost.add(*chunk, chunk + 1);
+            }
+        }
     }
 
     /// Chunks with data, and with zeros.

@@ -305,7 +305,7 @@ pub(super) fn copy<M: Medium, B: BaseMut, L: BaseMut>(
         watch(data + zero);
         bytes = batch.into_bytes();
     }
-    scrub::rest(&mut batches, *cow, lost, &mut |_| ()).map(drop)
+    scrub::rest(&mut batches, *cow, lost, watch).map(drop)
 }
 
 /// Take a merge back, or what was begun of it: the merged layers are below what came later again, then the base is what

@@ -8,25 +8,37 @@ use crate::engine::cowfile::recover::{Medium, Recovered};
 const SCRUBBED: u64 = 32;
 
 /// Reads that fail before no more are tried: on a medium that is dying each may take seconds.
-const ENOUGH: usize = 256;
+const ENOUGH: u32 = 256;
 
-/// Chunks that do not read, or not as they were written, or of which nothing says what they are: starts and ends.
+/// Chunks that do not read, or not as they were written, or of which nothing says what they are.
 #[derive(Debug, Default)]
-pub(super) struct Lost(Vec<(u64, u64)>);
+pub(super) struct Lost {
+    /// Starts and ends.
+    stretches: Vec<(u64, u64)>,
+    /// Reads that have failed. What reads, and is wrong, costs no more than what is right.
+    failed: u32,
+}
 
 impl Lost {
-    /// What one read did not give: a page, or a chunk.
     pub(super) fn add(&mut self, start: u64, end: u64) {
-        self.0.push((start, end));
+        match self.stretches.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ => self.stretches.push((start, end)),
+        }
+    }
+
+    /// So many reads have failed.
+    pub(super) fn has_failed(&mut self, reads: u32) {
+        self.failed = self.failed.saturating_add(reads);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.stretches.is_empty()
     }
 
     /// How many reads may fail still.
-    pub(super) fn left(&self) -> usize {
-        ENOUGH.saturating_sub(self.0.len())
+    pub(super) fn left(&self) -> u32 {
+        ENOUGH.saturating_sub(self.failed)
     }
 
     fn result(mut self) -> Result<(), Stopped> {
@@ -34,8 +46,8 @@ impl Lost {
             return Ok(());
         }
         let is_all = self.left() > 0;
-        self.0.sort_unstable();
-        self.0.dedup_by(|next, before| {
+        self.stretches.sort_unstable();
+        self.stretches.dedup_by(|next, before| {
             let joins = next.0 <= before.1;
             if joins {
                 before.1 = before.1.max(next.1);
@@ -43,7 +55,7 @@ impl Lost {
             joins
         });
         Err(Stopped::Damaged {
-            stretches: self.0,
+            stretches: self.stretches,
             is_all,
         })
     }

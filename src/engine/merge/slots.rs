@@ -15,16 +15,24 @@ const AHEAD: u32 = 8 * LONGEST;
 /// Chunks in ascending order of their slots, and their numbers in the order they were asked for.
 type Run = [(Entry, usize)];
 
+/// What was not as it should be.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Bad {
+    /// The numbers of chunks that do not read, or not as they were written.
+    pub(super) numbers: Vec<usize>,
+    /// How many of them do not read.
+    pub(super) unreadable: u32,
+}
+
 /// Read these chunks, one behind the other `into` that, or only to compare them with their checksums. `watch` is told how
-/// many were read. Returns the numbers of those that do not read, or not as they were written: no more than `most`, and
-/// what comes behind these is not read.
+/// many were read. Once `most` do not read, the rest is not tried.
 pub(super) fn read(
     medium: &mut impl Medium,
     shape: Shape,
     entries: impl Iterator<Item = Entry>,
     into: Option<&mut [u8]>,
-    (most, watch): (usize, &mut Watch<'_>),
-) -> Vec<usize> {
+    (most, watch): (u32, &mut Watch<'_>),
+) -> Bad {
     let mut order: Vec<(Entry, usize)> = entries.zip(0..).collect();
     order.sort_unstable_by_key(|(entry, _)| entry.slot);
     let runs: Vec<&Run> = order
@@ -37,7 +45,7 @@ pub(super) fn read(
         into,
         buffer: Vec::new(),
         most,
-        lost: Vec::new(),
+        bad: Bad::default(),
     };
     let (mut hinted, mut ahead) = (runs.iter(), 0);
     for run in &runs {
@@ -52,8 +60,9 @@ pub(super) fn read(
         reading.run(run);
         watch(run.len() as u64);
     }
-    reading.lost.truncate(most);
-    reading.lost
+    let mut bad = reading.bad;
+    bad.numbers.sort_unstable();
+    bad
 }
 
 struct Reading<'a, M> {
@@ -62,20 +71,24 @@ struct Reading<'a, M> {
     into: Option<&'a mut [u8]>,
     /// For what does not go where it belongs at once.
     buffer: Vec<u8>,
-    most: usize,
-    lost: Vec<usize>,
+    most: u32,
+    bad: Bad,
 }
 
 impl<M: Medium> Reading<'_, M> {
     /// A run with one read; if that fails, each chunk with its own.
     fn run(&mut self, run: &Run) {
-        if self.lost.len() >= self.most {
+        if self.bad.unreadable >= self.most {
             return;
         }
         match self.read(run) {
-            Ok(wrong) => self.lost.extend(wrong),
+            Ok(wrong) => self.bad.numbers.extend(wrong),
             Err(_) if run.len() > 1 => run.chunks(1).for_each(|one| self.run(one)),
-            Err(_) => self.lost.extend(run.iter().map(|(_, number)| *number)),
+            Err(_) => {
+                self.bad.unreadable += 1;
+                let numbers = run.iter().map(|(_, number)| *number);
+                self.bad.numbers.extend(numbers);
+            }
         }
     }
 

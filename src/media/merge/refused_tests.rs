@@ -230,3 +230,13 @@ fn damage_that_is_found_midway_is_told_with_what_can_be_done_then() {
         opened = cowfile::open(&bench.cow(), Mode::Write, None).unwrap();
     }
 }
+
+#[test]
+fn a_list_that_may_not_be_whole_says_so() {
+    let stretches: Vec<(u64, u64)> = (0..9).map(|number| (number * 2, number * 2 + 1)).collect();
+    let says = |is_all| Damage::of(&stretches, is_all, None).to_string();
+    assert!(says(true).contains("bytes 0 to 4096, bytes 8192 to 12288"));
+    assert!(says(true).contains("and 5 more stretches of the device"));
+    assert!(!says(true).contains("there may be more"));
+    assert!(says(false).contains("there may be more"));
+}

@@ -118,7 +118,7 @@ pub struct Damage {
     /// Bytes of the device: starts and ends.
     pub stretches: Vec<(u64, u64)>,
     /// No others are.
-    is_all: bool,
+    pub is_all: bool,
     /// A part of it may be in the base already, of a merge that keeps an undo log or none.
     begun: Option<Merge>,
 }

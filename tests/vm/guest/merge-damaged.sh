@@ -22,8 +22,8 @@ page_concerns() {
 	return $concerns
 }
 # Pages begin with their checksum, and some are older ones.
-pages() { LC_ALL=C tool /usr/bin/grep -aboP 'COWR\x03\x00' /tmp/a.cow | cut -d: -f1; }
-some_page_concerns() { for page in $(pages); do page_concerns "$page" && return; done; }
+pages() { tool /usr/bin/grep -aboP 'COWR\x03\x00' /tmp/a.cow | cut -d: -f1; }
+some_page_concerns() { for page in $(pages); do page_concerns "$page" && return; done && false; }
 check session session
 before=$(sha256sum </tmp/base)
 check files-of-a-page some_page_concerns
