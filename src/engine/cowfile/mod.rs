@@ -13,7 +13,7 @@
 //! staging.rs  delta.rs               what is new         flip.rs                  superblocks
 //! found.rs  recover.rs  offline.rs   what was found      create.rs  layers.rs     closed ones
 //! change.rs                          layers in use
-//! check.rs  walk.rs                  what is whole       repair.rs  spare.rs      and made so
+//! check.rs  walk.rs  slots.rs        what is whole       repair.rs  spare.rs      and made so
 //! ```
 
 mod bits;
@@ -43,6 +43,7 @@ mod runs;
 mod settings;
 #[cfg(test)]
 mod simulation;
+pub mod slots;
 pub mod space;
 mod spare;
 pub mod staging;

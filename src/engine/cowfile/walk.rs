@@ -8,15 +8,12 @@ use super::bits::Marks;
 use super::delta::Change;
 use super::reading::Ahead;
 use super::recover::{Medium, Recovered};
+use super::slots;
 use crate::engine::format::tree::{self, Node};
-use crate::engine::format::{Entry, Shape, check, page};
+use crate::engine::format::{Entry, Shape, check};
 
 /// Names that are collected, to be read in the order of their slots.
 const BATCH: usize = 1 << 16;
-/// Slots of the longest read.
-const LONGEST: u32 = 256;
-/// Slots that are sooner read than passed over.
-const GAP: u32 = 8;
 
 /// Who names a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,8 +63,7 @@ pub struct Named {
 }
 
 struct Name {
-    slot: u32,
-    crc: u32,
+    entry: Entry,
     layer: u8,
     source: Source,
     chunk: u64,
@@ -166,7 +162,7 @@ impl<'a, M: Medium> Walk<'a, M> {
     }
 
     fn chunk(&mut self, layer: u8, source: Source, chunk: u64, entry: Entry) {
-        let Entry { slot, crc } = entry;
+        let slot = entry.slot;
         let superblock = &self.found.superblock;
         let is_superseded = source == Source::Tree
             && layer == superblock.active_layer
@@ -193,8 +189,7 @@ impl<'a, M: Medium> Walk<'a, M> {
         let is_known = self.known.is_some_and(|known| known.has(slot));
         if self.reads_chunks && !is_known {
             self.batch.push(Name {
-                slot,
-                crc,
+                entry,
                 layer,
                 source,
                 chunk,
@@ -252,47 +247,25 @@ impl<'a, M: Medium> Walk<'a, M> {
     /// Read what was named, in long stretches.
     fn read_batch(&mut self) {
         let mut names = std::mem::take(&mut self.batch);
-        names.sort_unstable_by_key(|name| name.slot);
-        let mut rest = names.as_slice();
-        while let Some(first) = rest.first().map(|name| name.slot) {
-            let near = |pair: &(&Name, &Name)| {
-                pair.1.slot - pair.0.slot <= GAP && pair.1.slot - first < LONGEST
-            };
-            let pairs = rest.iter().zip(rest.iter().skip(1));
-            let (run, behind) = rest.split_at(1 + pairs.take_while(near).count());
-            self.read_run(run);
-            rest = behind;
+        let shape = self.found.superblock.shape;
+        let entries = names.iter().map(|name| name.entry);
+        let mut watch = |chunks: u64| (self.watch)(chunks << shape.chunk_shift);
+        let bad = slots::read(self.medium, shape, entries, None, (u32::MAX, &mut watch));
+        for name in bad
+            .numbers
+            .into_iter()
+            .filter_map(|number| names.get(number))
+        {
+            self.seen.lost.push(Stretch {
+                layer: name.layer,
+                source: name.source,
+                start: name.chunk,
+                end: name.chunk + 1,
+                slot: name.entry.slot,
+            });
         }
         names.clear();
         self.batch = names;
-    }
-
-    /// Slots near each other with one read; if that fails, each with its own.
-    fn read_run(&mut self, run: &[Name]) {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else {
-            return;
-        };
-        let shape = self.found.superblock.shape;
-        let mut bytes = vec![0; ((last.slot - first.slot + 1) as usize) << shape.chunk_shift];
-        let read = self.medium.read(first.slot, &mut bytes);
-        if read.is_err() && run.len() > 1 {
-            return run.chunks(1).for_each(|one| self.read_run(one));
-        }
-        (self.watch)(bytes.len() as u64);
-        for name in run {
-            let chunk = bytes
-                .chunks(shape.chunk_len())
-                .nth((name.slot - first.slot) as usize);
-            if read.is_err() || chunk.is_none_or(|chunk| page::checksum(chunk) != name.crc) {
-                self.seen.lost.push(Stretch {
-                    layer: name.layer,
-                    source: name.source,
-                    start: name.chunk,
-                    end: name.chunk + 1,
-                    slot: name.slot,
-                });
-            }
-        }
     }
 }
 

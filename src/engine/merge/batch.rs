@@ -3,9 +3,10 @@
 use super::compare::Compare;
 use super::mutant::{self, Mutant};
 use super::scrub::Lost;
-use super::{BaseMut, COMPARED, How, Stopped, Watch, slots};
+use super::{BaseMut, COMPARED, How, Stopped, Watch};
 use crate::engine::cowfile::offline::Offline;
 use crate::engine::cowfile::recover::{Medium, Recovered};
+use crate::engine::cowfile::slots;
 use crate::engine::format::{Entry, Shape};
 
 /// All batches, from the first chunk to the last.

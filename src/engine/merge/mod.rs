@@ -10,8 +10,7 @@
 //! scrub.rs   what is read before
 //! undo.rs    the log of what was there      record.rs  its bytes
 //! output.rs  into a new image instead       serving.rs while one is under way
-//! settle.rs  a cowfile closed before       slots.rs   chunks read from their slots
-//! compare.rs what is there, and is to be
+//! settle.rs  a cowfile closed before       compare.rs what is there, and is to be
 //! ```
 
 mod batch;
@@ -24,7 +23,6 @@ mod serving;
 pub mod settle;
 #[cfg(test)]
 mod simulation;
-mod slots;
 pub mod undo;
 
 use crate::engine::command::Failure;

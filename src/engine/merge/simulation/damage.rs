@@ -5,10 +5,11 @@ use super::{World, some_world};
 use crate::engine::command::Failure;
 use crate::engine::cowfile::offline::Offline;
 use crate::engine::cowfile::recover::{Medium, Recovered};
+use crate::engine::cowfile::slots;
 use crate::engine::format::{Entry, Shape, page};
 use crate::engine::merge::batch::Batches;
 use crate::engine::merge::scrub::Lost;
-use crate::engine::merge::{self, How, Media, Stopped, slots};
+use crate::engine::merge::{self, How, Media, Stopped};
 
 /// How what is bad is so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,7 @@
-//! Chunks of a session read from their slots: in ascending order, those near each other with one read.
+//! Chunks of a closed cowfile read from their slots: in ascending order, those near each other with one read.
 
-use super::Watch;
+use super::recover::Medium;
 use crate::engine::command::Failure;
-use crate::engine::cowfile::recover::Medium;
 use crate::engine::format::{Entry, Shape, page};
 
 /// Slots of the longest read.
@@ -17,21 +16,21 @@ type Run = [(Entry, usize)];
 
 /// What was not as it should be.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Bad {
+pub struct Bad {
     /// The numbers of chunks that do not read, or not as they were written.
-    pub(super) numbers: Vec<usize>,
+    pub numbers: Vec<usize>,
     /// How many of them do not read.
-    pub(super) unreadable: u32,
+    pub unreadable: u32,
 }
 
 /// Read these chunks, one behind the other `into` that, or only to compare them with their checksums. `watch` is told how
 /// many were read. Once `most` do not read, the rest is not tried.
-pub(super) fn read(
+pub fn read(
     medium: &mut impl Medium,
     shape: Shape,
     entries: impl Iterator<Item = Entry>,
     into: Option<&mut [u8]>,
-    (most, watch): (u32, &mut Watch<'_>),
+    (most, watch): (u32, &mut dyn FnMut(u64)),
 ) -> Bad {
     let mut order: Vec<(Entry, usize)> = entries.zip(0..).collect();
     order.sort_unstable_by_key(|(entry, _)| entry.slot);
