@@ -81,7 +81,7 @@ pub(super) fn before(plan: &Plan, base: &Reached, cow: Store) -> Store {
 fn not_merged(error: &anyhow::Error) -> String {
     let files = match error.is::<Damage>() {
         true => {
-            "; cowroot merge COWFILE --into BASE --dry-run tells which files that concerns, where both are not in use"
+            "; `cowroot merge COWFILE --into BASE --dry-run` tells which files that concerns, where both are not in use"
         }
         false => "",
     };
@@ -220,7 +220,7 @@ mod tests {
             says.contains("merging: the session is damaged at bytes 4096 to 8192"),
             "{says}"
         );
-        assert!(says.contains("--dry-run tells which files"), "{says}");
+        assert!(says.contains("--dry-run` tells which files"), "{says}");
         assert!(!not_merged(&anyhow::anyhow!("full")).contains("--dry-run"));
     }
 }
