@@ -156,13 +156,6 @@ impl Media {
     pub(super) fn named(&self, devices: &[u64]) -> String {
         named(&self.base, &self.cow, |device| devices.contains(&device))
     }
-
-    /// Those that are gone, as `is_gone` finds.
-    pub(super) fn gone(&self, is_gone: impl Fn(u64) -> bool) -> Vec<u64> {
-        let mut devices = self.devices();
-        devices.retain(|&device| is_gone(device));
-        devices
-    }
 }
 
 /// What is known of a device that is served.

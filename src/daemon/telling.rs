@@ -47,22 +47,18 @@ impl Supervisor {
 
     /// End if a medium is gone again, for which this could not go on.
     pub(super) fn end_if_lost(&self, kept: &Kept, shared: &Shared) {
-        let media = &kept.handover.media;
-        let noted = shared.noted(media.devices());
-        let has_another = |device: u64| {
-            let mut noted = noted.iter();
-            noted.any(|&(it, version)| it == device && is_swapped(device, version))
-        };
+        let media = shared.noted(kept.handover.media.devices());
         // Its first error comes a moment before that.
         for look in 0..GONE_LOOKS {
-            let gone = match look % GONE_OPENS {
-                0 => media.gone(|device| is_out(device) || has_another(device)),
-                _ => media.gone(is_gone),
+            let is_lost = |&&(device, version): &&(u64, u64)| match look % GONE_OPENS {
+                0 => is_out(device) || is_swapped(device, version),
+                _ => is_gone(device),
             };
+            let gone: Vec<u64> = media.iter().filter(is_lost).map(|it| it.0).collect();
             if !gone.is_empty() {
                 self.end_lost(gone);
             }
-            if noted.is_empty() {
+            if media.is_empty() {
                 break;
             }
             std::thread::sleep(GONE_LOOK);

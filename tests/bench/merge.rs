@@ -39,6 +39,8 @@ fn main() -> Result<()> {
     let [cowroot, folder, rounds @ ..] = words.as_slice() else {
         anyhow::bail!("usage: merge-bench COWROOT FOLDER [ROUNDS]");
     };
+    let rounds = rounds.first().map_or(Ok(5), |text| text.parse())?;
+    ensure!(rounds > 0, "0 rounds have no median");
     let folder = Path::new(folder).join("cowroot-merge-bench");
     let making = || {
         format!(
@@ -51,7 +53,6 @@ fn main() -> Result<()> {
         cowroot: cowroot.into(),
         folder,
     };
-    let rounds = rounds.first().map_or(Ok(5), |text| text.parse())?;
     let measured = bench.run(rounds);
     let removed = fs::remove_dir_all(&bench.folder);
     measured?;

@@ -37,22 +37,12 @@ pub enum Content {
 }
 
 /// A page that says where chunks are does not read, or is not what it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unknown {
-    /// What is wrong with it.
-    pub trouble: Trouble,
     /// One past the last of the chunks that it was asked for.
     pub end: u64,
-    /// That was found before.
-    is_known: bool,
-}
-
-impl Unknown {
-    /// Whether the medium was read for this, and failed.
-    #[must_use]
-    pub fn is_read_error(&self) -> bool {
-        !self.is_known && matches!(self.trouble, Trouble::Unreadable { .. })
-    }
+    /// The medium was read for this, and failed.
+    pub has_failed: bool,
 }
 
 impl Offline {
@@ -103,7 +93,7 @@ impl Offline {
             let found = self.look_up(medium, chunk);
             return found
                 .map(|entry| (entry, end))
-                .map_err(|trouble| self.unknown(trouble, end, tried));
+                .map_err(|trouble| self.unknown(&trouble, end, tried));
         }
         let superblock = &self.found.superblock;
         let (shape, chunks) = (superblock.shape, superblock.chunks());
@@ -115,17 +105,18 @@ impl Offline {
                     let page = stretch_of(missing.node, missing.entry, shape, chunks);
                     let end = page.end.min(up_to).min(end);
                     self.read_page(medium, missing)
-                        .map_err(|trouble| self.unknown(trouble, end, tried))?;
+                        .map_err(|trouble| self.unknown(&trouble, end, tried))?;
                 }
             }
         }
     }
 
-    fn unknown(&self, trouble: Trouble, end: u64, tried: usize) -> Unknown {
+    /// `tried`: how many pages were bad before.
+    fn unknown(&self, trouble: &Trouble, end: u64, tried: usize) -> Unknown {
+        let is_new = self.bad.len() > tried;
         Unknown {
-            trouble,
             end,
-            is_known: self.bad.len() == tried,
+            has_failed: is_new && matches!(trouble, Trouble::Unreadable { .. }),
         }
     }
 

@@ -68,7 +68,7 @@ impl Batches {
             let (entry, end) = match self.offline.stretch(medium, self.at) {
                 Ok(found) => found,
                 Err(unknown) => {
-                    lost.has_failed(u32::from(unknown.is_read_error()));
+                    lost.has_failed(u32::from(unknown.has_failed));
                     lost.add(self.at, unknown.end);
                     self.at = unknown.end;
                     continue;

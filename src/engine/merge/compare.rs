@@ -23,12 +23,7 @@ impl Compare {
             self.there.resize(part, 0);
             let offset = start + done;
             base.read(offset, &mut self.there)
-                .map_err(|failure| Stopped::Failed {
-                    side: Side::Base,
-                    doing: "reading",
-                    offset,
-                    failure,
-                })?;
+                .map_err(Side::Base.failed("reading", offset))?;
             let from = usize::try_from(done).unwrap_or(usize::MAX);
             let is_as_wanted = match wanted {
                 Some(wanted) => wanted.get(from..from.saturating_add(part)) == Some(&self.there),

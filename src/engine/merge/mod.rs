@@ -98,6 +98,18 @@ pub enum Side {
     Source,
 }
 
+impl Side {
+    /// It gave an error: what was being done there, and where, in bytes.
+    fn failed(self, doing: &'static str, offset: u64) -> impl FnOnce(Failure) -> Stopped {
+        move |failure| Stopped::Failed {
+            side: self,
+            doing,
+            offset,
+            failure,
+        }
+    }
+}
+
 /// Why a merge ended early. It can be gone on with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
@@ -237,24 +249,15 @@ fn fit(base: &mut impl BaseMut, found: &Recovered) -> Result<(), Stopped> {
     let device_bytes = found.superblock.device_bytes;
     if base.size_bytes() < device_bytes {
         base.resize(device_bytes)
-            .map_err(|failure| Stopped::Failed {
-                side: Side::Base,
-                doing: "growing",
-                offset: device_bytes,
-                failure,
-            })?;
+            .map_err(Side::Base.failed("growing", device_bytes))?;
     }
     Ok(())
 }
 
 fn sync(base: &mut impl BaseMut) -> Result<(), Stopped> {
     let size_bytes = base.size_bytes();
-    base.sync().map_err(|failure| Stopped::Failed {
-        side: Side::Base,
-        doing: "syncing",
-        offset: size_bytes,
-        failure,
-    })
+    base.sync()
+        .map_err(Side::Base.failed("syncing", size_bytes))
 }
 
 /// Copy the chunks down, batch by batch: each is synced, and read again. One that was begun before is compared first,
@@ -343,12 +346,7 @@ fn write(base: &mut impl BaseMut, batch: &Batch) -> Result<(), Stopped> {
             None if mutant::is(Mutant::ZeroSkipped) => Ok(()),
             None => base.zero(offset, batch.len(piece)),
         };
-        written.map_err(|failure| Stopped::Failed {
-            side: Side::Base,
-            doing: "writing",
-            offset,
-            failure,
-        })?;
+        written.map_err(Side::Base.failed("writing", offset))?;
     }
     Ok(())
 }

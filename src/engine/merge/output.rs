@@ -63,7 +63,7 @@ pub fn run(
     if image.size_bytes() != size_bytes {
         image
             .resize(size_bytes)
-            .map_err(|failure| failed(Side::Base, "growing", size_bytes, failure))?;
+            .map_err(Side::Base.failed("growing", size_bytes))?;
     }
     let chunk_shift = found.superblock.shape.chunk_shift;
     let mut told = |bytes: u64| watch(bytes >> chunk_shift);
@@ -83,22 +83,11 @@ pub fn run(
     if !early {
         sync(image)?;
     }
-    image
-        .publish()
-        .map_err(|failure| failed(Side::Base, "naming", 0, failure))
+    image.publish().map_err(Side::Base.failed("naming", 0))
 }
 
 /// No undo log.
 type Nothing = std::convert::Infallible;
-
-fn failed(side: Side, doing: &'static str, offset: u64, failure: Failure) -> Stopped {
-    Stopped::Failed {
-        side,
-        doing,
-        offset,
-        failure,
-    }
-}
 
 /// All that is no hole, stretch by stretch; each step is synced and compared.
 fn copy_base(
@@ -152,7 +141,7 @@ fn hole(
     if start < end && is_wrong(image)?.is_some() {
         image
             .zero(start, end - start)
-            .map_err(|failure| failed(Side::Base, "writing", start, failure))?;
+            .map_err(Side::Base.failed("writing", start))?;
     }
     Ok(())
 }
@@ -175,7 +164,7 @@ fn each_part(
         bytes.resize(len, 0);
         source
             .read(at, &mut bytes)
-            .map_err(|failure| failed(Side::Source, "reading", at, failure))?;
+            .map_err(Side::Source.failed("reading", at))?;
         each(at, &bytes)?;
     }
     Ok(())
@@ -200,7 +189,7 @@ fn stretch(
         }
         image
             .write(at, bytes)
-            .map_err(|failure| failed(Side::Base, "writing", at, failure))
+            .map_err(Side::Base.failed("writing", at))
     })
 }
 

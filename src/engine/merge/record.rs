@@ -1,7 +1,6 @@
 //! The bytes of an undo log: a head, and records. docs/format.md has them.
 
 use super::{BaseMut, Side, Stopped};
-use crate::engine::command::Failure;
 use crate::engine::format::page;
 
 /// What a log begins with, and each of its records.
@@ -84,15 +83,6 @@ impl Head {
     }
 }
 
-pub(super) fn failed(doing: &'static str, offset: u64) -> impl FnOnce(Failure) -> Stopped {
-    move |failure| Stopped::Failed {
-        side: Side::Log,
-        doing,
-        offset,
-        failure,
-    }
-}
-
 /// The record that begins there, if a whole one of this log does.
 pub(super) fn read_record(
     file: &mut impl BaseMut,
@@ -104,7 +94,8 @@ pub(super) fn read_record(
         return Ok(None);
     }
     let mut begins = [0; HEAD];
-    file.read(at, &mut begins).map_err(failed("reading", at))?;
+    file.read(at, &mut begins)
+        .map_err(Side::Log.failed("reading", at))?;
     let number = |from: usize| le64(&begins, from);
     let (listed, data_bytes) = (number(32), number(40));
     let is_one = begins.starts_with(&RECORD_MAGIC)
@@ -120,7 +111,8 @@ pub(super) fn read_record(
         return Ok(None);
     }
     let mut bytes = vec![0; usize::try_from(end - at).unwrap_or(0)];
-    file.read(at, &mut bytes).map_err(failed("reading", at))?;
+    file.read(at, &mut bytes)
+        .map_err(Side::Log.failed("reading", at))?;
     let sum = bytes.get(16..).map(page::checksum);
     if sum.map(u64::from) != Some(number(8)) {
         return Ok(None);
@@ -214,7 +206,8 @@ pub(super) fn read_head(file: &mut impl BaseMut) -> Result<(Head, u64), Stopped>
     if size_bytes < ALIGN {
         return Err(none());
     }
-    file.read(0, &mut head).map_err(failed("reading", 0))?;
+    file.read(0, &mut head)
+        .map_err(Side::Log.failed("reading", 0))?;
     let (description_bytes, path_bytes) =
         (le64(&head, 56) & u64::from(u32::MAX), le64(&head, 56) >> 32);
     if !head.starts_with(&MAGIC) || description_bytes.max(path_bytes) > MOST_LISTED {
@@ -225,7 +218,8 @@ pub(super) fn read_head(file: &mut impl BaseMut) -> Result<(Head, u64), Stopped>
         return Err(none());
     }
     let mut bytes = vec![0; usize::try_from(end).unwrap_or(0)];
-    file.read(0, &mut bytes).map_err(failed("reading", 0))?;
+    file.read(0, &mut bytes)
+        .map_err(Side::Log.failed("reading", 0))?;
     let sum = bytes.get(16..).map(page::checksum).map(u64::from);
     if sum != Some(le64(&bytes, 8)) {
         return Err(none());

@@ -20,6 +20,7 @@ pub(super) struct Lost {
 }
 
 impl Lost {
+    /// A stretch; next to the last it takes no room, so a session of which nothing is whole takes none.
     pub(super) fn add(&mut self, start: u64, end: u64) {
         match self.stretches.last_mut() {
             Some(last) if last.1 == start => last.1 = end,

@@ -8,9 +8,7 @@ use std::collections::BTreeMap;
 use super::batch::Batch;
 use super::compare::Compare;
 use super::mutant::{self, Mutant};
-use super::record::{
-    ALIGN, Kept, Record, encode_head, encode_record, failed, read_head, read_record,
-};
+use super::record::{ALIGN, Kept, Record, encode_head, encode_record, read_head, read_record};
 use super::{BaseMut, Side, Stopped, Watch, sync};
 
 pub use super::record::{BadLog, Head};
@@ -33,10 +31,11 @@ impl Log {
     pub fn create(file: &mut impl BaseMut, head: Head) -> Result<Self, Stopped> {
         let bytes = encode_head(&head);
         let end = bytes.len() as u64;
-        file.resize(0).map_err(failed("beginning", 0))?;
-        file.resize(end).map_err(failed("beginning", 0))?;
-        file.write(0, &bytes).map_err(failed("beginning", 0))?;
-        file.sync().map_err(failed("syncing", 0))?;
+        file.resize(0).map_err(Side::Log.failed("beginning", 0))?;
+        file.resize(end).map_err(Side::Log.failed("beginning", 0))?;
+        file.write(0, &bytes)
+            .map_err(Side::Log.failed("beginning", 0))?;
+        file.sync().map_err(Side::Log.failed("syncing", 0))?;
         Ok(Self {
             head,
             records: Vec::new(),
@@ -133,12 +132,7 @@ impl Log {
                 data.resize(start + len, 0);
                 let place = data.get_mut(start..).unwrap_or_default();
                 base.read(offset, place)
-                    .map_err(|failure| Stopped::Failed {
-                        side: Side::Base,
-                        doing: "reading",
-                        offset,
-                        failure,
-                    })?;
+                    .map_err(Side::Base.failed("reading", offset))?;
                 one.is_zero = place.iter().all(|byte| *byte == 0);
                 if one.is_zero {
                     data.truncate(start);
@@ -178,11 +172,12 @@ impl Log {
         let (bytes, data_at) = encode_record(self.head.id, seq, kept, data, description);
         let (at, end) = (self.end, self.end + bytes.len() as u64);
         // What a torn one left goes.
-        file.resize(at).map_err(failed("writing", at))?;
-        file.resize(end).map_err(failed("growing", end))?;
-        file.write(at, &bytes).map_err(failed("writing", at))?;
+        file.resize(at).map_err(Side::Log.failed("writing", at))?;
+        file.resize(end).map_err(Side::Log.failed("growing", end))?;
+        file.write(at, &bytes)
+            .map_err(Side::Log.failed("writing", at))?;
         if !mutant::is(Mutant::UndoNotSynced) {
-            file.sync().map_err(failed("syncing", at))?;
+            file.sync().map_err(Side::Log.failed("syncing", at))?;
         }
         for kept in kept {
             self.chunks.insert(kept.chunk, kept.chunk + kept.count);
@@ -217,12 +212,7 @@ impl Log {
                     Some(bytes) => base.write(*offset, bytes),
                     None => base.zero(*offset, *len),
                 };
-                written.map_err(|failure| Stopped::Failed {
-                    side: Side::Base,
-                    doing: "writing",
-                    offset: *offset,
-                    failure,
-                })?;
+                written.map_err(Side::Base.failed("writing", *offset))?;
             }
             sync(base)?;
             let start = parts.iter().map(|(offset, ..)| *offset).min();
@@ -241,12 +231,8 @@ impl Log {
         }
         let size_bytes = self.head.base_bytes;
         if base.size_bytes() != size_bytes && !mutant::is(Mutant::SizeNotRestored) {
-            base.resize(size_bytes).map_err(|failure| Stopped::Failed {
-                side: Side::Base,
-                doing: "shortening",
-                offset: size_bytes,
-                failure,
-            })?;
+            base.resize(size_bytes)
+                .map_err(Side::Base.failed("shortening", size_bytes))?;
         }
         sync(base)
     }
@@ -272,7 +258,8 @@ impl Log {
                 true => None,
                 false => {
                     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-                    file.read(at, &mut bytes).map_err(failed("reading", at))?;
+                    file.read(at, &mut bytes)
+                        .map_err(Side::Log.failed("reading", at))?;
                     at += len;
                     Some(bytes)
                 }
