@@ -16,6 +16,22 @@ const MOST_LINES: usize = 8;
 /// What the kernel says when init dies or there is none.
 const PANIC: &str = "Kernel panic - not syncing";
 
+/// How the lines begin in which the kernel says what is wrong and where.
+const FAULTS: [&str; 9] = [
+    PANIC,
+    "BUG: ",
+    "kernel BUG at ",
+    "Oops: ",
+    "WARNING: ",
+    "CPU: ",
+    "RIP: ",
+    "Workqueue: ",
+    "Out of memory: ",
+];
+
+/// So many of the last lines tell why init died.
+const LAST_SAID: usize = 4;
+
 /// How much of the console a failure shows; the log has all of it.
 const LAST_LINES: usize = 30;
 
@@ -60,7 +76,7 @@ pub(crate) fn judge(case: &Case, words: &str, outcome: &Outcome) -> Result<()> {
     match case.ending {
         Ending::Panic => ensure!(panicked, "the boot did not end in a panic"),
         Ending::Restart => {
-            ensure!(!panicked, "the kernel panicked");
+            ensure!(!panicked, "{}", why_panicked(&outcome.console));
             ensure!(
                 outcome.report.is_empty(),
                 "a root has started: {:?}",
@@ -68,7 +84,7 @@ pub(crate) fn judge(case: &Case, words: &str, outcome: &Outcome) -> Result<()> {
             );
         }
         Ending::PowerOff => {
-            ensure!(!panicked, "the kernel panicked");
+            ensure!(!panicked, "{}", why_panicked(&outcome.console));
             ensure!(
                 reported("COWROOT-TEST finished"),
                 "the guest's check did not reach its end"
@@ -158,6 +174,22 @@ fn judge_status(json: &str, health: &str) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Why a kernel panicked that was not to, in one line: what it ended with, and before that, from there back, what it
+/// found wrong and where, or else what init said last. It may be long until it happens again, and of a log elsewhere
+/// this may be all that one sees.
+fn why_panicked(console: &[String]) -> String {
+    let end = console.iter().position(|line| line.contains(PANIC));
+    let until = console.iter().take(end.map_or(0, |line| line + 1)).rev();
+    // Without the time that is before each.
+    let said = until.map(|line| line.split_once("] ").map_or(&**line, |(_, text)| text));
+    let is_fault = |line: &&str| FAULTS.iter().any(|fault| line.starts_with(fault));
+    let mut faults: Vec<&str> = said.clone().filter(is_fault).collect();
+    if faults.len() == 1 {
+        faults = said.take(LAST_SAID).collect();
+    }
+    format!("the kernel panicked: {}", faults.join("; "))
 }
 
 /// The end of the console, or what led to a panic: the call trace behind it tells nothing.
