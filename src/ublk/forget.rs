@@ -10,7 +10,6 @@ use std::fs::OpenOptions;
 use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use io_uring::{IoUring, opcode, squeue, types};
@@ -18,9 +17,6 @@ use libublk::uring_async::ublk_submit_sqe_async;
 use libublk::{UblkError, sys, ublk_init_task_ring, with_task_io_ring_mut};
 
 use super::{BUFFER_BYTES, DEPTH, explain, queue::OURS};
-
-/// The driver has work of its own to do behind such an end, and should have done it before anybody serves.
-const SETTLING: Duration = Duration::from_millis(20);
 
 /// Fetch from a device that nobody serves, and end.
 ///
@@ -32,7 +28,6 @@ pub(super) fn fetch_and_end(id: u32) -> anyhow::Result<()> {
     let fetched = fetching
         .join()
         .unwrap_or_else(|_| Err(anyhow::anyhow!("the thread panicked")));
-    std::thread::sleep(SETTLING);
     fetched.with_context(|| format!("having /dev/ublkc{id} forget who went on before"))
 }
 

@@ -26,6 +26,7 @@ pub mod queue;
 mod recover;
 mod ring;
 pub mod served;
+mod settle;
 mod spin;
 
 use std::fs::{File, OpenOptions};

@@ -10,6 +10,7 @@ use libublk::{UblkError, UblkFlags};
 use nix::errno::Errno;
 
 use super::forget::fetch_and_end;
+use super::settle::settle;
 use super::{BUFFER_BYTES, DEPTH, Device, NEEDED, Spec, explain, quietly, serve_with};
 
 /// Before Linux 6.15 a server's end may be noticed only after the driver's timeout, which by default is 30 s; then
@@ -64,8 +65,13 @@ fn begin(id: u32, ctrl: &UblkCtrl) -> anyhow::Result<()> {
         stands = format!("device state {state}");
         // libublk takes EBUSY for success, and tries that for 30 s itself: so only when it should succeed.
         if state == sys::UBLK_S_DEV_QUIESCED {
+            settle();
             match ctrl.start_user_recover() {
-                Ok(0..) => return Ok(()),
+                Ok(0..) => {
+                    // Again, for whoever died before it served left work behind after the device was quiesced.
+                    settle();
+                    return Ok(());
+                }
                 Ok(code) => stands = format!("it says {}", Errno::from_raw(-code)),
                 Err(error) if has_begun(&error) => {
                     if let Err(error) = fetch_and_end(id) {
