@@ -17,11 +17,15 @@ const MOST_LINES: usize = 8;
 const PANIC: &str = "Kernel panic - not syncing";
 
 /// How the lines begin in which the kernel says what is wrong and where.
-const FAULTS: [&str; 9] = [
+const FAULTS: [&str; 13] = [
     PANIC,
     "BUG: ",
     "kernel BUG at ",
     "Oops: ",
+    "watchdog: BUG: ",
+    "refcount_t: ",
+    "list_add corruption",
+    "list_del corruption",
     "WARNING: ",
     "CPU: ",
     "RIP: ",
