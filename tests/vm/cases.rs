@@ -282,6 +282,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini disk claimed", "claimed").disk(MiniRaw),
         Case::mini("mini slow-disk ram-first", "ram-first").slow_disk(Random(64), 64 * 1024),
         Case::mini("mini file killed-daemon-alone", "killed-daemon"),
+        Case::mini("mini file settles", "settles"),
         Case::mini("mini file start-failures", "start-failures").quiet_s(25),
         Case::mini("mini file no-module", "no-module").initramfs(MiniWithout("ublk_drv")),
         Case::mini("mini disk full-cow", "full-cow").disk(MiniRaw).console("80 % full").console("90 % full").console("95 % full"),
