@@ -184,10 +184,11 @@ fn judge_status(json: &str, health: &str) -> Result<()> {
 /// found wrong and where, or else what init said last. It may be long until it happens again, and of a log elsewhere
 /// this may be all that one sees.
 fn why_panicked(console: &[String]) -> String {
-    let end = console.iter().position(|line| line.contains(PANIC));
-    let until = console.iter().take(end.map_or(0, |line| line + 1)).rev();
     // Without the time that is before each.
-    let said = until.map(|line| line.split_once("] ").map_or(&**line, |(_, text)| text));
+    let said = to_panic(console)
+        .iter()
+        .rev()
+        .map(|line| line.split_once("] ").map_or(&**line, |(_, text)| text));
     let is_fault = |line: &&str| FAULTS.iter().any(|fault| line.starts_with(fault));
     let mut faults: Vec<&str> = said.clone().filter(is_fault).collect();
     if faults.len() == 1 {
@@ -196,11 +197,16 @@ fn why_panicked(console: &[String]) -> String {
     format!("the kernel panicked: {}", faults.join("; "))
 }
 
-/// The end of the console, or what led to a panic: the call trace behind it tells nothing.
-pub(crate) fn last_words(console: &[String]) -> &[String] {
-    let panic = console.iter().position(|l| l.contains(PANIC));
+/// The console up to a panic: the call trace behind it tells nothing. All of it, if there is none.
+fn to_panic(console: &[String]) -> &[String] {
+    let panic = console.iter().position(|line| line.contains(PANIC));
     let end = panic.map_or(console.len(), |line| line + 1);
-    console
-        .get(end.saturating_sub(LAST_LINES)..end)
+    console.get(..end).unwrap_or_default()
+}
+
+/// The end of the console, or what led to a panic.
+pub(crate) fn last_words(console: &[String]) -> &[String] {
+    let said = to_panic(console);
+    said.get(said.len().saturating_sub(LAST_LINES)..)
         .unwrap_or_default()
 }
