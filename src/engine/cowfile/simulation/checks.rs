@@ -140,7 +140,7 @@ impl World {
             }
             for sector in bytes.chunks(SECTOR) {
                 sectors.push(match &read {
-                    Ok(_) => content(sector).ok_or(format!("chunk {chunk} is torn")),
+                    Ok(_) => content(sector).ok_or_else(|| format!("chunk {chunk} is torn")),
                     Err(trouble) => Err(format!("chunk {chunk}: {trouble:?}")),
                 });
             }

@@ -168,7 +168,7 @@ impl World {
     }
 
     /// The power goes, and comes back.
-    fn cut(&mut self) -> Result<(), String> {
+    pub(super) fn cut(&mut self) -> Result<(), String> {
         let cut = self.disk.any_cut(&mut self.random);
         let image = self.after(cut);
         let (found, contents) = self.check_image(&image)?;
@@ -221,14 +221,14 @@ impl World {
     }
 
     /// All processes die, and what they had in memory is gone; what is in the cache stays there.
-    fn forget(&mut self) -> Result<(), String> {
+    pub(super) fn forget(&mut self) -> Result<(), String> {
         self.seen.count("memory lost");
         self.trace(|_| "memory lost".into());
         self.stop_commands(false);
         let image = self.disk.seen().to_vec();
         let (found, contents) = self.check_image(&image)?;
         self.model = contents.into_iter().map(|c| BTreeSet::from([c])).collect();
-        self.settle_change(found.superblock.active_layer);
+        self.settle_change_in_cache(found.superblock.active_layer);
         self.history.next_process(found.epoch);
         self.open(found);
         Ok(())
@@ -242,6 +242,7 @@ impl World {
         self.history = History::after_cut(found.epoch, incarnation, self.model.clone());
         self.lied = false;
         self.synced = 0;
+        self.lose_layer(found.superblock.active_layer);
         self.open(found);
     }
 

@@ -155,6 +155,26 @@ impl World {
         Ok(())
     }
 
+    /// Begin a layer, lose all memory once a superblock that has it can be read and is not durable, and soon after that
+    /// the power.
+    pub(super) fn lose_memory_at_layer(&mut self) -> Result<(), String> {
+        self.begin_layer()?;
+        while let Some(number) = self.change.as_ref().map(|change| change.number) {
+            if self.commands.is_empty() {
+                break;
+            }
+            self.run_one()?;
+            let image = self.disk.seen().to_vec();
+            let found = self.recovered(&image)?;
+            if found.superblock.active_layer == number && self.disk.unsynced() > 0 {
+                self.forget()?;
+                self.steps(5)?;
+                return self.cut();
+            }
+        }
+        Ok(())
+    }
+
     /// An epoch was closed when the device could read as `may_be`.
     pub(super) fn seal_at(&mut self, epoch: u64, may_be: &Sectors) {
         if let Some(change) = self.change.as_mut().filter(|change| change.epoch == epoch) {
@@ -181,6 +201,30 @@ impl World {
             self.others.insert(change.below, sealed);
         }
         self.measure();
+    }
+
+    /// The same where that was found in what may be no more than a cache. Nobody was told that the layer has begun, and
+    /// none writes to it before its superblock is durable.
+    pub(super) fn settle_change_in_cache(&mut self, active: u8) {
+        let begun = self
+            .change
+            .as_ref()
+            .map(|change| (change.number, change.below));
+        self.settle_change(active);
+        if let Some((number, below)) = begun
+            && number == active
+        {
+            self.begun_in_cache = Some(below);
+        }
+    }
+
+    /// What was found is durable. If a layer was only in a cache, the one below it may take the writes again.
+    pub(super) fn lose_layer(&mut self, active: u8) {
+        if self.begun_in_cache.take() == Some(active) {
+            self.seen.count("layers begun in a cache and lost");
+            self.others.remove(&active);
+            self.measure();
+        }
     }
 
     fn some_edit(&mut self, superblock: &Superblock) -> Edit {

@@ -32,8 +32,6 @@ pub(super) fn words(staging_chunks: u32) -> Words {
 /// The number that fills a sector, if one does.
 pub(super) fn content(sector: &[u8]) -> Option<u32> {
     let word: [u8; 4] = *sector.first_chunk()?;
-    sector
-        .chunks(4)
-        .all(|other| other == &word[..other.len()])
-        .then(|| u32::from_le_bytes(word))
+    // Each word is the one before it; compared at once, for this is what a simulation does most.
+    (sector[4..] == sector[..sector.len() - 4]).then(|| u32::from_le_bytes(word))
 }

@@ -8,6 +8,7 @@ use super::layers::{Change, Others};
 use super::machine::{Faults, Words, words};
 use super::some::{some_base, some_disk, some_settings};
 use crate::engine::command::{Action, Command, Failure, Op, Outbox, Request, RequestId};
+use crate::engine::cowfile::found::Standing;
 use crate::engine::cowfile::recover::recover;
 use crate::engine::cowfile::{Cowfile, Durability, Settings, scratch_chunks};
 use crate::engine::format::Shape;
@@ -70,6 +71,8 @@ pub(super) struct World {
     pub(super) base_model: Sectors,
     pub(super) others: Others,
     pub(super) change: Option<Change>,
+    /// The layer below one whose superblock was found in what may be no more than a cache: a power cut may end that one.
+    pub(super) begun_in_cache: Option<u8>,
     /// The last command that failed, counted as `ran`.
     pub(super) fault_at: u64,
     /// There is room for every chunk of the device, so none may be refused.
@@ -139,6 +142,7 @@ impl World {
             lied: false,
             others: Others::new(),
             change: None,
+            begun_in_cache: None,
             fault_at: 0,
             roomy: false,
             max_slots,
@@ -158,11 +162,13 @@ impl World {
             if generation % 2 == 1 {
                 self.repeat()?;
             }
-            for _ in 0..steps {
-                self.step()?;
-            }
+            self.steps(steps)?;
         }
         self.end()
+    }
+
+    pub(super) fn steps(&mut self, count: u32) -> Result<(), String> {
+        (0..count).try_for_each(|_| self.step())
     }
 
     /// Look whether all chunks of all layers fit, with trees, journal, and all that is kept free.
@@ -283,6 +289,9 @@ impl World {
             self.seen.count("epochs");
         }
         self.history.incarnation(self.store.incarnation());
+        if self.store.standing == Standing::Durable {
+            self.begun_in_cache = None;
+        }
         let unsynced = self.disk.unsynced();
         for command in out.commands {
             // Reads of bad sectors do: long enough for much else to happen.
