@@ -244,12 +244,14 @@ fn retire<M: MediumMut, B: BaseMut, L: BaseMut>(
         .map_err(Stopped::State)
 }
 
-/// A base that is shorter than its device becomes as long: the session may reach beyond it.
+/// A base that is shorter than its device becomes as long: the session may reach beyond it. Durably, before anything
+/// is written: a file system that says it is larger than its file is taken for half a copy by whoever boots it.
 fn fit(base: &mut impl BaseMut, found: &Recovered) -> Result<(), Stopped> {
     let device_bytes = found.superblock.device_bytes;
     if base.size_bytes() < device_bytes {
         base.resize(device_bytes)
             .map_err(Side::Base.failed("growing", device_bytes))?;
+        sync(base)?;
     }
     Ok(())
 }

@@ -108,7 +108,9 @@ fn accepts(medium: &mut impl Medium, found: &Recovered, base: &[u8]) -> Result<(
         false => there_bytes,
     };
     let there = identify(base, size_bytes);
-    let covered = match under_way {
+    // A file system that was made larger, in a base that is not, looks like half a copy: who boots it refuses it.
+    let is_touched = under_way && there_bytes >= superblock.device_bytes;
+    let covered = match is_touched {
         true => {
             let chunks: Vec<u64> = there.samples.iter().map(|sample| sample.chunk).collect();
             merge::covered(medium, found, &chunks).unwrap()
@@ -116,7 +118,7 @@ fn accepts(medium: &mut impl Medium, found: &Recovered, base: &[u8]) -> Result<(
         false => Vec::new(),
     };
     let is_covered = |chunk: u64| covered.contains(&chunk);
-    let covers: Option<&dyn Fn(u64) -> bool> = under_way.then_some(&is_covered);
+    let covers: Option<&dyn Fn(u64) -> bool> = is_touched.then_some(&is_covered);
     compare(&wanted.base, &there, covers)
         .map_err(|difference| format!("another base: {difference}"))
 }
