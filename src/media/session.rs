@@ -43,6 +43,21 @@ pub enum Action<'a> {
     Delete(&'a str),
 }
 
+/// What a session is called that was begun on another only because that one is being merged: it stands in for it.
+#[must_use]
+pub fn stand_in_for(name: &str) -> String {
+    part_name(name, "-on-top")
+}
+
+/// Who stands in for a session, if somebody does.
+fn stand_in(opened: &Opened, name: &str) -> Option<String> {
+    let (below, stand_in) = (number_of(opened, name).ok()?, stand_in_for(name));
+    let number = number_of(opened, &stand_in).ok()?;
+    let place = opened.found.superblock.layers.get(usize::from(number));
+    let parent = place.copied().flatten()?.parent;
+    (parent == Some(below)).then_some(stand_in)
+}
+
 /// What people call a layer.
 #[must_use]
 pub fn name_of(description: &Description, number: u8) -> String {
@@ -105,7 +120,14 @@ pub fn choose(path: &Path, mut opened: Opened, wish: &Wish) -> anyhow::Result<Op
             choosing()
         );
     }
-    let action = match wish {
+    let mut wanted = wish.clone();
+    if let Wish::Resume(Some(name)) = &mut wanted
+        && !reads
+        && let Some(stand_in) = stand_in(&opened, name)
+    {
+        *name = stand_in;
+    }
+    let action = match &wanted {
         Wish::Resume(None) | Wish::Throwaway => return Ok(opened),
         Wish::Resume(Some(name)) if reads => {
             look_at(&mut opened, name).with_context(choosing)?;

@@ -30,7 +30,9 @@ const MERGED: &str = " (merged)";
 pub fn make_ready(path: &Path, mut opened: Opened) -> anyhow::Result<Opened> {
     let doing = || format!("making cowfile '{}' ready", path.display());
     if needs_layer(&opened.found.superblock) {
-        let action = session::Action::New(None, None);
+        let stand_in = session::stand_in_for(&session::active_name(&opened));
+        let name = session::require_free(&opened, &stand_in).map(|()| stand_in.as_str());
+        let action = session::Action::New(name.ok(), None);
         opened = session::change(path, opened, &action)
             .with_context(doing)?
             .0;
@@ -76,8 +78,16 @@ pub(super) fn after(
         |number: u8| superblock.merge.keeps(number) || merge.frees && merged.contains(&number);
     let name = session::name_of(&both.opened.description, active);
     about.layers.retain(|layer| !dropped(layer.number));
+    let top = session::name_of(&both.opened.description, merge.top);
+    let stands_on_top = |number: u8| {
+        let place = superblock.layers.get(usize::from(number));
+        place.copied().flatten().and_then(|it| it.parent) == Some(merge.top)
+    };
     for layer in &mut about.layers {
-        if merged.contains(&layer.number) {
+        if layer.name == session::stand_in_for(&top) && stands_on_top(layer.number) {
+            // It is what that one would have become.
+            layer.name.clone_from(&top);
+        } else if merged.contains(&layer.number) {
             layer.name = with_suffix(&layer.name, MERGED);
             layer.sealed_s.get_or_insert(sys::now_s());
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::begun::encoded;
+use super::output::FAT_BYTES;
 use super::{Both, Phase, Progress, Report, Wishes, depend, seen, words};
 use crate::disk::base::Base;
 use crate::disk::cowfile::Mode;
@@ -22,6 +23,7 @@ use crate::engine::merge::{self, BaseMut, Media};
 use crate::engine::units::CHUNK_BYTES;
 use crate::media::cowfile::{self, Opened, identify_as};
 use crate::media::create::shortened;
+use crate::media::session::stand_in_for;
 use crate::media::text;
 use crate::sys;
 
@@ -75,24 +77,12 @@ pub(super) fn log_for(
         );
     }
     let mut file = Target::own(place, is_new).with_context(opening)?;
-    let taken = both
-        .base
-        .taken_bytes()
-        .max(if both.base.is_device() { u64::MAX } else { 0 });
-    let chunks = report.totals.data_chunks + report.totals.zero_chunks;
-    let needed = taken.min(chunks * CHUNK_BYTES);
-    let room = file.room_bytes().with_context(opening)?;
-    if room < needed {
+    if let Err(error) = require_room(&file, both, report) {
         drop(file);
         if is_new {
             crate::disk::target::remove(place)?;
         }
-        bail!(
-            "{}: it may take {}, and its file system has {} left; name a place with more room",
-            opening(),
-            text::size(needed),
-            text::size(room)
-        );
+        return Err(error).with_context(opening);
     }
     let head = Head {
         store: both.opened.found.superblock.origin.store,
@@ -105,6 +95,31 @@ pub(super) fn log_for(
     let log = Log::create(&mut file, head);
     let log = log.map_err(|stopped| words::stopped(stopped, [None, Some(&mut file)]))?;
     Ok(Some((log, file)))
+}
+
+/// There is room for all that may be overwritten.
+fn require_room(file: &Target, both: &Both, report: &Report) -> anyhow::Result<()> {
+    let taken = match both.base.is_device() {
+        true => u64::MAX,
+        false => both.base.taken_bytes(),
+    };
+    let chunks = report.totals.data_chunks + report.totals.zero_chunks;
+    let needed = taken.min(chunks * CHUNK_BYTES);
+    if file.is_on_fat() && needed > FAT_BYTES {
+        bail!(
+            "it may take {}, and FAT has no files of 4 GiB; keep it on another file system",
+            text::size(needed)
+        );
+    }
+    let room = file.room_bytes()?;
+    if room < needed {
+        bail!(
+            "it may take {}, and its file system has {} left; name a place with more room",
+            text::size(needed),
+            text::size(room)
+        );
+    }
+    Ok(())
 }
 
 /// A log of a merge that never came to write anything.
@@ -301,6 +316,9 @@ fn before(log: &Log, opened: &Opened) -> anyhow::Result<Vec<u8>> {
     for layer in &mut about.layers {
         if let Some(was) = old.layers.iter().find(|was| was.number == layer.number) {
             layer.name.clone_from(&was.name);
+        } else if old.layers.iter().any(|was| was.name == layer.name) {
+            // It took the place of one that is back.
+            layer.name = stand_in_for(&layer.name);
         }
     }
     about.base = old.base;
