@@ -44,7 +44,7 @@ pub(crate) fn all() -> Vec<Case> {
         // A live system, whole: Debian with systemd from an ISO.
         Case::bare("bare cd multi-user").cd(DebianIso).words(LABEL).guest("multi-user").quiet_s(30)
             .console("re-mounted").console("Power down").never("[FAILED]"),
-        Case::bare("bare disk multi-user").disk(DebianIso).words(LABEL).guest("multi-user").quiet_s(30)
+        Case::bare("bare disk multi-user-long").disk(DebianIso).words(LABEL).guest("multi-user").quiet_s(30)
             .console("re-mounted").console("Power down").never("[FAILED]"),
 
         // What `make deb` makes, installed there, used, and purged.
@@ -52,7 +52,7 @@ pub(crate) fn all() -> Vec<Case> {
 
         // Media that boot themselves: boot loader and sample menu, from a drive and copied to a stick.
         // Its session goes on in the kernel that systemd starts (kexec), which systemd halts.
-        Case::iso("iso cd bios session-systemd", Bios).cd(DebianBoots).stick(Stick(New::Vfat)).disk(Tools).entry("persistent").words("leave=shutdown boot=1 verb=kexec then=halt").guest("kexec").memory(1024).quiet_s(80)
+        Case::iso("iso cd bios session-systemd-long", Bios).cd(DebianBoots).stick(Stick(New::Vfat)).disk(Tools).entry("persistent").words("leave=shutdown boot=1 verb=kexec then=halt").guest("kexec").memory(1024).quiet_s(80)
             .console(CLOSED).never("[FAILED]").never("efi: EFI v"),
         Case::iso("iso cd uefi", Uefi).cd(MiniBoots).guest("root").quiet_s(25).console("efi: EFI v"),
         Case::iso("iso stick bios", Bios).stick(MiniBoots).guest("root").quiet_s(16).never("efi: EFI v"),
@@ -114,7 +114,7 @@ pub(crate) fn all() -> Vec<Case> {
 
         // The initramfs of each distribution's tool, each with a systemd of its release or none.
         Case::home("dracut-059 stick vfat session", DracutBefore).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
-        Case::home("dracut-106 cd root", Dracut).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
+        Case::home("dracut-106 cd root-long", Dracut).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
         Case::home("dracut-106 stick vfat session", Dracut).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("dracut-059 cd root", DracutBefore).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
         Case::home("dracut-106-plain cd root", DracutPlain).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
@@ -126,7 +126,7 @@ pub(crate) fn all() -> Vec<Case> {
             .console(CLOSED).never("[FAILED]"),
         Case::home("dracut-106 nfs dhcp", Dracut).server(UserSpace).words("net.ifnames=0 ip=dhcp cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4").console("is kept, also when its lease ends"),
         Case::home("dracut-059 nfs dhcp", DracutBefore).server(UserSpace).words("net.ifnames=0 ip=dhcp cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4").console("is kept, also when its lease ends"),
-        Case::home("dracut-106-plain nfs v4", DracutPlain).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
+        Case::home("dracut-106-plain nfs v4-long", DracutPlain).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
         Case::home("dracut-106 nfs unreachable", Dracut).server(Nobody).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.77:/export:/r cowroot.wait=5 rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
             .restarts_with("reaching the NFS server '10.0.2.77' (TCP port 2049): "),
         Case::home("initramfs-tools nfs v4", InitramfsTools).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
@@ -155,7 +155,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::home("mkinitcpio-shim none wrong-words", MkinitcpioShim).disk(MiniRaw).words("cowroot=LIVE root=/dev/vda").guest("root").fails_with("'cowroot': 'LIVE'")
             .console("emergency shell, number 3").never("real root").never("fsck").never("late hook"),
         Case::home("mkinitcpio-shim disk not-asked", MkinitcpioShim).disk(MiniRaw).words("root=/dev/vda ro").guest("not-asked").console("real root").console("fsck").never("cowroot["),
-        Case::home("mkinitcpio-shim-systemd cd root", MkinitcpioShimSystemd).cd(Mini(Iso)).words("cowroot=LABEL=LIVE:/live/root.img root=/dev/not-there").guest("root").memory(1024),
+        Case::home("mkinitcpio-shim-systemd cd root-long", MkinitcpioShimSystemd).cd(Mini(Iso)).words("cowroot=LABEL=LIVE:/live/root.img root=/dev/not-there").guest("root").memory(1024),
         Case::home("mkinitcpio-shim-systemd stick vfat session", MkinitcpioShimSystemd).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("mkinitcpio-shim-systemd cd multi-user", MkinitcpioShimSystemd).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
             .console(CLOSED).never("[FAILED]"),
@@ -177,7 +177,7 @@ pub(crate) fn all() -> Vec<Case> {
 
         // Out of memory under a root.
         Case::bare("bare root oom-512M").disk(Root(Ext4Large)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:160M").guest("oom").memory(512).quiet_s(60),
-        Case::bare("bare root oom-1G").disk(Root(Ext4Large)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:160M").guest("oom").memory(1024).quiet_s(80),
+        Case::bare("bare root oom-1G-long").disk(Root(Ext4Large)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:160M").guest("oom").memory(1024).quiet_s(80),
 
         // Asleep under load, and awake again.
         Case::bare("bare root suspend").disk(Root(Ext4Large)).words(LABEL).guest("suspend").quiet_s(30),
@@ -257,7 +257,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare nfs v4 exported-late").server(Kernel).words("deed=late ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img").guest("nfs").quiet_s(40),
         Case::bare("bare nfs v3 exported-late-long").server(Kernel).words("deed=late ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("nfs").quiet_s(40),
         Case::bare("bare nfs v4 replaced").server(UserSpace).words("deed=replace ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("the base '/run/cowroot/medium/live/root.img' was "),
-        Case::bare("bare nfs v4 changed").server(Kernel).words("deed=change ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img").guest("nfs").quiet_s(50).console("was changed on its server"),
+        Case::bare("bare nfs v4 changed-long").server(Kernel).words("deed=change ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img").guest("nfs").quiet_s(50).console("was changed on its server"),
         Case::bare("bare nfs v4 removed-long").server(UserSpace).words("deed=remove ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("was removed from its server"),
         Case::bare("bare nfs v4 nested-changed-long").server(UserSpaceNested).words("deed=change ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img!/LiveOS/squashfs.img!/LiveOS/rootfs.img cowroot.nfsopts=port={port}").guest("nfs").quiet_s(50).console("the base '/run/cowroot/medium/live/root.img' was changed on its server"),
         Case::bare("bare nfs v3 replaced-long").server(Kernel).words("deed=replace ip=192.168.76.2:::24::eth0:none cowroot=nfs:192.168.76.1:/export:/live/root.img cowroot.nfsopts=vers=3").guest("nfs").quiet_s(50).console("was replaced by another file"),
@@ -290,14 +290,14 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini file swap", "swap"),
 
         // Cowfiles that stay, on sticks of each kind.
-        Case::mini("mini stick ext4 cowfile", "cowfile").disk(Tools).disk(Stick(New::Ext4)).words("stick=ext4 roots=ext4,xfs,btrfs").quiet_s(90),
+        Case::mini("mini stick ext4 cowfile", "cowfile").disk(Tools).disk(Stick(New::Ext4)).words("stick=ext4").quiet_s(40),
         Case::mini("mini stick vfat cowfile", "cowfile").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat roots=ext4,xfs,btrfs").quiet_s(90),
-        Case::mini("mini stick exfat cowfile", "cowfile").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat roots=ext4,xfs,btrfs").quiet_s(90),
-        Case::mini("mini stick partition cowfile", "cowfile").disk(Tools).disk(Stick(New::Partition)).words("stick=partition roots=ext4,xfs,btrfs").quiet_s(90),
+        Case::mini("mini stick exfat cowfile", "cowfile").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(40),
+        Case::mini("mini stick partition cowfile", "cowfile").disk(Tools).disk(Stick(New::Partition)).words("stick=partition").quiet_s(40),
         Case::mini("mini stick xfs cowfile", "cowfile").disk(Tools).disk(Stick(New::Xfs)).words("stick=xfs").quiet_s(40),
         Case::mini("mini stick btrfs cowfile", "cowfile").disk(Tools).disk(Stick(New::Btrfs)).words("stick=btrfs").quiet_s(40),
         Case::mini("mini stick vfat cowfile-refused", "cowfile-refused").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat").quiet_s(30),
-        Case::mini("mini stick exfat cowfile-refused", "cowfile-refused").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(30),
+        Case::mini("mini stick exfat cowfile-refused-long", "cowfile-refused").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(30),
 
         Case::mini("mini stick vfat sessions", "sessions").disk(MiniRaw).disk(Stick(New::Vfat)).quiet_s(25),
         Case::mini("mini stick vfat session-export", "session-export").disk(MiniRaw).disk(Stick(New::Vfat)),
@@ -319,23 +319,23 @@ pub(crate) fn all() -> Vec<Case> {
         Case::home("initramfs-tools stick vfat merge-at-boot", InitramfsTools).slow_stick(PocketToMerge(Vfat), MERGE_BPS).words(MERGE).guest("merge-root").each(&MERGED).cuts(2).memory(1024).quiet_s(60),
 
         // Daemons that are killed, again and again.
-        Case::mini("mini file kills", "kills").disk(Tools).words("store=tmpfs").kills(200),
-        Case::mini("mini stick ext4 kills", "kills").disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(200),
-        Case::mini("mini file newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).words("store=tmpfs").kills(200),
-        Case::mini("mini stick ext4 newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(200),
+        Case::mini("mini file kills", "kills").disk(Tools).words("store=tmpfs").kills(100),
+        Case::mini("mini stick ext4 kills", "kills").disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(100),
+        Case::mini("mini file newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).words("store=tmpfs").kills(100),
+        Case::mini("mini stick ext4 newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(100),
 
-        Case::mini("mini disk kills-work", "kills-work").disk(Tools).words("store=tmpfs").kills(200),
-        Case::mini("mini disk newest-kernel-kills-work", "kills-work").kernel(NEWEST).disk(Tools).words("store=tmpfs").kills(200),
-        Case::mini("mini stick vfat kills-work", "kills-work").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--file-size,32M").kills(200),
-        Case::mini("mini stick vfat newest-kernel-kills-work", "kills-work").kernel(NEWEST).disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--file-size,32M").kills(200),
+        Case::mini("mini disk kills-work", "kills-work").disk(Tools).words("store=tmpfs").kills(100),
+        Case::mini("mini disk newest-kernel-kills-work", "kills-work").kernel(NEWEST).disk(Tools).words("store=tmpfs").kills(100),
+        Case::mini("mini stick vfat kills-work", "kills-work").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--file-size,32M").kills(100),
+        Case::mini("mini stick vfat newest-kernel-kills-work", "kills-work").kernel(NEWEST).disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--file-size,32M").kills(100),
         // At the border: a cowfile that is full, and full, and full again.
-        Case::mini("mini stick vfat kills-full", "kills-full").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--max-size,48M,--file-size,20M").kills(100),
-        Case::mini("mini stick ext4 newest-kernel-kills-full", "kills-full").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4 made=--max-size,48M").kills(100),
+        Case::mini("mini stick vfat kills-full", "kills-full").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--max-size,48M,--file-size,20M").kills(50),
+        Case::mini("mini stick ext4 newest-kernel-kills-full", "kills-full").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4 made=--max-size,48M").kills(50),
         Case::mini("mini stick vfat both-killed", "both-killed").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat").quiet_s(30),
-        Case::mini("mini stick ext4 newest-kernel-both-killed", "both-killed").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").quiet_s(30),
+        Case::mini("mini stick ext4 newest-kernel-both-killed-long", "both-killed").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").quiet_s(30),
         Case::mini("mini file stopped", "stopped").quiet_s(90),
         Case::mini("mini file crashes", "crashes").quiet_s(25),
-        Case::mini("mini file upgrade", "upgrade").disk(Tools).quiet_s(50),
+        Case::mini("mini file upgrade-long", "upgrade").disk(Tools).quiet_s(50),
         Case::mini("mini stick vfat upgrade", "upgrade").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat").quiet_s(60),
 
         // Sticks that are pulled out and put back.
@@ -361,7 +361,7 @@ pub(crate) fn all() -> Vec<Case> {
 
         // The newest kernel there is. Its version is printed; it may change under us.
         Case::bare("bare disk newest-kernel").kernel(NEWEST).disk(Mini(Ext4)).words(LABEL).guest("root"),
-        Case::bare("bare cd newest-kernel-multi-user").kernel(NEWEST).cd(DebianIso).words(LABEL).guest("multi-user").quiet_s(35)
+        Case::bare("bare cd newest-kernel-multi-user-long").kernel(NEWEST).cd(DebianIso).words(LABEL).guest("multi-user").quiet_s(35)
             .console("re-mounted").console("Power down").never("[FAILED]"),
         Case::bare("bare root newest-kernel-suspend-writes").kernel(NEWEST).disk(Root(Ext4Large)).words(LABEL).guest("suspend-writes").quiet_s(30),
         Case::mini("mini file newest-kernel-attach", "attach").kernel(NEWEST),
