@@ -149,6 +149,7 @@ none\t'Not at all'
 json\t'A line of JSON a second, on standard output'"
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l next-boot -d 'Let the next boot merge, before it mounts the root'
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l cancel -d 'With --next-boot: do not, after all'
+complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l without-undo-log -d 'Go on with a merge that was begun with an undo log that is lost; nothing can be taken back then'
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l keep -d 'Keep the merged session in the cowfile until the one after it was used once (default)'
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l free -d 'Drop the merged session as soon as the base has it'
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l dry-run -d 'Only say what would be done, and whether it can be'

@@ -152,12 +152,16 @@ fn copy(base: &Path, cow: &Path, due: &Due) -> anyhow::Result<()> {
         } else {
             SELDOM
         };
-        if told.elapsed() >= pause && phase == Phase::Merging {
+        if told.elapsed() >= pause {
             told = Instant::now();
+            let doing = match phase {
+                Phase::Checking => "reading the session",
+                Phase::Merging | Phase::Copying | Phase::Undoing => "merging",
+            };
             console::log(
                 Level::Info,
                 &format!(
-                    "merging: {} of {}; do not worry about the power",
+                    "{doing}: {} of {}; do not worry about the power",
                     text::size(done),
                     text::size(total)
                 ),

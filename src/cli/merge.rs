@@ -34,6 +34,9 @@ pub struct Merge {
     /// Keep what is overwritten in this file, so that --undo can put it back
     #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "undo", "next_boot"])]
     pub undo_log: Option<PathBuf>,
+    /// Go on with a merge that was begun with an undo log that is lost; nothing can be taken back then
+    #[arg(long, requires = "into", conflicts_with_all = ["undo_log", "undo"])]
+    pub without_undo_log: bool,
     /// Put back what this undo log has kept, and the session, if it is still there
     #[arg(long, value_name = "FILE")]
     pub undo: Option<PathBuf>,

@@ -4,13 +4,27 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use serde::Serialize;
 
 use super::concerned;
 use super::meter::Meter;
-use crate::cli::Merge;
+use crate::cli::{Merge, Shown};
 use crate::daemon::protocol::Question;
+use crate::engine::units::CHUNK_BYTES;
 use crate::media::merge::{self, Phase, Report, Wishes};
 use crate::media::text;
+
+/// The last line of `--progress=json`: what came of it.
+#[derive(Serialize)]
+struct Ended {
+    phase: &'static str,
+    /// What was written to, or would be.
+    place: String,
+    /// From the top.
+    sessions: Vec<String>,
+    data_bytes: u64,
+    zero_bytes: u64,
+}
 
 /// Do what the options say.
 ///
@@ -29,6 +43,7 @@ pub fn run(options: &Merge) -> anyhow::Result<()> {
         up_to: options.up_to.as_deref(),
         frees: options.free,
         log: options.undo_log.as_deref(),
+        without_log: options.without_undo_log,
         ..Wishes::default()
     };
     let began = Instant::now();
@@ -58,7 +73,33 @@ pub fn run(options: &Merge) -> anyhow::Result<()> {
     let report = merged.map_err(files)?;
     meter.done();
     let took = began.elapsed().as_secs_f64();
-    print!("{}", described(options, &report, place, took));
+    let phase = match (options.dry_run, &options.output) {
+        (true, _) => "would merge",
+        (false, None) => "merged",
+        (false, Some(_)) => "made",
+    };
+    let ended = Ended {
+        phase,
+        place: place.display().to_string(),
+        data_bytes: report.data_bytes(),
+        zero_bytes: report.totals.zero_chunks * CHUNK_BYTES,
+        sessions: report.sessions.iter().map(|name| bare(name)).collect(),
+    };
+    end(options, &ended, || described(options, &report, place, took))
+}
+
+/// A name without the quotes it has for people.
+fn bare(name: &str) -> String {
+    let inner = name.strip_prefix('\'').and_then(|it| it.strip_suffix('\''));
+    inner.unwrap_or(name).to_owned()
+}
+
+/// Say what came of it, as the progress was.
+fn end(options: &Merge, ended: &Ended, words: impl FnOnce() -> String) -> anyhow::Result<()> {
+    match options.progress {
+        Shown::Json => println!("{}", serde_json::to_string(ended).context("writing JSON")?),
+        Shown::Auto | Shown::None => print!("{}", words()),
+    }
     Ok(())
 }
 
@@ -75,6 +116,10 @@ fn described(options: &Merge, report: &Report, place: &Path, took_s: f64) -> Str
     let sessions = report.sessions.join(", ");
     let zeros = report.totals.zero_chunks;
     let mut what = format!("{sessions}: {}", text::size(report.data_bytes()));
+    let zeros_too = match report.totals.zero_chunks {
+        0 => "",
+        _ => ", and what the zeros take",
+    };
     if zeros > 0 {
         what.push_str(&format!(", and {zeros} chunks of zeros"));
     }
@@ -98,7 +143,7 @@ fn described(options: &Merge, report: &Report, place: &Path, took_s: f64) -> Str
         };
         return format!(
             "would merge {what} into '{place}'{goes_on}{grown}\nnothing stands in the way; reading took {took_s:.1} s, \
-             so about {about_s:.0} s where writing is as fast\n`cowroot diff` shows which files differ\n"
+             so about {about_s:.0} s where writing is as fast{zeros_too}\n`cowroot diff` shows which files differ\n"
         );
     }
     if options.output.is_some() {
@@ -126,17 +171,23 @@ fn undo(options: &Merge, log: &Path, mut meter: Meter) -> anyhow::Result<()> {
     let undone = merge::undo(log, base, options.cowfile.as_deref(), &mut progress)?;
     meter.done();
     let base = undone.base.display();
-    match &undone.cowfile {
-        Some(cow) => println!(
-            "'{base}' is as it was before the merge, and what was merged is in '{}' again",
+    let ended = Ended {
+        phase: "put back",
+        place: base.to_string(),
+        sessions: Vec::new(),
+        data_bytes: undone.chunks * CHUNK_BYTES,
+        zero_bytes: 0,
+    };
+    end(options, &ended, || match &undone.cowfile {
+        Some(cow) => format!(
+            "'{base}' is as it was before the merge, and what was merged is in '{}' again\n",
             cow.display()
         ),
-        None => println!(
+        None => format!(
             "'{base}' is as it was before the merge; the session that was merged is gone, and the cowfile wants the \
-             merged base"
+             merged base\n"
         ),
-    }
-    Ok(())
+    })
 }
 
 fn next_boot(options: &Merge, cow: &Path) -> anyhow::Result<()> {

@@ -170,7 +170,7 @@ mod tests {
         let bytes: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
         std::fs::write(folder.path().join("base"), &bytes).unwrap();
         let base = File::open(folder.path().join("base")).unwrap();
-        let part = Target::own(&folder.path().join("new.part"), true).unwrap();
+        let part = Target::new_own(&folder.path().join("new.part"), &base).unwrap();
         let mut image = NewImage {
             part,
             name: &folder.path().join("new"),

@@ -6,10 +6,10 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
-use nix::sys::statfs::{MSDOS_SUPER_MAGIC, NFS_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{NFS_SUPER_MAGIC, fstatfs};
 
 use super::lock::{holder, locked};
 use super::{cache, failure, uninterrupted};
@@ -82,27 +82,33 @@ impl Target {
         })
     }
 
-    /// A file of one's own: an undo log, or a new image that has not got its name yet. `None` if there is none,
-    /// unless it may be made.
+    /// A file of one's own: an undo log, or a new image that has not got its name yet.
     ///
     /// # Errors
-    /// It cannot be opened or made, or somebody else writes it.
-    pub fn own(path: &Path, is_new: bool) -> anyhow::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(is_new)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)?;
+    /// It cannot be opened, or somebody else writes it.
+    pub fn own(path: &Path) -> anyhow::Result<Self> {
+        Self::owned(path, OpenOptions::new().custom_flags(libc::O_NONBLOCK))
+    }
+
+    /// The same, new. Others may read it, and write it, as far as they may the base that goes into it.
+    ///
+    /// # Errors
+    /// There is one of that name, or it cannot be made.
+    pub fn new_own(path: &Path, base: &File) -> anyhow::Result<Self> {
+        let mode = base.metadata()?.mode() & 0o666 | 0o600;
+        let target = Self::owned(path, OpenOptions::new().create_new(true).mode(mode))?;
+        sync_folder(path)?;
+        Ok(target)
+    }
+
+    fn owned(path: &Path, options: &mut OpenOptions) -> anyhow::Result<Self> {
+        let file = options.read(true).write(true).open(path)?;
         if !file.metadata()?.is_file() {
             bail!("not a regular file");
         }
         let lock = Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock);
         if let Err((_, Errno::EWOULDBLOCK)) = lock {
             bail!("another merge writes it; wait until that is over");
-        }
-        if is_new {
-            sync_folder(path)?;
         }
         let target = Self::of(file, path)?;
         Ok(Self {
@@ -146,27 +152,6 @@ impl Target {
         self.size_bytes
     }
 
-    /// Whether its file system is a FAT, whose files are short.
-    #[must_use]
-    pub fn is_on_fat(&self) -> bool {
-        fstatfs(&self.file).is_ok_and(|stat| stat.filesystem_type() == MSDOS_SUPER_MAGIC)
-    }
-
-    /// Whether it can have another file's blocks without copying; it has them then.
-    #[must_use]
-    pub fn shares_with(&self, original: &File) -> bool {
-        self.size_bytes == 0 && sys::share_blocks(original, &self.file).is_ok()
-    }
-
-    /// What its file system has left, for it to grow.
-    ///
-    /// # Errors
-    /// The file system does not tell.
-    pub fn room_bytes(&self) -> io::Result<u64> {
-        let stat = fstatfs(&self.file)?;
-        Ok(stat.blocks_available() * u64::try_from(stat.block_size()).unwrap_or(0))
-    }
-
     /// What it takes of its file system.
     #[must_use]
     pub fn taken_bytes(&self) -> u64 {
@@ -186,14 +171,19 @@ impl Target {
         })
     }
 
+    /// Where there are no holes. What reads as zeros already is not written: that is quicker, and wears no flash.
     fn write_zeros(&self, offset: u64, len: u64) -> io::Result<()> {
-        let zeros = vec![0; usize::try_from(len).map_or(ZEROS, |len| len.min(ZEROS))];
+        let mut bytes = Vec::new();
         let mut done = 0;
         while done < len {
             let part = usize::try_from(len - done).map_or(ZEROS, |left| left.min(ZEROS));
-            let part = zeros.get(..part).unwrap_or_default();
-            uninterrupted(|| self.file.write_all_at(part, offset + done))?;
-            done += part.len() as u64;
+            bytes.resize(part, 0);
+            uninterrupted(|| self.file.read_exact_at(&mut bytes, offset + done))?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                bytes.fill(0);
+                uninterrupted(|| self.file.write_all_at(&bytes, offset + done))?;
+            }
+            done += part as u64;
         }
         Ok(())
     }
@@ -313,10 +303,28 @@ impl BaseMut for Target {
     }
 }
 
-/// Take away what was begun of a new image or a log.
-///
-/// # Errors
-/// It cannot be removed.
-pub fn remove(path: &Path) -> anyhow::Result<()> {
-    std::fs::remove_file(path).with_context(|| format!("removing '{}'", path.display()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_not_written_over_zeros_where_there_are_no_holes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let base = File::create(folder.path().join("base")).unwrap();
+        let mut target = Target::new_own(&path, &base).unwrap();
+        target.has_holes = false;
+        target.resize(8 << 20).unwrap();
+        target.write(3 << 20, &[1; 8192]).unwrap();
+        target.sync().unwrap();
+        let taken = target.taken_bytes();
+        target.zero(0, 8 << 20).unwrap();
+        target.sync().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes == vec![0; 8 << 20]);
+        assert!(
+            target.taken_bytes() <= taken + ZEROS as u64,
+            "a part, whole"
+        );
+    }
 }

@@ -53,8 +53,7 @@ pub fn stand_in_for(name: &str) -> String {
 fn stand_in(opened: &Opened, name: &str) -> Option<String> {
     let (below, stand_in) = (number_of(opened, name).ok()?, stand_in_for(name));
     let number = number_of(opened, &stand_in).ok()?;
-    let place = opened.found.superblock.layers.get(usize::from(number));
-    let parent = place.copied().flatten()?.parent;
+    let parent = opened.found.superblock.layer(number)?.parent;
     (parent == Some(below)).then_some(stand_in)
 }
 

@@ -331,6 +331,12 @@ impl Superblock {
         self.device_bytes.div_ceil(self.shape.chunk_bytes())
     }
 
+    /// The layer of this number, if there is one.
+    #[must_use]
+    pub fn layer(&self, number: u8) -> Option<Layer> {
+        self.layers.get(usize::from(number)).copied().flatten()
+    }
+
     /// The active layer and those below it, from the top.
     #[must_use]
     pub fn stack(&self) -> Vec<(u8, Layer)> {
@@ -343,7 +349,7 @@ impl Superblock {
     }
 
     fn downward(&self) -> impl Iterator<Item = (u8, Layer)> {
-        let layer = |number: u8| Some((number, (*self.layers.get(usize::from(number))?)?));
+        let layer = |number: u8| Some((number, self.layer(number)?));
         std::iter::successors(layer(self.active_layer), move |(_, above)| {
             above.parent.and_then(layer)
         })

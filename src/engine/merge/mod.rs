@@ -164,7 +164,7 @@ pub struct How {
 }
 
 /// Chunks of zeros that cost as much as one of data, where they need not be kept before.
-pub const ZEROS: u64 = 32;
+pub const ZEROS: u64 = 4;
 
 /// The media of a merge.
 #[derive(Debug)]

@@ -41,19 +41,28 @@ pub fn make_ready(path: &Path, mut opened: Opened) -> anyhow::Result<Opened> {
             path.display()
         );
     }
-    let superblock = &opened.found.superblock;
-    // What was left in the middle is closed by its next detach; kept layers wait for that.
-    if !superblock.clean || opened.found.torn || !opened.found.delta.is_empty() {
+    let found = &opened.found;
+    if merging::aged(&found.superblock).is_none() {
         return Ok(opened);
     }
-    let Some(mut aged) = merging::aged(superblock) else {
+    // Where every session ends with the power its next detach never comes; what is kept has to go all the same.
+    if (!found.superblock.clean || found.torn || !found.delta.is_empty())
+        && let Err(error) = opened.settle()
+    {
+        log::warn!(
+            "cowfile '{}': what a merge kept is kept on: {error:#}",
+            path.display()
+        );
+        opened.look_again().with_context(doing)?;
+        return Ok(opened);
+    }
+    let Some(mut aged) = merging::aged(&opened.found.superblock) else {
         return Ok(opened);
     };
     let mut about = opened.description.clone();
-    about.layers.retain(|layer| {
-        let place = aged.layers.get(usize::from(layer.number));
-        place.is_some_and(Option::is_some)
-    });
+    about
+        .layers
+        .retain(|layer| aged.layer(layer.number).is_some());
     aged.description = encoded(&about)?;
     let written = merging::age(&mut opened.files, &opened.found, aged);
     written
@@ -79,12 +88,9 @@ pub(super) fn after(
     let name = session::name_of(&both.opened.description, active);
     about.layers.retain(|layer| !dropped(layer.number));
     let top = session::name_of(&both.opened.description, merge.top);
-    let stands_on_top = |number: u8| {
-        let place = superblock.layers.get(usize::from(number));
-        place.copied().flatten().and_then(|it| it.parent) == Some(merge.top)
-    };
     for layer in &mut about.layers {
-        if layer.name == session::stand_in_for(&top) && stands_on_top(layer.number) {
+        let below = superblock.layer(layer.number).and_then(|it| it.parent);
+        if layer.name == session::stand_in_for(&top) && below == Some(merge.top) {
             // It is what that one would have become.
             layer.name.clone_from(&top);
         } else if merged.contains(&layer.number) {
@@ -151,7 +157,8 @@ pub fn due(cow: &Path, always: bool) -> anyhow::Result<Option<Due>> {
     let merge = superblock.merge;
     if merge.state == MergeState::UnderWay && merge.is_logged {
         bail!(
-            "a merge of '{}' was begun with an undo log, and only goes on with it: cowroot merge --undo-log",
+            "a merge of '{}' was begun with an undo log, and only goes on with it: cowroot merge --undo-log, or \
+             --without-undo-log if that is lost",
             cow.display()
         );
     }
@@ -220,7 +227,8 @@ pub fn ask_in_use(
     let top = match up_to {
         None => superblock.active_layer,
         Some(wanted) => {
-            let found = stack.iter().find(|number| name(number) == wanted);
+            let is_named = |number: &&u8| name(number) == wanted || wanted.parse() == Ok(**number);
+            let found = stack.iter().find(is_named);
             *found.ok_or_else(|| format!("no session '{wanted}' is in use"))?
         }
     };

@@ -315,7 +315,7 @@ fn a_new_image_has_it_all_and_nothing_else_is_changed() {
         for begun in [None, Some(part)] {
             let _ = fs::remove_file(&new);
             if let Some(part) = begun {
-                fs::write(bench.path("new.img.part"), part).unwrap();
+                fs::write(bench.path("new.img.cowroot-part"), part).unwrap();
             }
             let wishes = (&Wishes::default(), false);
             output(&bench.cow(), &bench.base(), &new, wishes, &mut |_, _, _| {}).unwrap();
@@ -348,6 +348,13 @@ fn a_merge_for_the_next_boot_is_asked_for_and_cancelled() {
     assert!(bench.reads() == bench.device);
     ask(&bench.cow(), None, None).unwrap();
     assert_eq!(merge().state, MergeState::None);
+    // Of a device in use, by name or number as well.
+    let opened = cowfile::open(&bench.cow(), Mode::Read, None).unwrap();
+    for named in ["main", "0"] {
+        let asked = ask_in_use(&opened.found.superblock, Some(named), Some(true));
+        assert_eq!(asked.unwrap().2, ["main"]);
+    }
+    assert!(ask_in_use(&opened.found.superblock, Some("1"), None).is_err());
 }
 
 #[test]

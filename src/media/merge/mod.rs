@@ -4,6 +4,7 @@
 mod begun;
 mod depend;
 mod output;
+mod room;
 mod undo;
 mod words;
 
@@ -41,6 +42,8 @@ pub struct Wishes<'a> {
     pub frees: bool,
     /// Keep what is overwritten here.
     pub log: Option<&'a Path>,
+    /// Go on with what was begun without the undo log that it was begun with.
+    pub without_log: bool,
 }
 
 /// What is being done.
@@ -101,10 +104,10 @@ pub fn into_base(
     progress: &mut Progress<'_>,
 ) -> anyhow::Result<Report> {
     let doing = || format!("merging '{}' into '{}'", cow.display(), path.display());
-    let mut both = open_both(cow, path, wishes).with_context(doing)?;
-    let looked = look(&mut both, progress).with_context(doing)?;
-    run(&mut both, (cow, path), wishes, &looked, progress).with_context(doing)?;
-    Ok(looked.0)
+    let mut both = open_with(cow, path, wishes, Mode::Write).with_context(doing)?;
+    let report = look(&mut both, progress).with_context(doing)?;
+    run(&mut both, (cow, path), wishes, &report, progress).with_context(doing)?;
+    Ok(report)
 }
 
 /// What `into_base` would do; nothing is changed.
@@ -119,12 +122,10 @@ pub fn try_into_base(
 ) -> anyhow::Result<Report> {
     let doing = || format!("merging '{}' into '{}'", cow.display(), path.display());
     let mut both = open_with(cow, path, wishes, Mode::Read).with_context(doing)?;
-    let (report, _) = look(&mut both, progress).with_context(doing)?;
+    let report = look(&mut both, progress).with_context(doing)?;
+    room::for_base(&both.base, path, &report).with_context(doing)?;
+    undo::look_at(&both, wishes, &report).with_context(doing)?;
     Ok(report)
-}
-
-fn open_both(cow: &Path, path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Both> {
-    open_with(cow, path, wishes, Mode::Write)
 }
 
 fn open_with(cow: &Path, path: &Path, wishes: &Wishes<'_>, mode: Mode) -> anyhow::Result<Both> {
@@ -141,13 +142,20 @@ fn open_with(cow: &Path, path: &Path, wishes: &Wishes<'_>, mode: Mode) -> anyhow
     if !is_resumed {
         depend::require_none(cow, path, &seen(&base, path)?)?;
     }
+    let id = u64::from_le_bytes(sys::random().context("asking the kernel for a random number")?);
     let merge = match is_resumed {
+        // A log that turns up again does not know what is written from now on.
+        true if wishes.without_log && superblock.merge.is_logged => Merge {
+            is_logged: false,
+            id,
+            ..superblock.merge
+        },
         true => superblock.merge,
         false => Merge {
             top,
             frees: wishes.frees,
             is_logged: wishes.log.is_some(),
-            id: u64::from_le_bytes(sys::random().context("asking the kernel for a random number")?),
+            id,
             ..Merge::default()
         },
     };
@@ -201,17 +209,11 @@ fn stack_names(opened: &Opened, top: u8) -> Vec<String> {
     numbers.into_iter().map(name).collect()
 }
 
-/// Look whether it can be, and read all that would be merged. The base is not touched. Also how many bytes its file
-/// system has left.
-fn look(both: &mut Both, progress: &mut Progress<'_>) -> anyhow::Result<(Report, Option<u64>)> {
+/// Look whether it can be, and read all that would be merged. The base is not touched.
+fn look(both: &mut Both, progress: &mut Progress<'_>) -> anyhow::Result<Report> {
     let opened = &mut both.opened;
     let superblock = &opened.found.superblock;
     let (base_bytes, device_bytes) = (both.base.size(), superblock.device_bytes);
-    let spare = both
-        .base
-        .room_bytes()
-        .ok()
-        .filter(|_| !both.base.is_device());
     if base_bytes < device_bytes {
         let missing = device_bytes - base_bytes;
         if both.base.is_device() {
@@ -236,45 +238,24 @@ fn look(both: &mut Both, progress: &mut Progress<'_>) -> anyhow::Result<(Report,
         true => words::stopped_midway(stopped, both.merge, [None, None]),
         false => words::stopped(stopped, [None, None]),
     })?;
-    let report = Report {
+    Ok(Report {
         sessions: stack_names(opened, both.merge.top),
         totals,
         base_bytes: (base_bytes, base_bytes.max(device_bytes)),
         is_resumed: both.is_resumed,
         is_partial: both.merge.top != opened.found.superblock.active_layer,
-    };
-    Ok((report, spare))
+    })
 }
 
 fn run(
     both: &mut Both,
     (cow, path): (&Path, &Path),
     wishes: &Wishes<'_>,
-    (report, spare): &(Report, Option<u64>),
+    report: &Report,
     progress: &mut Progress<'_>,
 ) -> anyhow::Result<()> {
     both.opened.settle()?;
-    let holes = both.base.size().saturating_sub(both.base.taken_bytes());
-    let (_, after) = report.base_bytes;
-    // At worst all that is written goes where the base has holes now.
-    let growth = after - both.base.size();
-    let needed = match both.base.is_on_fat() {
-        true => growth + report.data_bytes().min(holes),
-        false => report.data_bytes().min(holes + growth),
-    };
-    if growth > 0 && both.base.is_on_fat() && after > output::FAT_BYTES {
-        bail!(
-            "it would have {}, and FAT has no files of 4 GiB; make a new image on another file system with --output",
-            text::size(after)
-        );
-    }
-    if spare.is_some_and(|spare| spare < needed) {
-        bail!(
-            "its file system has {} left, and it may grow by {}; make room there first",
-            text::size(spare.unwrap_or_default()),
-            text::size(needed)
-        );
-    }
+    room::for_base(&both.base, path, report)?;
     let mut log = undo::log_for(both, (cow, path), wishes, report)?;
     let total = (report.totals.data_chunks + report.totals.zero_chunks) * CHUNK_BYTES;
     let mut done = 0;

@@ -4,21 +4,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::{BATCH_CHUNKS, Phase, Progress, Report, Wishes, stack_names, top_of, words};
+use super::{BATCH_CHUNKS, Phase, Progress, Report, Wishes, room, stack_names, top_of, words};
 use crate::disk::base::Base;
 use crate::disk::cowfile::Mode;
 use crate::disk::image::{NewImage, Original};
-use crate::disk::target::{Target, remove};
+use crate::disk::target::Target;
 use crate::engine::cowfile::layers::kept::is_mixed;
 use crate::engine::merge::{self, How, ZEROS, output as engine};
 use crate::engine::units::CHUNK_BYTES;
 use crate::media::cowfile::{self, Opened};
-use crate::media::text;
 
-/// What FAT has no longer files than.
-pub(super) const FAT_BYTES: u64 = (4 << 30) - 1;
+/// What a new image's name has behind it until it is whole: what nobody else calls a file.
+const PART: &str = ".cowroot-part";
 
-/// Make the image `name`: under `name.part` until it is whole. Neither base nor cowfile are changed.
+/// Make the image `name`: under another name beside it until it is whole. Neither base nor cowfile are changed.
 ///
 /// # Errors
 /// What stands in the way, or what came of it halfway; the same again goes on.
@@ -36,10 +35,19 @@ pub fn output(
             name.display()
         )
     };
-    if std::fs::symlink_metadata(name).is_ok() {
+    if name.symlink_metadata().is_ok() {
         bail!(
             "{}: there is something of that name already, which is left as it is",
             doing()
+        );
+    }
+    let part = part_of(name);
+    let there = part.symlink_metadata();
+    if there.as_ref().is_ok_and(|it| !it.is_file()) {
+        bail!(
+            "{}: '{}' is not a file that was begun; move it away",
+            doing(),
+            part.display()
         );
     }
     let base = Base::open(base).with_context(doing)?;
@@ -74,9 +82,10 @@ pub fn output(
         sessions: stack_names(&opened, top),
         totals,
         base_bytes: (base.size_bytes(), after),
-        is_resumed: part_of(name).exists(),
+        is_resumed: there.is_ok(),
         is_partial: top != superblock.active_layer,
     };
+    room::for_image(&part, &base, &report).with_context(doing)?;
     if !is_tried {
         make(&mut opened, &base, name, (how, &report), progress).with_context(doing)?;
     }
@@ -93,17 +102,15 @@ fn make(
     let (part, totals) = (part_of(name), report.totals);
     let is_resumed = report.is_resumed;
     let opening = || format!("opening '{}'", part.display());
+    let opened_part = match is_resumed {
+        true => Target::own(&part),
+        false => Target::new_own(&part, base.file()),
+    };
     let mut image = NewImage {
-        part: Target::own(&part, !is_resumed).with_context(opening)?,
+        part: opened_part.with_context(opening)?,
         name,
         original: Some(base.file()),
     };
-    if let Err(error) = require_room(&image.part, base, report) {
-        if !is_resumed {
-            remove(&part)?;
-        }
-        return Err(error);
-    }
     let total = base.size_bytes() + (totals.data_chunks + totals.zero_chunks) * CHUNK_BYTES;
     let mut source = Original(base.file(), base.size_bytes());
     let mut done = 0;
@@ -117,45 +124,11 @@ fn make(
             progress(Phase::Copying, done.min(total), total);
         },
     );
-    made.map_err(|stopped| words::stopped(stopped, [Some(&mut image.part), None]))
+    made.map_err(|stopped| words::not_made(stopped, &mut image.part))
 }
 
 fn part_of(name: &Path) -> PathBuf {
     let mut part = name.as_os_str().to_owned();
-    part.push(".part");
+    part.push(PART);
     part.into()
-}
-
-/// Enough is left for all of it; blocks that are shared take none, so that is tried before.
-fn require_room(part: &Target, base: &Base, report: &Report) -> anyhow::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let (_, after) = report.base_bytes;
-    if part.is_on_fat() && after > FAT_BYTES {
-        bail!(
-            "it would have {}, and FAT has no files of 4 GiB; make it on another file system",
-            text::size(after)
-        );
-    }
-    let taken = base
-        .file()
-        .metadata()
-        .map_or(u64::MAX, |it| match it.is_file() {
-            true => it.blocks() * 512,
-            false => base.size_bytes(),
-        });
-    let needed = taken
-        .min(base.size_bytes())
-        .saturating_add(report.data_bytes())
-        .min(after)
-        .saturating_sub(part.taken_bytes());
-    let room = part.room_bytes()?;
-    // What is there already may be replaced; sharing blocks is known only when it was done.
-    if room < needed && !part.shares_with(base.file()) {
-        bail!(
-            "it takes {}, and its file system has {} left; make room, or name another place",
-            text::size(needed),
-            text::size(room)
-        );
-    }
-    Ok(())
 }

@@ -1,5 +1,7 @@
 //! What is not merged, or not taken back, and what is said then.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 #[test]
@@ -239,4 +241,78 @@ fn a_list_that_may_not_be_whole_says_so() {
     assert!(says(true).contains("and 5 more stretches of the device"));
     assert!(!says(true).contains("there may be more"));
     assert!(says(false).contains("there may be more"));
+}
+
+#[test]
+fn a_new_image_and_a_log_take_no_name_of_somebody_else_and_show_the_base_to_nobody_else() {
+    let mut bench = Bench::new(None);
+    bench.serve(1, true);
+    let only_mine = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(bench.base(), only_mine).unwrap();
+    let (new, log) = (bench.path("new.img"), bench.path("log"));
+    let made = |is_tried| {
+        let wishes = (&Wishes::default(), is_tried);
+        output(&bench.cow(), &bench.base(), &new, wishes, &mut |_, _, _| {})
+    };
+    let mine = bench.path("new.img.part");
+    fs::write(&mine, "mine").unwrap();
+    let link = bench.path("new.img.cowroot-part");
+    std::os::unix::fs::symlink(&mine, &link).unwrap();
+    for is_tried in [true, false] {
+        let says = format!("{:#}", made(is_tried).unwrap_err());
+        assert!(says.contains("not a file that was begun"), "{says}");
+    }
+    fs::remove_file(&link).unwrap();
+    made(true).unwrap();
+    assert!(!new.exists());
+    made(false).unwrap();
+    assert_eq!(fs::read(&mine).unwrap(), b"mine");
+
+    let wishes = Wishes {
+        log: Some(&log),
+        ..Wishes::default()
+    };
+    // A log that is another cowfile's, of a merge that may have begun.
+    fs::write(&log, "mine").unwrap();
+    let tried = || try_into_base(&bench.cow(), &bench.base(), &wishes, &mut |_, _, _| {});
+    let says = format!("{:#}", tried().unwrap_err());
+    assert!(says.contains("something of that name"), "{says}");
+    fs::remove_file(&log).unwrap();
+    tried().unwrap();
+    assert!(!log.exists(), "it is only looked");
+    bench.merge(&wishes).unwrap();
+    for made in [&new, &log] {
+        let mode = fs::metadata(made).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", made.display());
+    }
+}
+
+#[test]
+fn a_log_that_another_merge_may_have_begun_with_is_not_taken() {
+    let mut first = Bench::new(None);
+    first.serve(1, true);
+    let log = first.path("log");
+    let wishes = Wishes {
+        log: Some(&log),
+        ..Wishes::default()
+    };
+    // Cut before anything was overwritten.
+    let both = open_with(&first.cow(), &first.base(), &wishes, Mode::Write).unwrap();
+    let report = Report {
+        sessions: Vec::new(),
+        totals: Totals::default(),
+        base_bytes: (8 << 20, 8 << 20),
+        is_resumed: false,
+        is_partial: false,
+    };
+    let begin = || undo::log_for(&both, (&first.cow(), &first.base()), &wishes, &report);
+    begin().unwrap().expect("a log");
+    begin().unwrap().expect("the same again");
+    drop(both);
+    let begun = fs::read(&log).unwrap();
+    let mut second = Bench::new(None);
+    second.serve(1, true);
+    let says = second.refused(&wishes);
+    assert!(says.contains("something of that name"), "{says}");
+    assert!(fs::read(&log).unwrap() == begun);
 }

@@ -1,6 +1,7 @@
 //! Which session takes the writes while another is merged, and afterwards.
 
 use super::*;
+use crate::engine::merge::undo::{Head, Log};
 use crate::media::session;
 
 /// As a boot with `cowroot.session=resume:main` does: who takes the writes then.
@@ -42,5 +43,79 @@ fn a_session_is_resumed_by_its_name_while_it_is_merged_and_afterwards() {
         .unwrap();
     undo::undo(&log, None, None, &mut |_, _, _| {}).unwrap();
     assert_eq!(resumed(&bench), "main-on-top", "what was merged is back");
+    assert!(bench.reads() == bench.device);
+}
+
+#[test]
+fn a_merge_whose_undo_log_is_lost_goes_on_without_where_that_is_asked_for() {
+    let mut bench = Bench::new(None);
+    bench.serve(1, true);
+    let mut opened = cowfile::open(&bench.cow(), Mode::Write, None).unwrap();
+    let merge = Merge {
+        is_logged: true,
+        id: 7,
+        ..Merge::default()
+    };
+    merging::begin(&mut opened.files, &opened.found, merge).unwrap();
+    let head = Head {
+        store: opened.found.superblock.origin.store,
+        id: merge.id,
+        chunk_shift: 12,
+        base_bytes: 8 << 20,
+        description: opened.found.superblock.description.clone(),
+        paths: b"\0\0".to_vec(),
+    };
+    drop(opened);
+    let log = bench.path("turned-up");
+    let base = fs::File::open(bench.base()).unwrap();
+    let mut file = Target::new_own(&log, &base).unwrap();
+    Log::create(&mut file, head).unwrap();
+    drop((base, file));
+    let says = bench.refused(&Wishes::default());
+    assert!(says.contains("--without-undo-log goes on"), "{says}");
+    let says = format!("{:#}", due(&bench.cow(), false).unwrap_err());
+    assert!(says.contains("--without-undo-log"), "{says}");
+
+    let without = Wishes {
+        without_log: true,
+        ..Wishes::default()
+    };
+    // Begun, and cut again: from now on a boot goes on by itself, and the log, should it turn up, does not fit.
+    let mut both = open_with(&bench.cow(), &bench.base(), &without, Mode::Write).unwrap();
+    merging::begin(&mut both.opened.files, &both.opened.found, both.merge).unwrap();
+    drop(both);
+    assert!(due(&bench.cow(), false).unwrap().is_some());
+    let says = bench.refused(&Wishes {
+        log: Some(&log),
+        ..Wishes::default()
+    });
+    assert!(says.contains("begun without an undo log"), "{says}");
+    let says = undo::undo(
+        &log,
+        Some(&bench.base()),
+        Some(&bench.cow()),
+        &mut |_, _, _| {},
+    );
+    let says = format!("{:#}", says.unwrap_err());
+    assert!(says.contains("its last merge is another one"), "{says}");
+    bench.merge(&without).unwrap();
+    assert!(fs::read(bench.base()).unwrap() == bench.device);
+}
+
+#[test]
+fn what_a_merge_kept_goes_where_every_session_ends_with_the_power_too() {
+    let mut bench = Bench::new(None);
+    bench.serve(1, true);
+    bench.merge(&Wishes::default()).unwrap();
+    let kept = |bench: &Bench| {
+        let opened = cowfile::open(&bench.cow(), Mode::Read, None).unwrap();
+        let layers = opened.found.superblock.layers.iter().flatten().count();
+        assert_eq!(opened.description.layers.len(), layers, "each has a name");
+        opened.found.superblock.merge.kept
+    };
+    assert_ne!(kept(&bench), 0);
+    bench.serve(2, false);
+    bench.serve(3, false);
+    assert_eq!(kept(&bench), 0, "one session was served over it");
     assert!(bench.reads() == bench.device);
 }

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::begun::encoded;
-use super::output::FAT_BYTES;
-use super::{Both, Phase, Progress, Report, Wishes, depend, seen, words};
+use super::{Both, Phase, Progress, Report, Wishes, depend, room, seen, words};
 use crate::disk::base::Base;
 use crate::disk::cowfile::Mode;
 use crate::disk::target::Target;
@@ -24,7 +23,6 @@ use crate::engine::units::CHUNK_BYTES;
 use crate::media::cowfile::{self, Opened, identify_as};
 use crate::media::create::shortened;
 use crate::media::session::stand_in_for;
-use crate::media::text;
 use crate::sys;
 
 /// What came of an undo.
@@ -38,58 +36,74 @@ pub struct Undone {
     pub cowfile: Option<PathBuf>,
 }
 
-/// The log that a merge keeps, begun or gone on with.
-pub(super) fn log_for(
-    both: &mut Both,
-    (cow, path): (&Path, &Path),
+/// Whether the log that somebody wishes can be kept, or gone on with: that one, then. Nothing is written.
+pub(super) fn look_at(
+    both: &Both,
     wishes: &Wishes<'_>,
     report: &Report,
 ) -> anyhow::Result<Option<(Log, Target)>> {
+    let merge = both.merge;
     let Some(place) = wishes.log else {
-        if both.is_resumed && both.merge.is_logged {
+        if both.is_resumed && merge.is_logged {
             bail!(
                 "this merge was begun with an undo log, and goes on with it only; name it with --undo-log, or take the \
-                 merge back with --undo"
+                 merge back with --undo; if the log is lost, --without-undo-log goes on, and it cannot be taken back"
             );
         }
         return Ok(None);
     };
-    if both.is_resumed && !both.merge.is_logged {
+    if both.is_resumed && !merge.is_logged {
         bail!("this merge was begun without an undo log, and can only go on without one");
     }
     let opening = || format!("opening undo log '{}'", place.display());
-    let is_new = !place.exists();
+    let store = both.opened.found.superblock.origin.store;
     if both.is_resumed {
-        let mut file = Target::own(place, false).with_context(opening)?;
-        let log = Log::open(&mut file)
-            .map_err(|stopped| words::stopped(stopped, [None, Some(&mut file)]));
-        let log = log.with_context(opening)?;
-        let superblock = &both.opened.found.superblock;
-        if (log.head().store, log.head().id) != (superblock.origin.store, both.merge.id) {
+        let (log, file) = open(place).with_context(opening)?;
+        if (log.head().store, log.head().id) != (store, merge.id) {
             bail!("{}: it is another merge's, or another cowfile's", opening());
         }
         return Ok(Some((log, file)));
     }
-    if !is_new && !is_unused(place) {
+    if place.symlink_metadata().is_ok() && !is_unused(place, store) {
         bail!(
             "{}: there is something of that name already, which is left as it is",
             opening()
         );
     }
-    let mut file = Target::own(place, is_new).with_context(opening)?;
-    if let Err(error) = require_room(&file, both, report) {
-        drop(file);
-        if is_new {
-            crate::disk::target::remove(place)?;
-        }
-        return Err(error).with_context(opening);
+    room::for_log(place, &both.base, report).with_context(opening)?;
+    Ok(None)
+}
+
+/// The log that a merge keeps, begun or gone on with.
+pub(super) fn log_for(
+    both: &Both,
+    (cow, path): (&Path, &Path),
+    wishes: &Wishes<'_>,
+    report: &Report,
+) -> anyhow::Result<Option<(Log, Target)>> {
+    let found = look_at(both, wishes, report)?;
+    let Some(place) = wishes.log.filter(|_| found.is_none()) else {
+        return Ok(found);
+    };
+    if room::is_in_ram(place) {
+        log::warn!(
+            "undo log '{}' is in RAM: it is gone with the power, and then nothing can be taken back",
+            place.display()
+        );
     }
+    let opening = || format!("opening undo log '{}'", place.display());
+    let file = match place.exists() {
+        true => Target::own(place),
+        false => Target::new_own(place, both.base.file()),
+    };
+    let mut file = file.with_context(opening)?;
+    let superblock = &both.opened.found.superblock;
     let head = Head {
-        store: both.opened.found.superblock.origin.store,
+        store: superblock.origin.store,
         id: both.merge.id,
         chunk_shift: Shape::PRODUCT.chunk_shift,
         base_bytes: both.base.size(),
-        description: both.opened.found.superblock.description.clone(),
+        description: superblock.description.clone(),
         paths: paths([path, cow]),
     };
     let log = Log::create(&mut file, head);
@@ -97,36 +111,19 @@ pub(super) fn log_for(
     Ok(Some((log, file)))
 }
 
-/// There is room for all that may be overwritten.
-fn require_room(file: &Target, both: &Both, report: &Report) -> anyhow::Result<()> {
-    let taken = match both.base.is_device() {
-        true => u64::MAX,
-        false => both.base.taken_bytes(),
-    };
-    let chunks = report.totals.data_chunks + report.totals.zero_chunks;
-    let needed = taken.min(chunks * CHUNK_BYTES);
-    if file.is_on_fat() && needed > FAT_BYTES {
-        bail!(
-            "it may take {}, and FAT has no files of 4 GiB; keep it on another file system",
-            text::size(needed)
-        );
-    }
-    let room = file.room_bytes()?;
-    if room < needed {
-        bail!(
-            "it may take {}, and its file system has {} left; name a place with more room",
-            text::size(needed),
-            text::size(room)
-        );
-    }
-    Ok(())
+fn open(place: &Path) -> anyhow::Result<(Log, Target)> {
+    let mut file = Target::own(place)?;
+    let log = Log::open(&mut file);
+    let log = log.map_err(|stopped| words::stopped(stopped, [None, Some(&mut file)]))?;
+    Ok((log, file))
 }
 
-/// A log of a merge that never came to write anything.
-fn is_unused(place: &Path) -> bool {
-    let file = Target::own(place, false);
+/// A log of a merge of this cowfile that never came to write anything.
+fn is_unused(place: &Path, store: [u8; 16]) -> bool {
+    let file = Target::own(place);
     file.is_ok_and(|mut file| {
-        file.size_bytes() == 0 || Log::open(&mut file).is_ok_and(|log| log.is_empty())
+        let is_unused = |log: Log| log.is_empty() && log.head().store == store;
+        file.size_bytes() == 0 || Log::open(&mut file).is_ok_and(is_unused)
     })
 }
 
@@ -150,10 +147,7 @@ pub fn undo(
     progress: &mut Progress<'_>,
 ) -> anyhow::Result<Undone> {
     let doing = || format!("undoing the merge that '{}' tells of", place.display());
-    let mut file = Target::own(place, false).with_context(doing)?;
-    let log =
-        Log::open(&mut file).map_err(|stopped| words::stopped(stopped, [None, Some(&mut file)]));
-    let mut log = log.with_context(doing)?;
+    let (mut log, mut file) = open(place).with_context(doing)?;
     let mut were = log.head().paths.split(|byte| *byte == 0);
     let mut path_was = || Path::new(OsStr::from_bytes(were.next().unwrap_or_default())).to_owned();
     let (base_was, cow_was) = (path_was(), path_was());

@@ -74,6 +74,19 @@ fn plain(why: &NotMerged) -> anyhow::Error {
 
 /// Why a merge ended early; the base's and the log's last errors say more.
 pub(super) fn stopped(stopped: Stopped, targets: [Option<&mut Target>; 2]) -> anyhow::Error {
+    stopped_in("the base", stopped, targets)
+}
+
+/// Why a new image was not made.
+pub(super) fn not_made(stopped: Stopped, image: &mut Target) -> anyhow::Error {
+    stopped_in("the new image", stopped, [Some(image), None])
+}
+
+fn stopped_in(
+    written: &'static str,
+    stopped: Stopped,
+    targets: [Option<&mut Target>; 2],
+) -> anyhow::Error {
     let [base, log] = targets;
     match stopped {
         Stopped::Session(trouble) => {
@@ -87,9 +100,9 @@ pub(super) fn stopped(stopped: Stopped, targets: [Option<&mut Target>; 2]) -> an
             failure,
         } => {
             let (what, target) = match side {
-                Side::Base => ("the base", base),
+                Side::Base => (written, base),
                 Side::Log => ("the undo log", log),
-                Side::Source => ("the old base", None),
+                Side::Source => ("the base", None),
             };
             let words = match target.and_then(Target::last_error) {
                 Some(error) => error.to_string(),

@@ -17,8 +17,10 @@ session() {
 check session session
 before=$(sha256sum </tmp/base)
 mkdir /small && mount -t tmpfs -o size=40k small /small
-refused no-room-for-an-image "make room, or name another place" cowroot merge /tmp/a.cow --base /tmp/base --output /small/new.img
-refused no-room-for-a-log "name a place with more room" cowroot merge /tmp/a.cow --into /tmp/base --undo-log /small/log
+for tried in "" --dry-run; do
+	refused "no-room-for-an-image$tried" "make it on another file system" cowroot merge /tmp/a.cow --base /tmp/base --output /small/new.img $tried
+	refused "no-room-for-a-log$tried" "keep it on another file system" cowroot merge /tmp/a.cow --into /tmp/base --undo-log /small/log $tried
+done
 truncate -s 4G /tmp/large
 check create-large cowroot create /tmp/l.cow --base /tmp/large --max-size 64M
 check stick mount_stick

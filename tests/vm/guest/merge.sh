@@ -1,8 +1,7 @@
 # Sessions merged into a file and into a block device, and undone; into a new image of a CD; refused where it cannot be.
 # shellcheck shell=sh
 for module in vfat ahci sr_mod isofs; do modprobe "$module"; done
-mkdir /s /cd && mount -t vfat /dev/vdb /s && mount -t iso9660 -o ro /dev/sr0 /cd
-dd if=/dev/vda of=/tmp/base bs=1M count=16 2>/dev/null
+mkdir /s /cd && mount -t vfat /dev/vdb /s && mount -t iso9660 -o ro /dev/sr0 /cd && dd if=/dev/vda of=/tmp/base bs=1M count=16
 sum() { sha256sum <"$1"; }
 fails() { ! "$@"; }
 # session BASE KIND: some of it written, some discarded; what the device reads as is kept.
@@ -16,7 +15,8 @@ session() {
 	sum /dev/ublkb0 >/run/device
 	cowroot detach --all
 }
-merge() { cowroot merge /s/a.cow --into "$@" && cowroot info /s/a.cow && cowroot check /s/a.cow; }
+json() { ! grep -v '^{.*}$' "$1" && tail -n1 "$1" | grep '"phase":"merged",.*"sessions":\["main"\]'; }
+merge() { cowroot merge /s/a.cow --into "$@" >/tmp/told && json /tmp/told && cowroot info /s/a.cow && cowroot check /s/a.cow; }
 for base in /tmp/base /dev/vda; do
 	kind=${base##*/}
 	before=$(sum "$base")

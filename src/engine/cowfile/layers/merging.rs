@@ -48,17 +48,13 @@ pub fn may(superblock: &Superblock, top: u8) -> Result<(), NotMerged> {
     if merged.is_empty() {
         return Err(NotMerged::NotInStack(top));
     }
-    let layer = |number: u8| {
-        let place = superblock.layers.get(usize::from(number));
-        place.copied().flatten()
-    };
     // Down from a layer, what was merged before not counted.
     let stands_on_top = |number: u8| {
         let mut below = Some(number);
         for _ in 0..MAX_LAYERS {
             match below {
                 Some(number) if number == top => return true,
-                Some(number) => below = layer(number).and_then(|layer| layer.parent),
+                Some(number) => below = superblock.layer(number).and_then(|layer| layer.parent),
                 None => return false,
             }
         }
@@ -116,8 +112,8 @@ pub(super) fn allows(before: &Superblock, after: &mut Superblock) -> Result<(), 
     }
     let merged = merged_with(before, before.merge.top);
     let says = |superblock: &Superblock, number: u8| {
-        let place = superblock.layers.get(usize::from(number)).copied();
-        place.flatten().map(|layer| (layer.root, layer.parent))
+        let layer = superblock.layer(number);
+        layer.map(|layer| (layer.root, layer.parent))
     };
     let is_same = merged
         .iter()
@@ -199,7 +195,7 @@ fn carried(merge: Merge, before: Merge) -> Merge {
 }
 
 /// From now on any part of the layers up to `merge.top` may be in the base. What was kept of a merge before is
-/// dropped: the base is about to change.
+/// dropped: the base is about to change. One that was begun goes on, with or without its undo log as `merge` says.
 ///
 /// # Errors
 /// Why the cowfile is as it was, or the medium's.
@@ -211,6 +207,9 @@ pub fn begin(
     let mut superblock = writable(found)?;
     may(&superblock, merge.top)?;
     if superblock.merge.state == MergeState::UnderWay {
+        // Which log it goes on with, if with any.
+        superblock.merge.is_logged = merge.is_logged;
+        superblock.merge.id = merge.id;
         // Both copies have to say so, and durably, before the base is written.
         return flip(medium, superblock, found.standing).map_err(NotMerged::Cowfile);
     }
