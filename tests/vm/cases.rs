@@ -116,18 +116,18 @@ pub(crate) fn all() -> Vec<Case> {
         Case::home("dracut-059 stick vfat session", DracutBefore).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("dracut-106 cd root-long", Dracut).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
         Case::home("dracut-106 stick vfat session", Dracut).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
-        Case::home("dracut-059 cd root", DracutBefore).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
-        Case::home("dracut-106-plain cd root", DracutPlain).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
-        Case::home("dracut-newest cd root", DracutNewest).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
-        Case::home("dracut-106-plain stick vfat session", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
+        Case::home("dracut-059 cd root-long", DracutBefore).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
+        Case::home("dracut-106-plain cd root-long", DracutPlain).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
+        Case::home("dracut-newest cd root-long", DracutNewest).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
+        Case::home("dracut-106-plain stick vfat session-long", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("dracut-106-plain stick vfat session-exitrd", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=poweroff exitrd=dracut").guest("session").boots(2).memory(1024)
             .console(CLOSED).console("Unmounted /oldroot"),
-        Case::home("dracut-106 cd multi-user", Dracut).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
+        Case::home("dracut-106 cd multi-user-long", Dracut).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
             .console(CLOSED).never("[FAILED]"),
         Case::home("dracut-106 nfs dhcp", Dracut).server(UserSpace).words("net.ifnames=0 ip=dhcp cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4").console("is kept, also when its lease ends"),
         Case::home("dracut-059 nfs dhcp", DracutBefore).server(UserSpace).words("net.ifnames=0 ip=dhcp cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4").console("is kept, also when its lease ends"),
         Case::home("dracut-106-plain nfs v4-long", DracutPlain).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
-        Case::home("dracut-106 nfs unreachable", Dracut).server(Nobody).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.77:/export:/r cowroot.wait=5 rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
+        Case::home("dracut-106 nfs unreachable-long", Dracut).server(Nobody).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.77:/export:/r cowroot.wait=5 rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
             .restarts_with("reaching the NFS server '10.0.2.77' (TCP port 2049): "),
         Case::home("initramfs-tools nfs v4", InitramfsTools).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
         Case::home("mkinitcpio-shim nfs v4", MkinitcpioShim).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
@@ -138,7 +138,7 @@ pub(crate) fn all() -> Vec<Case> {
             .restarts_with("finding the medium 'LABEL=LIVE'").console("the boot cannot go on"),
         Case::home("dracut-106-plain disk unknown-words", DracutPlain).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.weit=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
             .restarts_with("is 'cowroot.wait' meant?"),
-        Case::home("dracut-106 disk unknown-words", Dracut).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.weit=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
+        Case::home("dracut-106 disk unknown-words-long", Dracut).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.weit=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
             .restarts_with("is 'cowroot.wait' meant?"),
         Case::home("initramfs-tools disk not-found", InitramfsTools).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.wait=3 root=/dev/vda").guest("root").memory(1024)
             .restarts_with("finding the medium 'LABEL=LIVE'").console("the boot cannot go on"),
@@ -156,7 +156,7 @@ pub(crate) fn all() -> Vec<Case> {
             .console("emergency shell, number 3").never("real root").never("fsck").never("late hook"),
         Case::home("mkinitcpio-shim disk not-asked", MkinitcpioShim).disk(MiniRaw).words("root=/dev/vda ro").guest("not-asked").console("real root").console("fsck").never("cowroot["),
         Case::home("mkinitcpio-shim-systemd cd root-long", MkinitcpioShimSystemd).cd(Mini(Iso)).words("cowroot=LABEL=LIVE:/live/root.img root=/dev/not-there").guest("root").memory(1024),
-        Case::home("mkinitcpio-shim-systemd stick vfat session", MkinitcpioShimSystemd).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
+        Case::home("mkinitcpio-shim-systemd stick vfat session-long", MkinitcpioShimSystemd).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("mkinitcpio-shim-systemd cd multi-user", MkinitcpioShimSystemd).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
             .console(CLOSED).never("[FAILED]"),
         Case::home("mkinitcpio-shim-systemd none not-found", MkinitcpioShimSystemd).disk(MiniRaw).words("cowroot=LABEL=LIVE:/x cowroot.wait=1 root=/dev/vda").guest("root").memory(1024).fails_with("finding the medium 'LABEL=LIVE'")
@@ -315,7 +315,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini disk ext4 merge-at-boot", "merge-boot").disk(Tools).disk(Stick(New::Ext4)).disk(Stick(New::Vfat)).words("stick=ext4 cowroot=/dev/vdb:/base.img cowroot.cow=/dev/vdc:/session.cow").boots(3).quiet_s(60),
         // The same where others are the initramfs's init, whose patience for a device is five seconds here; `quiet` as distributions
         // have it. The last boot has the base alone. On no machine is a merge over before the power goes.
-        Case::home("dracut-106 stick vfat merge-at-boot", Dracut).slow_stick(PocketToMerge(Vfat), MERGE_BPS).words(MERGE).guest("merge-root").each(&MERGED).cuts(2).memory(1024).quiet_s(60),
+        Case::home("dracut-106 stick vfat merge-at-boot-long", Dracut).slow_stick(PocketToMerge(Vfat), MERGE_BPS).words(MERGE).guest("merge-root").each(&MERGED).cuts(2).memory(1024).quiet_s(60),
         Case::home("initramfs-tools stick vfat merge-at-boot", InitramfsTools).slow_stick(PocketToMerge(Vfat), MERGE_BPS).words(MERGE).guest("merge-root").each(&MERGED).cuts(2).memory(1024).quiet_s(60),
 
         // Daemons that are killed, again and again.
