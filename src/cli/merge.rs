@@ -23,7 +23,7 @@ pub struct Merge {
     #[arg(long, value_name = "BASE", requires = "output")]
     pub base: Option<PathBuf>,
     /// Let the next boot merge, before it mounts the root
-    #[arg(long, conflicts_with_all = ["undo", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["undo", "dry_run", "progress"])]
     pub next_boot: bool,
     /// With --next-boot: do not, after all
     #[arg(long, requires = "next_boot")]

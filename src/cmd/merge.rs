@@ -24,6 +24,9 @@ struct Ended {
     sessions: Vec<String>,
     data_bytes: u64,
     zero_bytes: u64,
+    /// Of an undo: whose session is on the base again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cowfile: Option<String>,
 }
 
 /// Do what the options say.
@@ -84,6 +87,7 @@ pub fn run(options: &Merge) -> anyhow::Result<()> {
         data_bytes: report.data_bytes(),
         zero_bytes: report.totals.zero_chunks * CHUNK_BYTES,
         sessions: report.sessions.iter().map(|name| bare(name)).collect(),
+        cowfile: None,
     };
     end(options, &ended, || described(options, &report, place, took))
 }
@@ -177,15 +181,19 @@ fn undo(options: &Merge, log: &Path, mut meter: Meter) -> anyhow::Result<()> {
         sessions: Vec::new(),
         data_bytes: undone.chunks * CHUNK_BYTES,
         zero_bytes: 0,
+        cowfile: undone.cowfile.as_ref().map(|cow| cow.display().to_string()),
     };
     end(options, &ended, || match &undone.cowfile {
         Some(cow) => format!(
             "'{base}' is as it was before the merge, and what was merged is in '{}' again\n",
             cow.display()
         ),
-        None => format!(
+        None if undone.is_whole => format!(
             "'{base}' is as it was before the merge; the session that was merged is gone, and the cowfile wants the \
              merged base\n"
+        ),
+        None => format!(
+            "'{base}' is as it was before the merge, unless that, which was cut, went on without this log\n"
         ),
     })
 }

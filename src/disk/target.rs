@@ -1,8 +1,8 @@
 //! What a merge writes to: a base, opened so that nobody else uses it; an undo log; a new image (`image`).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -90,13 +90,34 @@ impl Target {
         Self::owned(path, OpenOptions::new().custom_flags(libc::O_NONBLOCK))
     }
 
-    /// The same, new. Others may read it, and write it, as far as they may the base that goes into it.
+    /// The same of one that nobody else can have begun, in a folder where others may write.
+    ///
+    /// # Errors
+    /// It is another user's, or has a second name; or as `own`.
+    pub fn surely_own(path: &Path) -> anyhow::Result<Self> {
+        let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+        let target = Self::owned(path, OpenOptions::new().custom_flags(flags))?;
+        let metadata = target.file.metadata()?;
+        if metadata.nlink() != 1 || metadata.uid() != nix::unistd::geteuid().as_raw() {
+            bail!("it belongs to another user, or has a second name; move it away");
+        }
+        Ok(target)
+    }
+
+    /// The same, new. Others may read it, and write it, as far as they may the base that goes into it: those of another
+    /// group not at all.
     ///
     /// # Errors
     /// There is one of that name, or it cannot be made.
     pub fn new_own(path: &Path, base: &File) -> anyhow::Result<Self> {
-        let mode = base.metadata()?.mode() & 0o666 | 0o600;
-        let target = Self::owned(path, OpenOptions::new().create_new(true).mode(mode))?;
+        let base = base.metadata()?;
+        let mode = base.mode() & 0o666 | 0o600;
+        let mut options = OpenOptions::new();
+        let target = Self::owned(path, options.create_new(true).mode(mode & 0o606))?;
+        if target.file.metadata()?.gid() == base.gid() {
+            // Where a file system knows no modes that is as well.
+            let _ = target.file.set_permissions(Permissions::from_mode(mode));
+        }
         sync_folder(path)?;
         Ok(target)
     }
@@ -178,8 +199,9 @@ impl Target {
         while done < len {
             let part = usize::try_from(len - done).map_or(ZEROS, |left| left.min(ZEROS));
             bytes.resize(part, 0);
-            uninterrupted(|| self.file.read_exact_at(&mut bytes, offset + done))?;
-            if bytes.iter().any(|byte| *byte != 0) {
+            let read = uninterrupted(|| self.file.read_exact_at(&mut bytes, offset + done));
+            // A sector that does not read may after it was written.
+            if read.is_err() || bytes.iter().any(|byte| *byte != 0) {
                 bytes.fill(0);
                 uninterrupted(|| self.file.write_all_at(&bytes, offset + done))?;
             }

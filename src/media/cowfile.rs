@@ -125,11 +125,30 @@ impl Opened {
             Growth::WholeFiles => self.found.superblock.file_slots,
             Growth::InPlace | Growth::Never => GROW_SLOTS,
         };
+        match self.settle_growing(grow_slots)? {
+            true => Ok(()),
+            false => bail!("closing the cowfile, which was in use when it was left: it is full"),
+        }
+    }
+
+    /// The same in the room it has: growing a file can take a minute on a stick. Whether there was enough.
+    ///
+    /// # Errors
+    /// Its medium takes no writes; it reads as before.
+    pub fn settle_in_place(&mut self) -> anyhow::Result<bool> {
+        self.settle_growing(0)
+    }
+
+    fn settle_growing(&mut self, grow_slots: u32) -> anyhow::Result<bool> {
         let random =
             u64::from_le_bytes(sys::random().context("asking the kernel for a random number")?);
         let found = self.found.clone();
-        match settle::settle(&mut self.files, found, grow_slots, random) {
-            Ok(_) => self.look_again(),
+        let settled = settle::settle(&mut self.files, found, grow_slots, random);
+        match settled {
+            Ok(_) | Err(NotSettled::Full) => {
+                self.look_again()?;
+                Ok(settled.is_ok())
+            }
             Err(NotSettled::Unreadable(trouble)) => {
                 Err(anyhow::anyhow!("closing the cowfile: {trouble}"))
             }

@@ -226,7 +226,10 @@ impl<W: Deref<Target = [AtomicU32]>> Cowfile<W> {
             || !self.staging.open_epoch().is_empty()
             || !self.starved.is_empty()
             || self.tail.is_some();
-        let may = !self.growing && self.space.grown() < self.max_slots && self.broken.is_none();
+        let may = self.settings.grow_slots > 0
+            && !self.growing
+            && self.space.grown() < self.max_slots
+            && self.broken.is_none();
         may && in_use && !enough
     }
 

@@ -47,7 +47,7 @@ pub struct Settings {
     pub journal_chunks: usize,
     /// Tree pages kept in RAM.
     pub cached_pages: usize,
-    /// Slots grown at a time, from one multiple of it to the next; whole zones.
+    /// Slots grown at a time, from one multiple of it to the next; whole zones. 0: it never grows.
     pub grow_slots: u32,
     /// Slots that only a file system's metadata may take.
     pub metadata_reserve: u32,

@@ -26,6 +26,8 @@ const CACHED: usize = 2048;
 pub enum NotSettled {
     /// The medium does not take writes, or has no room.
     Failed(Failure),
+    /// It has no room, and was not to grow. Nothing it was told failed.
+    Full,
     /// What was written does not read.
     Unreadable(Trouble),
 }
@@ -69,7 +71,7 @@ impl Buffers for Memory {
 }
 
 /// Close what `recover` found, if it is not: afterwards its journal is empty, and both superblocks say so.
-/// `random` is a number that was never used before.
+/// It grows by `grow_slots`, if it has to; by none, if that is 0. `random` is a number that was never used before.
 ///
 /// # Errors
 /// Why not.
@@ -91,6 +93,7 @@ pub fn settle(
     let found = recover(medium, shape, None).map_err(NotSettled::Unreadable)?;
     match found.superblock.clean && found.delta.is_empty() {
         true => Ok(found),
+        false if grow_slots == 0 => Err(NotSettled::Full),
         false => Err(NotSettled::Failed(Failure::Io)),
     }
 }

@@ -46,14 +46,12 @@ pub fn make_ready(path: &Path, mut opened: Opened) -> anyhow::Result<Opened> {
         return Ok(opened);
     }
     // Where every session ends with the power its next detach never comes; what is kept has to go all the same.
-    if (!found.superblock.clean || found.torn || !found.delta.is_empty())
-        && let Err(error) = opened.settle()
-    {
-        log::warn!(
-            "cowfile '{}': what a merge kept is kept on: {error:#}",
+    let is_open = !found.superblock.clean || found.torn || !found.delta.is_empty();
+    if is_open && !opened.settle_in_place().with_context(doing)? {
+        log::info!(
+            "cowfile '{}': what a merge kept is kept on, for there is no room to close it first",
             path.display()
         );
-        opened.look_again().with_context(doing)?;
         return Ok(opened);
     }
     let Some(mut aged) = merging::aged(&opened.found.superblock) else {

@@ -103,7 +103,7 @@ fn make(
     let is_resumed = report.is_resumed;
     let opening = || format!("opening '{}'", part.display());
     let opened_part = match is_resumed {
-        true => Target::own(&part),
+        true => Target::surely_own(&part),
         false => Target::new_own(&part, base.file()),
     };
     let mut image = NewImage {

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use nix::sys::statfs::{MSDOS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
+use nix::sys::statfs::{FsType, MSDOS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 
 use super::Report;
 use crate::disk::base::Base;
@@ -17,10 +17,18 @@ use crate::sys;
 /// What FAT has no longer files than.
 const FAT_BYTES: u64 = (4 << 30) - 1;
 
+/// FAT's successor (include/uapi/linux/magic.h).
+const EXFAT: FsType = FsType(0x2011_BAB0);
+/// What is in RAM, and has no limit (include/uapi/linux/magic.h).
+const RAMFS: FsType = FsType(0x8584_58F6);
+
 /// What the file system of a file has left.
 struct Room {
     left_bytes: u64,
     is_fat: bool,
+    /// A file takes what it is long.
+    has_no_holes: bool,
+    is_in_ram: bool,
 }
 
 impl Room {
@@ -32,9 +40,16 @@ impl Room {
         };
         let stat = stat.with_context(|| format!("looking for room for '{}'", path.display()))?;
         let block_bytes = u64::try_from(stat.block_size()).unwrap_or(0);
+        let kind = stat.filesystem_type();
         Ok(Self {
-            left_bytes: stat.blocks_available().saturating_mul(block_bytes),
-            is_fat: stat.filesystem_type() == MSDOS_SUPER_MAGIC,
+            left_bytes: match stat.blocks() {
+                // It does not tell.
+                0 => u64::MAX,
+                _ => stat.blocks_available().saturating_mul(block_bytes),
+            },
+            is_fat: kind == MSDOS_SUPER_MAGIC,
+            has_no_holes: [MSDOS_SUPER_MAGIC, EXFAT].contains(&kind),
+            is_in_ram: [TMPFS_MAGIC, RAMFS].contains(&kind),
         })
     }
 
@@ -58,7 +73,7 @@ impl Room {
 }
 
 /// The folder that a file is in.
-pub(super) fn folder(path: &Path) -> &Path {
+fn folder(path: &Path) -> &Path {
     let folder = path.parent();
     let named = folder.filter(|folder| !folder.as_os_str().is_empty());
     named.unwrap_or(Path::new("."))
@@ -72,10 +87,12 @@ pub(super) fn for_base(base: &Target, path: &Path, report: &Report) -> anyhow::R
     let room = Room::at(path)?;
     let (before, after) = report.base_bytes;
     let (holes, growth) = (before.saturating_sub(base.taken_bytes()), after - before);
-    // At worst all that is written goes where the base has holes now. FAT knows none.
-    let more_bytes = match room.is_fat {
-        true => growth + report.data_bytes().min(holes),
-        false => report.data_bytes().min(holes + growth),
+    // At worst all that is written goes where the base has holes now. Of what was begun nobody knows how much is left;
+    // it may be stopped by a full file system, and goes on.
+    let more_bytes = match (room.has_no_holes, report.is_resumed) {
+        (true, _) => growth,
+        (false, false) => report.data_bytes().min(holes + growth),
+        (false, true) => 0,
     };
     let file_bytes = if growth > 0 { after } else { 0 };
     room.require(
@@ -85,7 +102,7 @@ pub(super) fn for_base(base: &Target, path: &Path, report: &Report) -> anyhow::R
     )
 }
 
-/// An undo log keeps what the base has where the session has something.
+/// An undo log keeps what the base has where the session has something, and a little to say so.
 pub(super) fn for_log(log: &Path, base: &Target, report: &Report) -> anyhow::Result<()> {
     let taken = match base.is_device() {
         true => u64::MAX,
@@ -93,13 +110,15 @@ pub(super) fn for_log(log: &Path, base: &Target, report: &Report) -> anyhow::Res
     };
     let chunks = report.totals.data_chunks + report.totals.zero_chunks;
     let most_bytes = taken.min(chunks * CHUNK_BYTES);
-    let instead = "keep it on another file system";
-    Room::at(log)?.require(most_bytes, most_bytes, instead)
-}
-
-/// Whether what is written there is gone with the power.
-pub(super) fn is_in_ram(path: &Path) -> bool {
-    statfs(path).is_ok_and(|stat| stat.filesystem_type() == TMPFS_MAGIC)
+    let room = Room::at(log)?;
+    if room.is_in_ram {
+        ::log::warn!(
+            "undo log '{}' is in RAM: it is gone with the power, and then nothing can be taken back",
+            log.display()
+        );
+    }
+    let most_bytes = most_bytes + most_bytes / 100;
+    room.require(most_bytes, most_bytes, "keep it on another file system")
 }
 
 /// A new image has what base and session have. What there is of it already is not counted; nor is the base, where its
@@ -116,6 +135,7 @@ pub(super) fn for_image(part: &Path, base: &Base, report: &Report) -> anyhow::Re
     let (_, after) = report.base_bytes;
     let most_bytes = taken.saturating_add(report.data_bytes()).min(after);
     let (room, instead) = (Room::at(part)?, "make it on another file system");
+    let most_bytes = if room.has_no_holes { after } else { most_bytes };
     let there = part.metadata().map(|it| it.blocks() * 512);
     let more_bytes = most_bytes.saturating_sub(there.as_ref().copied().unwrap_or(0));
     match room.require(after, more_bytes, instead) {
@@ -130,6 +150,9 @@ pub(super) fn for_image(part: &Path, base: &Base, report: &Report) -> anyhow::Re
 fn can_share(base: &Base, folder: &Path) -> bool {
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(libc::O_TMPFILE);
-    let nameless = options.open(folder);
-    nameless.is_ok_and(|file| sys::share_blocks(base.file(), &file).is_ok())
+    match options.open(folder) {
+        Ok(file) => sys::share_blocks(base.file(), &file).is_ok(),
+        // None without a name there. The merge itself will see.
+        Err(error) => error.raw_os_error() == Some(libc::EOPNOTSUPP),
+    }
 }

@@ -34,6 +34,8 @@ pub struct Undone {
     pub chunks: u64,
     /// The cowfile whose session is on it again; `None`: only the base is as it was.
     pub cowfile: Option<PathBuf>,
+    /// The log tells of a merge that was over. If not, that may have gone on without it.
+    pub is_whole: bool,
 }
 
 /// Whether the log that somebody wishes can be kept, or gone on with: that one, then. Nothing is written.
@@ -53,7 +55,7 @@ pub(super) fn look_at(
         return Ok(None);
     };
     if both.is_resumed && !merge.is_logged {
-        bail!("this merge was begun without an undo log, and can only go on without one");
+        bail!("this merge goes on without an undo log, and cannot be taken back");
     }
     let opening = || format!("opening undo log '{}'", place.display());
     let store = both.opened.found.superblock.origin.store;
@@ -85,12 +87,6 @@ pub(super) fn log_for(
     let Some(place) = wishes.log.filter(|_| found.is_none()) else {
         return Ok(found);
     };
-    if room::is_in_ram(place) {
-        log::warn!(
-            "undo log '{}' is in RAM: it is gone with the power, and then nothing can be taken back",
-            place.display()
-        );
-    }
     let opening = || format!("opening undo log '{}'", place.display());
     let file = match place.exists() {
         true => Target::own(place),
@@ -186,6 +182,7 @@ pub fn undo(
         base: path,
         chunks,
         cowfile,
+        is_whole: log.description_after().is_some(),
     })
 }
 
@@ -278,6 +275,15 @@ fn session(log: &Log, cow: Option<&Path>, was: &Path) -> anyhow::Result<Option<(
     let is_it = (superblock.origin.store, merge.id) == (log.head().store, log.head().id);
     let can_be = is_it && (merge.state == MergeState::UnderWay || merge.kept != 0);
     if !can_be {
+        let is_own = superblock.origin.store == log.head().store;
+        let is_later = merge.id != 0 && merge.id != log.head().id;
+        if is_own && is_later && log.description_after().is_none() {
+            bail!(
+                "cowfile '{}': the merge that this log is of went on without it, or was taken back; it does not have all \
+                 that was overwritten since, and puts nothing back",
+                path.display()
+            );
+        }
         if cow.is_some() {
             bail!(
                 "cowfile '{}': its last merge is another one, or what it merged was dropped; leave it out to put back \
@@ -285,10 +291,8 @@ fn session(log: &Log, cow: Option<&Path>, was: &Path) -> anyhow::Result<Option<(
                 path.display()
             );
         }
-        let is_own = superblock.origin.store == log.head().store;
         let is_empty = opened.found.delta.is_empty()
             && superblock.roots().all(|(_, root)| root == Entry::ABSENT);
-        let is_later = merge.id != 0 && merge.id != log.head().id;
         if is_own && (is_later || !is_empty) {
             bail!(
                 "cowfile '{}' was merged again since, or has a session over the merged base, which would be lost; undo \

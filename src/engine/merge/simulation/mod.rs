@@ -44,22 +44,29 @@ fn some_merge(world: &mut World) -> Result<Merge, String> {
     })
 }
 
-/// Until it is over, through cuts; now and then a session is served between.
-fn merge_through_cuts(world: &mut World, merge: Merge) -> Result<(), String> {
+/// Until it is over, through cuts; now and then a session is served between, and now and then the undo log is lost. As
+/// what it ended.
+fn merge_through_cuts(world: &mut World, mut merge: Merge) -> Result<Merge, String> {
     for _ in 0..MOST_CUTS {
         if world.with_cut(120, |world| world.merge(merge))? {
-            return Ok(());
+            return Ok(merge);
         }
         let merging = world.open()?.superblock.merge;
         if merging.state != MergeState::UnderWay && merge.kept_is_done(merging) {
-            return Ok(());
+            return Ok(merge);
+        }
+        if merging.state == MergeState::UnderWay && merge.is_logged && world.random.u8(0..8) == 0 {
+            merge.is_logged = false;
+            merge.id = world.random.u64(..);
         }
         if world.random.u8(0..3) == 0 {
             world.serve()?;
         }
     }
     world.machine.borrow_mut().left = u64::MAX;
-    world.merge(merge).map_err(|stopped| format!("{stopped:?}"))
+    let merged = world.merge(merge);
+    merged.map_err(|stopped| format!("{stopped:?}"))?;
+    Ok(merge)
 }
 
 impl Merge {
@@ -86,11 +93,14 @@ fn run_seed(seed: u64) -> (Result<(), String>, u64) {
 fn in_place(world: &mut World) -> Result<(), String> {
     for _ in 0..2 {
         let old_base = world.bytes(Which::Base);
-        let merge = some_merge(world)?;
+        let wanted = some_merge(world)?;
         let before = world.open()?.superblock;
-        let merged = merged_with(&before, merge.top);
-        merge_through_cuts(world, merge)?;
+        let merged = merged_with(&before, wanted.top);
+        let merge = merge_through_cuts(world, wanted)?;
         over(world, merge, merged.len())?;
+        if merge.id != wanted.id && world.take_back().is_ok() {
+            return Err("a log that does not have it all was laid back".into());
+        }
         if merge.is_logged && !merge.frees && world.random.bool() {
             if world.random.bool() {
                 world.serve()?;

@@ -271,7 +271,14 @@ impl World {
         let superblock = &found.superblock;
         let before = superblock.merge;
         let is_resumed = before.state == MergeState::UnderWay;
-        let merge = if is_resumed { before } else { wanted };
+        let merge = match is_resumed {
+            true => Merge {
+                is_logged: wanted.is_logged,
+                id: wanted.id,
+                ..before
+            },
+            false => wanted,
+        };
         let how = How {
             top: merge.top,
             batch_chunks: BATCH,
