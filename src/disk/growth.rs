@@ -32,7 +32,7 @@ const LONGEST_FILE: u32 = (1 << 20) - Shape::PRODUCT.zone_slots;
 const FILES: u32 = 64;
 
 /// Of <linux/magic.h>; its type has other widths and signs elsewhere.
-const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0_u32 as _);
+pub const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0_u32 as _);
 const BTRFS_SUPER_MAGIC: FsType = FsType(0x9123_683e_u32 as _);
 
 /// What a file is called after each stretch that was written: it is to be synced. And how far the cowfile is

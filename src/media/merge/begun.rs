@@ -47,7 +47,13 @@ pub fn make_ready(path: &Path, mut opened: Opened) -> anyhow::Result<Opened> {
     }
     // Where every session ends with the power its next detach never comes; what is kept has to go all the same.
     let is_open = !found.superblock.clean || found.torn || !found.delta.is_empty();
-    if is_open && !opened.settle_in_place().with_context(doing)? {
+    let closing = || {
+        format!(
+            "{} (a boot with cowroot.session=throwaway writes nothing to it)",
+            doing()
+        )
+    };
+    if is_open && !opened.settle_in_place().with_context(closing)? {
         log::info!(
             "cowfile '{}': what a merge kept is kept on, for there is no room to close it first",
             path.display()

@@ -5,22 +5,18 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use nix::sys::statfs::{FsType, MSDOS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
+use nix::sys::statfs::{MSDOS_SUPER_MAGIC, statfs};
 
 use super::Report;
 use crate::disk::base::Base;
+use crate::disk::growth::EXFAT_SUPER_MAGIC;
 use crate::disk::target::Target;
 use crate::engine::units::CHUNK_BYTES;
-use crate::media::text;
+use crate::media::{namespace, text};
 use crate::sys;
 
 /// What FAT has no longer files than.
 const FAT_BYTES: u64 = (4 << 30) - 1;
-
-/// FAT's successor (include/uapi/linux/magic.h).
-const EXFAT: FsType = FsType(0x2011_BAB0);
-/// What is in RAM, and has no limit (include/uapi/linux/magic.h).
-const RAMFS: FsType = FsType(0x8584_58F6);
 
 /// What the file system of a file has left.
 struct Room {
@@ -28,7 +24,6 @@ struct Room {
     is_fat: bool,
     /// A file takes what it is long.
     has_no_holes: bool,
-    is_in_ram: bool,
 }
 
 impl Room {
@@ -48,8 +43,7 @@ impl Room {
                 _ => stat.blocks_available().saturating_mul(block_bytes),
             },
             is_fat: kind == MSDOS_SUPER_MAGIC,
-            has_no_holes: [MSDOS_SUPER_MAGIC, EXFAT].contains(&kind),
-            is_in_ram: [TMPFS_MAGIC, RAMFS].contains(&kind),
+            has_no_holes: [MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC].contains(&kind),
         })
     }
 
@@ -110,15 +104,14 @@ pub(super) fn for_log(log: &Path, base: &Target, report: &Report) -> anyhow::Res
     };
     let chunks = report.totals.data_chunks + report.totals.zero_chunks;
     let most_bytes = taken.min(chunks * CHUNK_BYTES);
-    let room = Room::at(log)?;
-    if room.is_in_ram {
-        ::log::warn!(
+    if namespace::is_ram(folder(log)) {
+        log::warn!(
             "undo log '{}' is in RAM: it is gone with the power, and then nothing can be taken back",
             log.display()
         );
     }
     let most_bytes = most_bytes + most_bytes / 100;
-    room.require(most_bytes, most_bytes, "keep it on another file system")
+    Room::at(log)?.require(most_bytes, most_bytes, "keep it on another file system")
 }
 
 /// A new image has what base and session have. What there is of it already is not counted; nor is the base, where its
