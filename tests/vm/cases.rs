@@ -93,7 +93,7 @@ pub(crate) fn all() -> Vec<Case> {
         // Forced off, by no shutdown program: what was synced is there. Reboot is another verb of the same program.
         Case::bare("bare stick vfat session-forced").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create").guest("session").boots(2).quiet_s(20),
         // sysvinit gives nothing back to an initramfs: our script takes it. Its killall5 must spare the daemon.
-        Case::bare("bare stick vfat session-sysvinit").cd(DebianSysv).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown").guest("session").each(&["verb=reboot", "verb=halt", "verb=poweroff"]).quiet_s(40)
+        Case::bare("bare stick vfat session-sysvinit").cd(DebianSysv).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown").guest("session").each(&["verb=reboot", "verb=poweroff"]).quiet_s(40)
             .console(CLOSED).console("a bystander is terminated").never("ended by SIGKILL"),
         Case::bare("bare stick ext4 session-reboot").cd(Mini(Iso)).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=reboot").guest("session").boots(2).quiet_s(20).console(CLOSED),
         // A session that is kept, one in RAM over it, a new one on it: by the command line alone.
@@ -113,14 +113,14 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare stick no-cowfile").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/session.cow").fails_with("it is not there").quiet_s(12),
 
         // The initramfs of each distribution's tool, each with a systemd of its release or none.
-        Case::home("dracut-059 stick vfat session", DracutBefore).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
+        Case::home("dracut-059 stick vfat session-long", DracutBefore).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("dracut-106 cd root-long", Dracut).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
         Case::home("dracut-106 stick vfat session", Dracut).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("dracut-059 cd root-long", DracutBefore).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
-        Case::home("dracut-106-plain cd root-long", DracutPlain).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
-        Case::home("dracut-newest cd root-long", DracutNewest).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
+        Case::home("dracut-106-plain cd root", DracutPlain).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
+        Case::home("dracut-newest cd root", DracutNewest).cd(Mini(Iso)).words(LABEL).guest("root").memory(1024),
         Case::home("dracut-106-plain stick vfat session-long", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
-        Case::home("dracut-106-plain stick vfat session-exitrd", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=poweroff exitrd=dracut").guest("session").boots(2).memory(1024)
+        Case::home("dracut-106-plain stick vfat session-exitrd-long", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=poweroff exitrd=dracut").guest("session").boots(2).memory(1024)
             .console(CLOSED).console("Unmounted /oldroot"),
         Case::home("dracut-106 cd multi-user-long", Dracut).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
             .console(CLOSED).never("[FAILED]"),
@@ -130,25 +130,25 @@ pub(crate) fn all() -> Vec<Case> {
         Case::home("dracut-106 nfs unreachable-long", Dracut).server(Nobody).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.77:/export:/r cowroot.wait=5 rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
             .restarts_with("reaching the NFS server '10.0.2.77' (TCP port 2049): "),
         Case::home("initramfs-tools nfs v4", InitramfsTools).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
-        Case::home("mkinitcpio-shim nfs v4", MkinitcpioShim).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
+        Case::home("mkinitcpio-shim nfs v4-long", MkinitcpioShim).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
         Case::home("mkinitcpio-shim-systemd nfs v4-long", MkinitcpioShimSystemd).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
         Case::home("dracut-newest nfs v4-long", DracutNewest).server(UserSpace).words("net.ifnames=0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4"),
         // A failure is told, and no other root is taken, be it there and named.
         Case::home("dracut-106 disk not-found", Dracut).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.wait=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
             .restarts_with("finding the medium 'LABEL=LIVE'").console("the boot cannot go on"),
-        Case::home("dracut-106-plain disk unknown-words", DracutPlain).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.weit=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
+        Case::home("dracut-106-plain disk unknown-words-long", DracutPlain).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.weit=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
             .restarts_with("is 'cowroot.wait' meant?"),
         Case::home("dracut-106 disk unknown-words-long", Dracut).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.weit=3 root=/dev/vda rd.shell=0 rd.emergency=reboot").guest("root").memory(1024)
             .restarts_with("is 'cowroot.wait' meant?"),
         Case::home("initramfs-tools disk not-found", InitramfsTools).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img cowroot.wait=3 root=/dev/vda").guest("root").memory(1024)
             .restarts_with("finding the medium 'LABEL=LIVE'").console("the boot cannot go on"),
-        Case::home("dracut-newest stick vfat session", DracutNewest).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
+        Case::home("dracut-newest stick vfat session-long", DracutNewest).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("initramfs-tools stick vfat session", InitramfsTools).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("initramfs-tools cd multi-user", InitramfsTools).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
             .console(CLOSED).never("[FAILED]"),
 
         // mkinitcpio, as a shim. /dev/vda is another root, and a good one: only a boot without our words may take it.
-        Case::home("mkinitcpio-shim cd root", MkinitcpioShim).cd(Mini(Iso)).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img root=/dev/vda").guest("root").never("real root").never("fsck"),
+        Case::home("mkinitcpio-shim cd root-long", MkinitcpioShim).cd(Mini(Iso)).disk(MiniRaw).words("cowroot=LABEL=LIVE:/live/root.img root=/dev/vda").guest("root").never("real root").never("fsck"),
         Case::home("mkinitcpio-shim stick vfat session", MkinitcpioShim).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).console(CLOSED),
         Case::home("mkinitcpio-shim none not-found", MkinitcpioShim).disk(MiniRaw).words("cowroot=LABEL=LIVE:/x cowroot.wait=1 root=/dev/vda").guest("root").fails_with("finding the medium 'LABEL=LIVE'")
             .console("emergency shell, number 3").never("real root").never("fsck").never("late hook"),
@@ -161,7 +161,7 @@ pub(crate) fn all() -> Vec<Case> {
             .console(CLOSED).never("[FAILED]"),
         Case::home("mkinitcpio-shim-systemd none not-found", MkinitcpioShimSystemd).disk(MiniRaw).words("cowroot=LABEL=LIVE:/x cowroot.wait=1 root=/dev/vda").guest("root").memory(1024).fails_with("finding the medium 'LABEL=LIVE'")
             .console("shim: emergency shell").never("Switch Root"),
-        Case::home("mkinitcpio-shim-systemd none wrong-words", MkinitcpioShimSystemd).disk(MiniRaw).words("cowroot=LIVE root=/dev/vda").guest("root").memory(1024).fails_with("'cowroot': 'LIVE'")
+        Case::home("mkinitcpio-shim-systemd none wrong-words-long", MkinitcpioShimSystemd).disk(MiniRaw).words("cowroot=LIVE root=/dev/vda").guest("root").memory(1024).fails_with("'cowroot': 'LIVE'")
             .console("shim: emergency shell").never("Switch Root"),
         Case::home("mkinitcpio-shim-systemd disk not-asked", MkinitcpioShimSystemd).disk(MiniRaw).words("root=/dev/vda ro").guest("not-asked").memory(1024).never("cowroot["),
 
@@ -173,7 +173,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare stick vfat full").disk(Root(Ext4Large)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create=96M leave=shutdown verb=poweroff").guest("full-stick").quiet_s(40)
             .console("80 % full").console("90 % full").console("95 % full").console(CLOSED),
         // The login is PAM's, which shows what is said in /run/motd.d.
-        Case::bare("bare cd full-multi-user").cd(DebianIso).words(SMALL).guest("full-multi-user").quiet_s(40).console("re-mounted").console("Power down").console("cowroot: the cowfile is more than 95 % full"),
+        Case::bare("bare cd full-multi-user-long").cd(DebianIso).words(SMALL).guest("full-multi-user").quiet_s(40).console("re-mounted").console("Power down").console("cowroot: the cowfile is more than 95 % full"),
 
         // Out of memory under a root.
         Case::bare("bare root oom-512M").disk(Root(Ext4Large)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:160M").guest("oom").memory(512).quiet_s(60),
@@ -241,7 +241,7 @@ pub(crate) fn all() -> Vec<Case> {
 
         // Bases on NFS: by each version and both kinds of server, whose image changes, and what goes wrong with them.
         Case::bare("bare nfs v4").server(UserSpace).words("ip=10.0.2.15:::255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").quiet_s(14).console("by NFS 4.2"),
-        Case::bare("bare nfs v4 multi-user").server(UserSpaceDebian).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs-multi-user").quiet_s(45)
+        Case::bare("bare nfs v4 multi-user-long").server(UserSpaceDebian).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs-multi-user").quiet_s(45)
             .console("re-mounted").console("Power down").never("[FAILED]"),
         Case::bare("bare nfs v4 networks-long").server(UserSpaceNetworks).words("ip=10.0.2.15::10.0.2.2:24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs-networks").memory(1024).quiet_s(120)
             .console("Power down"),
@@ -292,9 +292,9 @@ pub(crate) fn all() -> Vec<Case> {
         // Cowfiles that stay, on sticks of each kind.
         Case::mini("mini stick ext4 cowfile", "cowfile").disk(Tools).disk(Stick(New::Ext4)).words("stick=ext4").quiet_s(40),
         Case::mini("mini stick vfat cowfile", "cowfile").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat roots=ext4,xfs,btrfs").quiet_s(90),
-        Case::mini("mini stick exfat cowfile", "cowfile").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(40),
+        Case::mini("mini stick exfat cowfile-long", "cowfile").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(40),
         Case::mini("mini stick partition cowfile", "cowfile").disk(Tools).disk(Stick(New::Partition)).words("stick=partition").quiet_s(40),
-        Case::mini("mini stick xfs cowfile", "cowfile").disk(Tools).disk(Stick(New::Xfs)).words("stick=xfs").quiet_s(40),
+        Case::mini("mini stick xfs cowfile-long", "cowfile").disk(Tools).disk(Stick(New::Xfs)).words("stick=xfs").quiet_s(40),
         Case::mini("mini stick btrfs cowfile", "cowfile").disk(Tools).disk(Stick(New::Btrfs)).words("stick=btrfs").quiet_s(40),
         Case::mini("mini stick vfat cowfile-refused", "cowfile-refused").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat").quiet_s(30),
         Case::mini("mini stick exfat cowfile-refused-long", "cowfile-refused").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(30),
@@ -316,21 +316,21 @@ pub(crate) fn all() -> Vec<Case> {
         // The same where others are the initramfs's init, whose patience for a device is five seconds here; `quiet` as distributions
         // have it. The last boot has the base alone. On no machine is a merge over before the power goes.
         Case::home("dracut-106 stick vfat merge-at-boot-long", Dracut).slow_stick(PocketToMerge(Vfat), MERGE_BPS).words(MERGE).guest("merge-root").each(&MERGED).cuts(2).memory(1024).quiet_s(60),
-        Case::home("initramfs-tools stick vfat merge-at-boot", InitramfsTools).slow_stick(PocketToMerge(Vfat), MERGE_BPS).words(MERGE).guest("merge-root").each(&MERGED).cuts(2).memory(1024).quiet_s(60),
+        Case::home("initramfs-tools stick vfat merge-at-boot-long", InitramfsTools).slow_stick(PocketToMerge(Vfat), MERGE_BPS).words(MERGE).guest("merge-root").each(&MERGED).cuts(2).memory(1024).quiet_s(60),
 
-        // Daemons that are killed, again and again.
-        Case::mini("mini file kills", "kills").disk(Tools).words("store=tmpfs").kills(100),
-        Case::mini("mini stick ext4 kills", "kills").disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(100),
-        Case::mini("mini file newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).words("store=tmpfs").kills(100),
-        Case::mini("mini stick ext4 newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(100),
+        // Daemons that are killed, again and again: each store and kernel once, under one of two loads.
+        Case::mini("mini file kills", "kills").disk(Tools).words("store=tmpfs").kills(200),
+        Case::mini("mini stick ext4 kills-long", "kills").disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(200),
+        Case::mini("mini file newest-kernel-kills-long", "kills").kernel(NEWEST).disk(Tools).words("store=tmpfs").kills(200),
+        Case::mini("mini stick ext4 newest-kernel-kills", "kills").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").kills(200),
 
-        Case::mini("mini disk kills-work", "kills-work").disk(Tools).words("store=tmpfs").kills(100),
-        Case::mini("mini disk newest-kernel-kills-work", "kills-work").kernel(NEWEST).disk(Tools).words("store=tmpfs").kills(100),
-        Case::mini("mini stick vfat kills-work", "kills-work").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--file-size,32M").kills(100),
-        Case::mini("mini stick vfat newest-kernel-kills-work", "kills-work").kernel(NEWEST).disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--file-size,32M").kills(100),
+        Case::mini("mini disk kills-work-long", "kills-work").disk(Tools).words("store=tmpfs").kills(200),
+        Case::mini("mini disk newest-kernel-kills-work", "kills-work").kernel(NEWEST).disk(Tools).words("store=tmpfs").kills(200),
+        Case::mini("mini stick vfat kills-work", "kills-work").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--file-size,32M").kills(200),
+        Case::mini("mini stick vfat newest-kernel-kills-work-long", "kills-work").kernel(NEWEST).disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--file-size,32M").kills(200),
         // At the border: a cowfile that is full, and full, and full again.
         Case::mini("mini stick vfat kills-full", "kills-full").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat made=--max-size,48M,--file-size,20M").kills(50),
-        Case::mini("mini stick ext4 newest-kernel-kills-full", "kills-full").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4 made=--max-size,48M").kills(50),
+        Case::mini("mini stick ext4 newest-kernel-kills-full-long", "kills-full").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4 made=--max-size,48M").kills(50),
         Case::mini("mini stick vfat both-killed", "both-killed").disk(Tools).disk(Stick(New::Vfat)).words("store=cowfile stick=vfat").quiet_s(30),
         Case::mini("mini stick ext4 newest-kernel-both-killed-long", "both-killed").kernel(NEWEST).disk(Tools).disk(Stick(New::Ext4)).words("store=cowfile stick=ext4").quiet_s(30),
         Case::mini("mini file stopped", "stopped").quiet_s(90),
@@ -343,12 +343,12 @@ pub(crate) fn all() -> Vec<Case> {
         Case::mini("mini stick xfs lost-base", "lost-base").disk(Tools).stick(Stick(New::Xfs)).spare_stick(Stick(New::Partition)).spare_stick(Stick(New::Partition)).words("stick=xfs").quiet_s(60),
         Case::mini("mini stick partition lost-for-good", "lost-for-good").disk(Tools).stick(Stick(New::Partition)).words("stick=partition").quiet_s(30),
         Case::bare("bare stick ext4 pocket-lost").stick(Pocket(Ext4)).words(POCKET).guest("lost-root").quiet_s(40).console(CLOSED),
-        Case::bare("bare card ext4 pocket-lost").stick(Pocket(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=LIVE:/cowroot/session.cow,create leave=shutdown verb=poweroff drive=stays").guest("lost-root").quiet_s(40).console(CLOSED),
+        Case::bare("bare card ext4 pocket-lost-long").stick(Pocket(Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=LIVE:/cowroot/session.cow,create leave=shutdown verb=poweroff drive=stays").guest("lost-root").quiet_s(40).console(CLOSED),
         Case::bare("bare cd lost").cd(Mini(Iso)).words("cowroot=LABEL=LIVE:/live/root.img drive=stays").guest("lost-root").quiet_s(40),
         Case::bare("bare card partition attached").cd(Mini(Iso)).stick(Stick(New::Ext4InPartition)).words("cowroot=LABEL=LIVE:/live/root.img drive=stays").guest("card-attached").quiet_s(20),
         Case::mini("mini card vfat lost-long", "lost").disk(Tools).stick(Stick(New::Vfat)).spare_stick(Stick(New::Vfat)).words("stick=vfat drive=stays").quiet_s(60),
         Case::mini("mini card partition lost-long", "lost").disk(Tools).stick(Stick(New::Partition)).spare_stick(Stick(New::Partition)).words("stick=partition drive=stays").quiet_s(60),
-        Case::home("dracut-106 cd stick-lost", Dracut).cd(DebianIso).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown pulls=1").guest("lost-systemd").memory(1024).quiet_s(90)
+        Case::home("dracut-106 cd stick-lost-long", Dracut).cd(DebianIso).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown pulls=1").guest("lost-systemd").memory(1024).quiet_s(90)
             .console(CLOSED),
         Case::mini("mini stick ext4 lost-long", "lost").disk(Tools).stick(Stick(New::Ext4)).spare_stick(Stick(New::Ext4)).words("stick=ext4 base=stick").quiet_s(70),
         Case::mini("mini stick exfat newest-kernel-lost-long", "lost").kernel(NEWEST).disk(Tools).stick(Stick(New::Exfat)).spare_stick(Stick(New::Exfat)).words("stick=exfat").quiet_s(60),
