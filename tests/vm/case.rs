@@ -93,7 +93,7 @@ impl Case {
 
     /// A boot with an initramfs that a distribution's tool made.
     pub(crate) fn home(name: &'static str, home: Home) -> Self {
-        Self::new(name, Initramfs::Home(home)).quiet_s(25)
+        Self::new(name, Initramfs::Home(home)).quiet_s(60)
     }
 
     /// A boot from the medium itself, by its boot loader and the sample menu; else as `bare`.

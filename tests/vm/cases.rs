@@ -42,17 +42,17 @@ pub(crate) fn all() -> Vec<Case> {
     const SESSION: &str = "cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=poweroff";
     vec![
         // A live system, whole: Debian with systemd from an ISO.
-        Case::bare("bare cd multi-user").cd(DebianIso).words(LABEL).guest("multi-user").quiet_s(30)
+        Case::bare("bare cd multi-user").cd(DebianIso).words(LABEL).guest("multi-user").quiet_s(60)
             .console("re-mounted").console("Power down").never("[FAILED]"),
-        Case::bare("bare disk multi-user-long").disk(DebianIso).words(LABEL).guest("multi-user").quiet_s(30)
+        Case::bare("bare disk multi-user-long").disk(DebianIso).words(LABEL).guest("multi-user").quiet_s(60)
             .console("re-mounted").console("Power down").never("[FAILED]"),
 
         // What `make deb` makes, installed there, used, and purged.
-        Case::bare("bare cd deb").cd(DebianIso).disk(Package).words(LABEL).guest("deb").quiet_s(40),
+        Case::bare("bare cd deb").cd(DebianIso).disk(Package).words(LABEL).guest("deb").quiet_s(80),
 
         // Media that boot themselves: boot loader and sample menu, from a drive and copied to a stick.
         // Its session goes on in the kernel that systemd starts (kexec), which systemd halts.
-        Case::iso("iso cd bios session-systemd-long", Bios).cd(DebianBoots).stick(Stick(New::Vfat)).disk(Tools).entry("persistent").words("leave=shutdown boot=1 verb=kexec then=halt").guest("kexec").memory(1024).quiet_s(80)
+        Case::iso("iso cd bios session-systemd-long", Bios).cd(DebianBoots).stick(Stick(New::Vfat)).disk(Tools).entry("persistent").words("leave=shutdown boot=1 verb=kexec then=halt").guest("kexec").memory(1024).quiet_s(100)
             .console(CLOSED).never("[FAILED]").never("efi: EFI v"),
         Case::iso("iso cd uefi", Uefi).cd(MiniBoots).guest("root").quiet_s(25).console("efi: EFI v"),
         Case::iso("iso stick bios", Bios).stick(MiniBoots).guest("root").quiet_s(16).never("efi: EFI v"),
@@ -93,7 +93,7 @@ pub(crate) fn all() -> Vec<Case> {
         // Forced off, by no shutdown program: what was synced is there. Reboot is another verb of the same program.
         Case::bare("bare stick vfat session-forced").cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create").guest("session").boots(2).quiet_s(20),
         // sysvinit gives nothing back to an initramfs: our script takes it. Its killall5 must spare the daemon.
-        Case::bare("bare stick vfat session-sysvinit").cd(DebianSysv).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown").guest("session").each(&["verb=reboot", "verb=poweroff"]).quiet_s(40)
+        Case::bare("bare stick vfat session-sysvinit").cd(DebianSysv).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown").guest("session").each(&["verb=reboot", "verb=poweroff"]).quiet_s(60)
             .console(CLOSED).console("a bystander is terminated").never("ended by SIGKILL"),
         Case::bare("bare stick ext4 session-reboot").cd(Mini(Iso)).stick(Stick(New::Ext4)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=reboot").guest("session").boots(2).quiet_s(20).console(CLOSED),
         // A session that is kept, one in RAM over it, a new one on it: by the command line alone.
@@ -122,7 +122,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::home("dracut-106-plain stick vfat session-long", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("dracut-106-plain stick vfat session-exitrd-long", DracutPlain).cd(Mini(Iso)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create leave=shutdown verb=poweroff exitrd=dracut").guest("session").boots(2).memory(1024)
             .console(CLOSED).console("Unmounted /oldroot"),
-        Case::home("dracut-106 cd multi-user-long", Dracut).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
+        Case::home("dracut-106 cd multi-user-long", Dracut).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(100)
             .console(CLOSED).never("[FAILED]"),
         Case::home("dracut-106 nfs dhcp", Dracut).server(UserSpace).words("net.ifnames=0 ip=dhcp cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4").console("is kept, also when its lease ends"),
         Case::home("dracut-059 nfs dhcp", DracutBefore).server(UserSpace).words("net.ifnames=0 ip=dhcp cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").memory(1024).console("by NFS 4").console("is kept, also when its lease ends"),
@@ -144,7 +144,7 @@ pub(crate) fn all() -> Vec<Case> {
             .restarts_with("finding the medium 'LABEL=LIVE'").console("the boot cannot go on"),
         Case::home("dracut-newest stick vfat session-long", DracutNewest).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
         Case::home("initramfs-tools stick vfat session", InitramfsTools).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
-        Case::home("initramfs-tools cd multi-user", InitramfsTools).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
+        Case::home("initramfs-tools cd multi-user", InitramfsTools).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(100)
             .console(CLOSED).never("[FAILED]"),
 
         // mkinitcpio, as a shim. /dev/vda is another root, and a good one: only a boot without our words may take it.
@@ -157,7 +157,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::home("mkinitcpio-shim disk not-asked", MkinitcpioShim).disk(MiniRaw).words("root=/dev/vda ro").guest("not-asked").console("real root").console("fsck").never("cowroot["),
         Case::home("mkinitcpio-shim-systemd cd root-long", MkinitcpioShimSystemd).cd(Mini(Iso)).words("cowroot=LABEL=LIVE:/live/root.img root=/dev/not-there").guest("root").memory(1024),
         Case::home("mkinitcpio-shim-systemd stick vfat session-long", MkinitcpioShimSystemd).cd(Mini(Iso)).stick(Stick(New::Vfat)).words(SESSION).guest("session").boots(2).memory(1024).console(CLOSED),
-        Case::home("mkinitcpio-shim-systemd cd multi-user", MkinitcpioShimSystemd).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(60)
+        Case::home("mkinitcpio-shim-systemd cd multi-user", MkinitcpioShimSystemd).cd(DebianIso).words(LABEL).guest("multi-user").memory(1024).quiet_s(100)
             .console(CLOSED).never("[FAILED]"),
         Case::home("mkinitcpio-shim-systemd none not-found", MkinitcpioShimSystemd).disk(MiniRaw).words("cowroot=LABEL=LIVE:/x cowroot.wait=1 root=/dev/vda").guest("root").memory(1024).fails_with("finding the medium 'LABEL=LIVE'")
             .console("shim: emergency shell").never("Switch Root"),
@@ -173,7 +173,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::bare("bare stick vfat full").disk(Root(Ext4Large)).stick(Stick(New::Vfat)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=LABEL=COWROOT:/cowroot/session.cow,create=96M leave=shutdown verb=poweroff").guest("full-stick").quiet_s(40)
             .console("80 % full").console("90 % full").console("95 % full").console(CLOSED),
         // The login is PAM's, which shows what is said in /run/motd.d.
-        Case::bare("bare cd full-multi-user-long").cd(DebianIso).words(SMALL).guest("full-multi-user").quiet_s(40).console("re-mounted").console("Power down").console("cowroot: the cowfile is more than 95 % full"),
+        Case::bare("bare cd full-multi-user-long").cd(DebianIso).words(SMALL).guest("full-multi-user").quiet_s(80).console("re-mounted").console("Power down").console("cowroot: the cowfile is more than 95 % full"),
 
         // Out of memory under a root.
         Case::bare("bare root oom-512M").disk(Root(Ext4Large)).words("cowroot=LABEL=LIVE:/live/root.img cowroot.cow=tmpfs:160M").guest("oom").memory(512).quiet_s(60),
@@ -241,7 +241,7 @@ pub(crate) fn all() -> Vec<Case> {
 
         // Bases on NFS: by each version and both kinds of server, whose image changes, and what goes wrong with them.
         Case::bare("bare nfs v4").server(UserSpace).words("ip=10.0.2.15:::255.255.255.0::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("root").quiet_s(14).console("by NFS 4.2"),
-        Case::bare("bare nfs v4 multi-user-long").server(UserSpaceDebian).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs-multi-user").quiet_s(45)
+        Case::bare("bare nfs v4 multi-user-long").server(UserSpaceDebian).words("ip=10.0.2.15:::24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs-multi-user").quiet_s(80)
             .console("re-mounted").console("Power down").never("[FAILED]"),
         Case::bare("bare nfs v4 networks-long").server(UserSpaceNetworks).words("ip=10.0.2.15::10.0.2.2:24::eth0:none cowroot=nfs:10.0.2.2:/export:/live/root.img cowroot.nfsopts=port={port}").guest("nfs-networks").memory(1024).quiet_s(120)
             .console("Power down"),
@@ -361,7 +361,7 @@ pub(crate) fn all() -> Vec<Case> {
 
         // The newest kernel there is. Its version is printed; it may change under us.
         Case::bare("bare disk newest-kernel").kernel(NEWEST).disk(Mini(Ext4)).words(LABEL).guest("root"),
-        Case::bare("bare cd newest-kernel-multi-user-long").kernel(NEWEST).cd(DebianIso).words(LABEL).guest("multi-user").quiet_s(35)
+        Case::bare("bare cd newest-kernel-multi-user-long").kernel(NEWEST).cd(DebianIso).words(LABEL).guest("multi-user").quiet_s(60)
             .console("re-mounted").console("Power down").never("[FAILED]"),
         Case::bare("bare root newest-kernel-suspend-writes").kernel(NEWEST).disk(Root(Ext4Large)).words(LABEL).guest("suspend-writes").quiet_s(30),
         Case::mini("mini file newest-kernel-attach", "attach").kernel(NEWEST),
