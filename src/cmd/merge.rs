@@ -120,9 +120,10 @@ fn described(options: &Merge, report: &Report, place: &Path, took_s: f64) -> Str
     let sessions = report.sessions.join(", ");
     let zeros = report.totals.zero_chunks;
     let mut what = format!("{sessions}: {}", text::size(report.data_bytes()));
-    let zeros_too = match report.totals.zero_chunks {
-        0 => "",
-        _ => ", and what the zeros take",
+    let zeros_too = if zeros > 0 {
+        ", and what the zeros take"
+    } else {
+        ""
     };
     if zeros > 0 {
         what.push_str(&format!(", and {zeros} chunks of zeros"));
@@ -193,7 +194,8 @@ fn undo(options: &Merge, log: &Path, mut meter: Meter) -> anyhow::Result<()> {
              merged base\n"
         ),
         None => format!(
-            "'{base}' is as it was before the merge, unless that, which was cut, went on without this log\n"
+            "'{base}' is put back as far as this log tells, for its merge was cut; if that went on with \
+             --without-undo-log, what it wrote then is still there\n"
         ),
     })
 }

@@ -292,7 +292,7 @@ pub(crate) fn all() -> Vec<Case> {
         // Cowfiles that stay, on sticks of each kind.
         Case::mini("mini stick ext4 cowfile", "cowfile").disk(Tools).disk(Stick(New::Ext4)).words("stick=ext4").quiet_s(40),
         Case::mini("mini stick vfat cowfile", "cowfile").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat roots=ext4,xfs,btrfs").quiet_s(90),
-        Case::mini("mini stick exfat cowfile-long", "cowfile").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat").quiet_s(40),
+        Case::mini("mini stick exfat cowfile-long", "cowfile").disk(Tools).disk(Stick(New::Exfat)).words("stick=exfat roots=ext4,xfs,btrfs").quiet_s(90),
         Case::mini("mini stick partition cowfile", "cowfile").disk(Tools).disk(Stick(New::Partition)).words("stick=partition").quiet_s(40),
         Case::mini("mini stick xfs cowfile-long", "cowfile").disk(Tools).disk(Stick(New::Xfs)).words("stick=xfs").quiet_s(40),
         Case::mini("mini stick btrfs cowfile", "cowfile").disk(Tools).disk(Stick(New::Btrfs)).words("stick=btrfs").quiet_s(40),

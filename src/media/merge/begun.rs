@@ -41,19 +41,17 @@ pub fn make_ready(path: &Path, mut opened: Opened) -> anyhow::Result<Opened> {
             path.display()
         );
     }
-    let found = &opened.found;
-    if merging::aged(&found.superblock).is_none() {
+    if merging::aged(&opened.found.superblock).is_none() {
         return Ok(opened);
     }
     // Where every session ends with the power its next detach never comes; what is kept has to go all the same.
-    let is_open = !found.superblock.clean || found.torn || !found.delta.is_empty();
     let closing = || {
         format!(
             "{} (a boot with cowroot.session=throwaway writes nothing to it)",
             doing()
         )
     };
-    if is_open && !opened.settle_in_place().with_context(closing)? {
+    if !opened.settle_in_place().with_context(closing)? {
         log::info!(
             "cowfile '{}': what a merge kept is kept on, for there is no room to close it first",
             path.display()

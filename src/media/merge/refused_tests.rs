@@ -272,7 +272,6 @@ fn a_new_image_and_a_log_take_no_name_of_somebody_else_and_show_the_base_to_nobo
         log: Some(&log),
         ..Wishes::default()
     };
-    // A log that is another cowfile's, of a merge that may have begun.
     fs::write(&log, "mine").unwrap();
     let tried = || try_into_base(&bench.cow(), &bench.base(), &wishes, &mut |_, _, _| {});
     let says = format!("{:#}", tried().unwrap_err());

@@ -10,7 +10,7 @@ use nix::sys::statfs::{MSDOS_SUPER_MAGIC, statfs};
 use super::Report;
 use crate::disk::base::Base;
 use crate::disk::growth::EXFAT_SUPER_MAGIC;
-use crate::disk::target::Target;
+use crate::disk::target::{Target, folder};
 use crate::engine::units::CHUNK_BYTES;
 use crate::media::{namespace, text};
 use crate::sys;
@@ -64,13 +64,6 @@ impl Room {
         }
         Ok(())
     }
-}
-
-/// The folder that a file is in.
-fn folder(path: &Path) -> &Path {
-    let folder = path.parent();
-    let named = folder.filter(|folder| !folder.as_os_str().is_empty());
-    named.unwrap_or(Path::new("."))
 }
 
 /// The base may take more than it does.
