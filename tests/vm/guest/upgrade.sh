@@ -12,6 +12,7 @@ supervisor=$(number supervisor)
 tool fio --filename=/dev/ublkb0 --direct=1 --rw=randrw --bs=4k --size=16M --iodepth=96 --ioengine=libaio --time_based \
 	--runtime=100000 --verify=crc32c --verify_fatal=1 --verify_backlog=64 --verify_state_save=0 --minimal --name=a \
 	>/tmp/fio 2>&1 &
+fio=$!
 sleep 2
 cp "$(command -v cowroot)" /tmp/newer
 for n in 1 2 3; do check "upgrade-$n" timeout 60 /tmp/newer upgrade; done
@@ -33,7 +34,8 @@ echo 0 >/proc/sys/kernel/io_uring_disabled
 sleep 5
 check is-back timeout 20 cowroot status
 killall -INT fio
-wait
+# By its number: busybox's wait for all, of a job that failed, is one for every child, and PID 1 has the daemon.
+wait $fio
 check nothing-lost [ "$(grep -c '^3;[^;]*;[^;]*;[^;]*;0;' /tmp/fio)" = 1 ]
 check no-request-failed [ "$(number failed_requests)" = 0 ]
 status_json
