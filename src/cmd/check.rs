@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 use super::progress::Progress;
 use crate::cli::Check;
 use crate::disk::cowfile::{CowFiles, Mode};
+use crate::disk::target::sync_folder;
 use crate::engine::cowfile::check::{Depth, Report, Stretch, check};
 use crate::engine::cowfile::layers::merging::merged_with;
 use crate::engine::cowfile::recover::Medium;
@@ -273,9 +274,7 @@ fn save(files: &mut CowFiles, repair: &Repair, to: &Path) -> anyhow::Result<()> 
         .map_err(|error| error.into_error())
         .with_context(saving)?;
     file.sync_all().with_context(saving)?;
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = std::fs::File::open(folder.unwrap_or(Path::new("."))).with_context(saving)?;
-    folder.sync_all().with_context(saving)?;
+    sync_folder(to).with_context(saving)?;
     println!("what is replaced is kept in '{}'", to.display());
     Ok(())
 }

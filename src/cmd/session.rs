@@ -11,6 +11,7 @@ use super::progress::Progress;
 use crate::cli::session::{Action, Export, Import, New, Session};
 use crate::daemon::protocol::{Answer, Question, ask};
 use crate::disk::cowfile::Mode;
+use crate::disk::target::sync_folder;
 use crate::engine::format::description::Description;
 use crate::engine::format::superblock::{DESCRIPTION_VERSION, LayerState, Superblock};
 use crate::engine::units::CHUNK_BYTES;
@@ -122,10 +123,6 @@ fn write_new<T>(
     if path.try_exists()? {
         bail!("there is something of that name already, which is left as it is");
     }
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
@@ -145,7 +142,7 @@ fn write_new<T>(
         })
         .and_then(|written| {
             std::fs::rename(&part, path)?;
-            File::open(folder)?.sync_all()?;
+            sync_folder(path)?;
             Ok(written)
         });
     written.inspect_err(|_| {

@@ -274,7 +274,11 @@ pub fn folder(path: &Path) -> &Path {
     named.unwrap_or(Path::new("."))
 }
 
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+/// Make durable which files there are beside this one.
+///
+/// # Errors
+/// What stands in the way.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 
