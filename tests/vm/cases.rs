@@ -309,6 +309,7 @@ pub(crate) fn all() -> Vec<Case> {
         // Sessions merged into their bases: offline, undone, into a new image; at the next boot, cut twice in the middle.
         Case::mini("mini disk merge", "merge").disk(Random(64)).disk(Stick(New::Vfat)).cd(Mini(Iso)).quiet_s(40),
         Case::mini("mini file merge-damaged", "merge-damaged").disk(Tools).quiet_s(20),
+        Case::mini("mini file merge-log-lost", "merge-log-lost").disk(Stick(New::Vfat)).quiet_s(20),
         Case::mini("mini file merge-refused", "merge-refused").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat").quiet_s(30),
         Case::bare("bare cd merge-output").cd(Mini(Iso)).stick(Stick(New::Ext4)).guest("merge-output").each(&["cowroot=LABEL=LIVE:/live/root.img", "cowroot=LABEL=COWROOT:/new.img"]).quiet_s(20),
         Case::mini("mini stick vfat merge-at-boot", "merge-boot").disk(Tools).disk(Stick(New::Vfat)).words("stick=vfat cowroot=/dev/vdb:/base.img cowroot.cow=/dev/vdb:/session.cow").boots(3).quiet_s(60),

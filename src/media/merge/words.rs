@@ -109,9 +109,13 @@ fn stopped_in(
                 None if failure == Failure::NoSpace => "no space left".into(),
                 None => "input/output error".into(),
             };
-            let next = match failure {
-                Failure::NoSpace => "make room, and say the same again",
-                Failure::Io => "the kernel's log may say more; the same again goes on",
+            let next = match (failure, side) {
+                (Failure::NoSpace, Side::Log) => {
+                    "make room there, and say the same again; or go on without it, with --without-undo-log, and nothing \
+                     can be taken back"
+                }
+                (Failure::NoSpace, _) => "make room, and say the same again",
+                (Failure::Io, _) => "the kernel's log may say more; the same again goes on",
             };
             anyhow::anyhow!("{doing} {what} at byte {offset}: {words}; {next}")
         }
