@@ -165,7 +165,7 @@ impl<W: Deref<Target = [AtomicU32]>> Engine for Cowfile<W> {
             NotDone::InUse(_) => {
                 "other sessions depend on what would change; delete them first, or make a new image with --output".into()
             }
-            NotDone::Merging => "a merge is under way, and goes on at the next boot".into(),
+            NotDone::Merging => "a merge is under way; let that end first".into(),
             _ => "the cowfile takes no writes, or is being closed".into(),
         })
     }

@@ -374,6 +374,9 @@ fn words(about: &Description, why: NotDone) -> String {
         NotDone::Merged => "it is in the base already, and will soon be gone".into(),
         NotDone::Merging => "a merge into the base is under way; let that end first".into(),
         NotDone::Failed(_) => "its medium does not take writes".into(),
+        NotDone::Implausible => {
+            "nothing would open it afterwards: this is a bug in cowroot; nothing was written".into()
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::found::Standing;
 use super::recover::Recovered;
 use crate::engine::command::Failure;
 use crate::engine::format::Entry;
-use crate::engine::format::check::Access;
+use crate::engine::format::check::{Access, check};
 use crate::engine::format::superblock::{Layer, LayerState, Merge, Superblock};
 
 /// What is to become of the layers.
@@ -54,6 +54,8 @@ pub enum NotDone {
     Merging,
     /// This layer stands on it, or on the one below it.
     InUse(u8),
+    /// Nothing would open it any more: a mistake of ours. Nothing was written.
+    Implausible,
     /// The medium's; the layers are as they were, or as they were to be.
     Failed(Failure),
 }
@@ -171,6 +173,7 @@ pub(super) fn flip(
     mut superblock: Superblock,
     standing: Standing,
 ) -> Result<Superblock, NotDone> {
+    check(&superblock, superblock.shape).map_err(|_| NotDone::Implausible)?;
     medium.sync().map_err(NotDone::Failed)?;
     superblock.generation += 1;
     if standing == Standing::Torn {

@@ -15,6 +15,8 @@ pub(super) enum Mutant {
     UndoAfterData,
     /// An undo record is not synced before its chunks are written.
     UndoNotSynced,
+    /// A record of a process that ended is taken to be durable.
+    LogTrusted,
     /// Chunks that are zeros are not merged.
     ZeroSkipped,
     /// The merged layers are dropped before the base has them.
@@ -31,12 +33,13 @@ pub(super) enum Mutant {
 
 #[cfg(test)]
 impl Mutant {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::RetiredBeforeSync,
         Self::IdentityNotUpdated,
         Self::ResumeTrusts,
         Self::UndoAfterData,
         Self::UndoNotSynced,
+        Self::LogTrusted,
         Self::ZeroSkipped,
         Self::FreedEarly,
         Self::CopiesBeforeSaying,

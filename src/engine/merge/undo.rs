@@ -44,11 +44,17 @@ impl Log {
         })
     }
 
-    /// Read one. A record that was being written when the power went ends it: its chunks were not written yet.
+    /// Read one, as it is on its medium: who wrote it may have ended before a record was durable, and its chunks are
+    /// written to the base only when it is. A record that was being written when the power went ends it.
     ///
     /// # Errors
     /// It is none, or damaged.
     pub fn open(file: &mut impl BaseMut) -> Result<Self, Stopped> {
+        if !mutant::is(Mutant::LogTrusted) {
+            file.sync().map_err(Side::Log.failed("syncing", 0))?;
+        }
+        let size_bytes = file.size_bytes();
+        file.forget(0, size_bytes);
         let (head, end) = read_head(file)?;
         let mut log = Self {
             head,
@@ -64,7 +70,7 @@ impl Log {
             log.records.push(record);
         }
         // Behind a torn one there is nothing.
-        let (mut at, size_bytes) = (log.end + ALIGN, file.size_bytes());
+        let mut at = log.end + ALIGN;
         while at < size_bytes {
             if read_record(file, &log.head, at)?.is_some() {
                 return Err(Stopped::Log(BadLog::Damaged { offset: log.end }));

@@ -12,6 +12,11 @@ use crate::engine::merge::{Side, Stopped};
 use crate::engine::units::CHUNK_BYTES;
 use crate::media::cowfile::Opened;
 
+/// Of a merge that no boot goes on with.
+pub(super) const ONLY_WITH_ITS_LOG: &str = "a merge is under way that keeps an undo log, or is being undone, and no boot \
+    goes on with it: `cowroot merge COWFILE --into BASE --undo-log LOG` does, `cowroot merge --undo LOG` takes it back; \
+    if the log is lost, --without-undo-log goes on";
+
 /// What people call a layer.
 pub(super) fn name_of(opened: &Opened, number: u8) -> String {
     let layers = opened.description.layers.iter();
@@ -60,6 +65,9 @@ fn plain(why: &NotMerged) -> anyhow::Error {
         }
         NotMerged::Cowfile(NotDone::Failed(Failure::NoSpace)) => {
             "the cowfile's file system is full; make room there"
+        }
+        NotMerged::Cowfile(NotDone::Implausible) => {
+            "nothing would open the cowfile afterwards: this is a bug in cowroot; nothing was written"
         }
         NotMerged::Cowfile(_) => "the cowfile's medium does not take writes; copy it to another",
         NotMerged::NothingKept => {

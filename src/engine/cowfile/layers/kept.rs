@@ -16,7 +16,8 @@ pub(super) fn drop_kept(superblock: &mut Superblock) {
 }
 
 /// The uppermost of the layers that are kept.
-pub(super) fn kept_top(superblock: &Superblock) -> Option<u8> {
+#[must_use]
+pub fn kept_top(superblock: &Superblock) -> Option<u8> {
     let merge = superblock.merge;
     let numbers = (0..).zip(&superblock.layers);
     let kept = numbers.filter_map(|(number, layer)| Some((number, (*layer)?)));

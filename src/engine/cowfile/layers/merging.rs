@@ -277,6 +277,7 @@ pub fn finish(
     superblock.merge = Merge {
         state: MergeState::None,
         kept,
+        served: false,
         ..merge
     };
     flip(medium, superblock, found.standing).map_err(NotMerged::Cowfile)
@@ -304,9 +305,11 @@ pub fn begin_undo(
     description: Vec<u8>,
 ) -> Result<Superblock, NotMerged> {
     let mut superblock = writable(found)?;
-    let merge = superblock.merge;
+    let mut merge = superblock.merge;
     if merge.state != MergeState::UnderWay {
         let top = kept_top(&superblock).ok_or(NotMerged::NothingKept)?;
+        // What was asked for since may have named others.
+        (merge.top, merge.frees, merge.served) = (top, false, false);
         for (number, place) in (0..).zip(&mut superblock.layers) {
             if let Some(layer) = place
                 && layer.parent.is_none()

@@ -28,6 +28,8 @@ pub(super) struct Disk {
     durable: Vec<u8>,
     changes: Vec<Change>,
     seen: Vec<u8>,
+    /// A byte of a sector that was being written when the power went: none of it reads until it is written.
+    bad: Option<usize>,
 }
 
 impl Change {
@@ -54,6 +56,7 @@ impl Disk {
             durable: bytes.clone(),
             changes: Vec::new(),
             seen: bytes,
+            bad: None,
         }
     }
 
@@ -63,7 +66,23 @@ impl Disk {
 
     fn change(&mut self, change: Change) {
         change.apply(&mut self.seen, || true);
+        if let Change::Write(start, bytes) = &change {
+            let is_written = |at: &usize| (*start..start + bytes.len()).contains(at);
+            self.bad = self.bad.filter(|at| !is_written(at));
+        }
         self.changes.push(change);
+    }
+
+    /// The power goes. If a sector may be `spoilt`, one that was being written is now and then.
+    fn lose(&mut self, random: &mut fastrand::Rng, spoilt: bool) {
+        let bad = self.changes.iter().rev().find_map(|change| match change {
+            Change::Write(start, bytes) if !bytes.is_empty() => Some(*start),
+            _ => None,
+        });
+        let bad = bad.filter(|_| spoilt && random.u8(0..3) == 0).or(self.bad);
+        let left = Self::holding(self.cut(random));
+        let bad = bad.filter(|at| *at < left.seen.len());
+        *self = Self { bad, ..left };
     }
 
     /// What a cut leaves of it.
@@ -138,8 +157,8 @@ impl Machine {
     /// The power goes: what is left on each disk, on its own.
     pub(super) fn cut(&mut self) {
         let mut random = self.random.fork();
-        for disk in &mut self.disks {
-            *disk = Disk::holding(disk.cut(&mut random));
+        for (number, disk) in self.disks.iter_mut().enumerate() {
+            disk.lose(&mut random, number == Which::Base as usize);
         }
         let named = self.named.1 || self.named.0 && random.bool();
         self.named = (named, named);
@@ -160,8 +179,12 @@ impl Handle {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Failure> {
         let machine = self.0.borrow();
         let start = usize::try_from(offset).unwrap();
-        let seen = &machine.disks[self.1 as usize].seen;
-        into.copy_from_slice(seen.get(start..start + into.len()).ok_or(Failure::Io)?);
+        let disk = &machine.disks[self.1 as usize];
+        let place = start..start + into.len();
+        if disk.bad.is_some_and(|bad| place.contains(&bad)) {
+            return Err(Failure::Io);
+        }
+        into.copy_from_slice(disk.seen.get(place).ok_or(Failure::Io)?);
         Ok(())
     }
 

@@ -19,6 +19,8 @@ use crate::engine::units::Extent;
 
 pub(super) const STORE: [u8; 16] = [7; 16];
 const BATCH: u64 = 5;
+/// Commands in which whoever goes on has begun to write the base.
+const SOON: u64 = 24;
 
 /// What the device, and each layer with those below it, reads as.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +37,8 @@ pub(super) struct World {
     pub(super) shape: Shape,
     pub(super) states: Rc<RefCell<u64>>,
     next: u32,
+    /// A process ended, and what it wrote is in the cache: the power may go before who goes on has made that durable.
+    is_cached: bool,
 }
 
 /// An empty layer on the one that takes the writes.
@@ -102,6 +106,7 @@ impl World {
             shape,
             states: Rc::default(),
             next: 1,
+            is_cached: false,
         };
         create::create(&mut world.handle(Which::Cow), plan).unwrap();
         world
@@ -226,7 +231,8 @@ impl World {
         self.machine.borrow_mut().look = Some(Box::new(look));
     }
 
-    /// Let the power go after some commands, and see what comes of `act`: whether it was over before.
+    /// Let the power go after some commands, or only the process, and see what comes of `act`: whether it was over
+    /// before.
     pub(super) fn with_cut(
         &mut self,
         most: u64,
@@ -234,6 +240,7 @@ impl World {
     ) -> Result<bool, String> {
         self.machine.borrow_mut().left = match self.random.u8(0..4) {
             0 => u64::MAX,
+            _ if self.is_cached => self.random.u64(0..SOON),
             _ => self.random.u64(0..most),
         };
         self.watch(2);
@@ -248,7 +255,10 @@ impl World {
         match result {
             Ok(()) => return Ok(true),
             Err(stopped) if !is_cut => return Err(format!("{stopped:?} for no reason")),
-            Err(_) => machine.cut(),
+            Err(_) => self.is_cached = machine.random.u8(0..3) == 0,
+        }
+        if !self.is_cached {
+            machine.cut();
         }
         drop(machine);
         let (cow, base) = (self.bytes(Which::Cow), self.bytes(Which::Base));
