@@ -701,7 +701,7 @@ _cowroot() {
             return 0
             ;;
         cowroot__subcmd__merge)
-            opts="-v -h -V --into --output --base --next-boot --cancel --up-to --undo-log --without-undo-log --undo --keep --free --dry-run --progress --verbose --help --version"
+            opts="-v -h -V --into --output --base --next-boot --cancel --up-to --undo-log --without-undo-log --undo --without-cowfile --keep --free --dry-run --progress --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -143,13 +143,14 @@ complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l output -d 'Mak
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l base -d 'With --output: the base' -r -F
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l up-to -d 'Merge this session, by name or number, and those below it; default: all' -r
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l undo-log -d 'Keep what is overwritten in this file, so that --undo can put it back' -r -F
-complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l undo -d 'Put back what this undo log has kept, and the session, if it is still there' -r -F
+complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l undo -d 'Put back what this undo log has kept, and the session on it, if the cowfile still has that' -r -F
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l progress -d 'How to show how far it is' -r -f -a "auto\t'A bar on a terminal, a line a second elsewhere'
 none\t'Not at all'
 json\t'A line of JSON a second, on standard output'"
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l next-boot -d 'Let the next boot merge, before it mounts the root'
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l cancel -d 'With --next-boot: do not, after all'
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l without-undo-log -d 'Go on with a merge that was begun with an undo log that is lost; nothing can be taken back then'
+complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l without-cowfile -d 'With --undo: put back the base alone; a cowfile that stands on the merged base no longer fits'
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l keep -d 'Keep the merged session in the cowfile until the one after it was used once (default)'
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l free -d 'Drop the merged session as soon as the base has it'
 complete -c cowroot -n "__fish_cowroot_using_subcommand merge" -l dry-run -d 'Only say what would be done, and whether it can be'

@@ -198,3 +198,35 @@ fn a_sibling_whose_header_is_damaged_is_told_and_mended() {
         "{code} {text}"
     );
 }
+
+#[test]
+fn a_merge_that_is_asked_for_in_two_ways_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = golden(folder.path(), "clean");
+    let before = std::fs::read(&path).unwrap();
+    for words in [
+        "--cancel --into B",
+        "--cancel --output N --base B",
+        "--cancel --undo L",
+        "--cancel --next-boot --free",
+        "--cancel --next-boot --up-to a",
+        "--base O --into B",
+        "--base O --undo L",
+        "--base O --next-boot",
+        "--without-undo-log --next-boot",
+        "--without-undo-log --output N --base B",
+        "--without-undo-log --undo L",
+        "--without-cowfile --undo L",
+        "--without-cowfile --into B",
+        "--undo L --free",
+        "--undo L --next-boot",
+    ] {
+        let words: Vec<&str> = ["merge"].into_iter().chain(words.split(' ')).collect();
+        let (code, text) = cowroot(&words, &path);
+        assert!(
+            code == 2 && text.contains("cannot be used with") || text.contains("required"),
+            "{words:?}: {code} {text}"
+        );
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}

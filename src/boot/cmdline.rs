@@ -143,7 +143,7 @@ impl Plan {
         let session = ours.session(cow.as_ref());
         let fallback = ours.read("cowroot.fallback", str::parse);
         let durability = ours.read("cowroot.durability", str::parse);
-        let merge = ours.read("cowroot.merge", str::parse);
+        let merge = ours.merge(base.as_ref(), cow.as_ref());
         let wait = ours.read("cowroot.wait", values::wait);
         let lost_s = ours.read("cowroot.lost", values::lost);
         let debug = ours.read("cowroot.debug", values::flag);
@@ -237,14 +237,39 @@ impl Ours {
 
     fn session(&mut self, cow: Option<&Cow>) -> Option<Wish> {
         let wish = self.read("cowroot.session", Wish::from_str)?;
-        let is_named = self.values.iter().any(|(name, _)| name == "cowroot.cow");
-        let is_in_ram = cow.map_or(!is_named, |cow| matches!(cow, Cow::Tmpfs(_)));
-        if is_in_ram && wish != Wish::Resume(None) {
+        if self.is_in_ram(cow) && wish != Wish::Resume(None) {
             self.problems.push(format!(
                 "'cowroot.session={wish}' needs a cowfile; name it with cowroot.cow=, or drop the word"
             ));
         }
         Some(wish)
+    }
+
+    /// What merges everything at each boot needs something to merge, and a base that a boot can write.
+    fn merge(&mut self, base: Option<&Base>, cow: Option<&Cow>) -> Option<MergePolicy> {
+        let policy = self.read("cowroot.merge", str::parse)?;
+        if policy != MergePolicy::Yes {
+            return Some(policy);
+        }
+        if self.is_in_ram(cow) {
+            let problem =
+                "'cowroot.merge=yes' needs a cowfile; name it with cowroot.cow=, or drop the word";
+            self.problems.push(problem.to_owned());
+        }
+        if let Some(base) = base
+            && (matches!(base.medium, Source::Nfs(_)) || base.path.len() > 1)
+        {
+            self.problems.push(format!(
+                "'cowroot.merge=yes' is given, and a boot cannot write the base '{base}', which is on a server or in an \
+                 image; drop the word"
+            ));
+        }
+        Some(policy)
+    }
+
+    fn is_in_ram(&self, cow: Option<&Cow>) -> bool {
+        let is_named = self.values.iter().any(|(name, _)| name == "cowroot.cow");
+        cow.map_or(!is_named, |cow| matches!(cow, Cow::Tmpfs(_)))
     }
 
     fn base(&mut self, words: &[Word]) -> Option<Base> {

@@ -269,3 +269,34 @@ fn the_sample_menu_says_which_entries_do_not_work_yet() {
     }
     assert_eq!(entries, 3);
 }
+
+#[test]
+fn a_merge_at_each_boot_needs_a_cowfile_and_a_base_that_can_be_written() {
+    let problems =
+        |text: &str| Plan::parse(text).map_or_else(|problems| problems.0, |_| Vec::new());
+    let cow = "cowroot.cow=LABEL=C:/c.cow";
+    let fine = format!("cowroot=LABEL=L:/r.img {cow} cowroot.merge=yes");
+    assert!(problems(&fine).is_empty());
+    for (text, says) in [
+        (
+            "cowroot=LABEL=L:/r.img cowroot.merge=yes".to_owned(),
+            "needs a cowfile",
+        ),
+        (
+            format!("cowroot=LABEL=L:/a.img!/r.img {cow} cowroot.merge=yes"),
+            "in an image",
+        ),
+        (
+            format!("cowroot=nfs:192.0.2.1:/e:/r.img {cow} cowroot.merge=yes"),
+            "on a server",
+        ),
+    ] {
+        let found = problems(&text);
+        assert!(
+            found.len() == 1 && found[0].contains(says),
+            "{text}: {found:?}"
+        );
+        let others = text.replace("merge=yes", "merge=requested");
+        assert!(problems(&others).is_empty(), "{others}");
+    }
+}

@@ -19,10 +19,8 @@ use crate::media::session::Wish;
 use crate::media::source::Source;
 use crate::media::{mount, remount, text};
 
-/// Progress is told so often at first, and after a minute.
+/// Progress is told so often.
 const OFTEN: Duration = Duration::from_secs(1);
-const SELDOM: Duration = Duration::from_secs(10);
-const A_WHILE: Duration = Duration::from_secs(60);
 
 /// `cowroot.merge=`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,6 +58,7 @@ pub(super) fn before(plan: &Plan, base: &Reached, cow: Store) -> Store {
     let is_due = |due: &anyhow::Result<Option<Due>>| !matches!(due, Ok(None));
     let due = Some(merge::due(path, plan.merge == MergePolicy::Yes)).filter(is_due);
     let Some(due) = due else { return cow };
+    let is_asked = matches!(&due, Ok(Some(due)) if due.is_asked);
     let done = due.and_then(|due| match due {
         Some(due) => run(plan, base, path, &due),
         None => Ok(None),
@@ -67,7 +66,7 @@ pub(super) fn before(plan: &Plan, base: &Reached, cow: Store) -> Store {
     let (level, notice) = match done {
         Ok(None) => return cow,
         Ok(Some(notice)) => (Level::Warn, notice),
-        Err(error) => (Level::Error, not_merged(&error)),
+        Err(error) => (Level::Error, not_merged(&error, is_asked)),
     };
     console::log(level, &notice);
     Store {
@@ -78,15 +77,20 @@ pub(super) fn before(plan: &Plan, base: &Reached, cow: Store) -> Store {
 
 /// Which files some damage concerns is not looked for in a boot: that reads all of the root's names, and a root that
 /// meets damage may end the machine.
-fn not_merged(error: &anyhow::Error) -> String {
+fn not_merged(error: &anyhow::Error, is_asked: bool) -> String {
     let files = match error.is::<Damage>() {
         true => {
             "; `cowroot merge COWFILE --into BASE --dry-run` tells which files that concerns, where both are not in use"
         }
         false => "",
     };
+    let no_more = match is_asked {
+        true => ", and `cowroot merge /dev/ublkb0 --next-boot --cancel` takes it back",
+        false => "",
+    };
     format!(
-        "the session was not merged into its base, or not all of it; the system is as it was: {error:#}{files}"
+        "the session was not merged into its base, or not all of it; the system is as it was: {error:#}{files}; the next \
+         boot tries again: cowroot.merge=no skips that{no_more}"
     )
 }
 
@@ -108,6 +112,14 @@ fn run(plan: &Plan, base: &Reached, cow: &Path, due: &Due) -> anyhow::Result<Opt
             "the base is on {kind}, which cannot be written; cowroot merge --output makes a new image"
         );
     }
+    if let Some((kind, _)) = &medium.mounted
+        && !mount::holds_cowfiles(kind)
+    {
+        bail!(
+            "the base is on {kind}, which a boot does not write; merge without booting it (cowroot merge COWFILE --into \
+             BASE), or make a new image with --output"
+        );
+    }
     let verb = if due.is_under_way {
         "going on merging"
     } else {
@@ -116,7 +128,8 @@ fn run(plan: &Plan, base: &Reached, cow: &Path, due: &Due) -> anyhow::Result<Opt
     console::log(
         Level::Warn,
         &format!(
-            "{verb} the session into '{}'; if the power goes meanwhile nothing is lost, and the next boot goes on",
+            "{verb} the session into '{}'; if the power goes meanwhile nothing is lost, and the next boot goes on \
+             (cowroot.merge=no skips it)",
             base.path.display()
         ),
     );
@@ -147,12 +160,7 @@ fn copy(base: &Path, cow: &Path, due: &Due) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut told = began;
     let report = merge::into_base(cow, base, &wishes, &mut |phase, done, total| {
-        let pause = if began.elapsed() < A_WHILE {
-            OFTEN
-        } else {
-            SELDOM
-        };
-        if told.elapsed() >= pause {
+        if told.elapsed() >= OFTEN {
             told = Instant::now();
             let doing = match phase {
                 Phase::Checking => "reading the session",
@@ -168,15 +176,16 @@ fn copy(base: &Path, cow: &Path, due: &Due) -> anyhow::Result<()> {
             );
         }
     })?;
-    console::log(
-        Level::Info,
-        &format!(
-            "merged {} of {} into the base in {:.1} s",
+    let sessions = report.sessions.join(", ");
+    let said = match report.is_nothing() {
+        true => format!("{sessions}: nothing to merge"),
+        false => format!(
+            "merged {} of {sessions} into the base in {:.1} s",
             text::size(report.data_bytes()),
-            report.sessions.join(", "),
             began.elapsed().as_secs_f32()
         ),
-    );
+    };
+    console::log(Level::Info, &said);
     Ok(())
 }
 
@@ -219,12 +228,18 @@ mod tests {
     #[test]
     fn who_has_damage_is_told_how_to_see_which_files_it_concerns() {
         let damage = anyhow::Error::from(Damage::of(&[(1, 2)], true, None)).context("merging");
-        let says = not_merged(&damage);
+        let says = not_merged(&damage, false);
         assert!(
             says.contains("merging: the session is damaged at bytes 4096 to 8192"),
             "{says}"
         );
         assert!(says.contains("--dry-run` tells which files"), "{says}");
-        assert!(!not_merged(&anyhow::anyhow!("full")).contains("--dry-run"));
+        assert!(says.ends_with("cowroot.merge=no skips that"), "{says}");
+        let says = not_merged(&anyhow::anyhow!("full"), true);
+        assert!(!says.contains("--dry-run"), "{says}");
+        assert!(
+            says.contains("--next-boot --cancel` takes it back"),
+            "{says}"
+        );
     }
 }

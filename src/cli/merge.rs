@@ -20,13 +20,14 @@ pub struct Merge {
     #[arg(long, value_name = "NEW", requires = "base", conflicts_with_all = ["undo", "next_boot"])]
     pub output: Option<PathBuf>,
     /// With --output: the base
-    #[arg(long, value_name = "BASE", requires = "output")]
+    #[arg(long, value_name = "BASE", requires = "output", conflicts_with_all = ["into", "undo", "next_boot"])]
     pub base: Option<PathBuf>,
     /// Let the next boot merge, before it mounts the root
     #[arg(long, conflicts_with_all = ["undo", "dry_run", "progress"])]
     pub next_boot: bool,
     /// With --next-boot: do not, after all
-    #[arg(long, requires = "next_boot")]
+    // A conflict with what it requires would cancel that: clap takes the one for more important.
+    #[arg(long, requires = "next_boot", conflicts_with_all = ["into", "output", "undo", "keep", "free", "up_to"])]
     pub cancel: bool,
     /// Merge this session, by name or number, and those below it; default: all
     #[arg(long, value_name = "SESSION", conflicts_with = "undo")]
@@ -35,11 +36,14 @@ pub struct Merge {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "undo", "next_boot"])]
     pub undo_log: Option<PathBuf>,
     /// Go on with a merge that was begun with an undo log that is lost; nothing can be taken back then
-    #[arg(long, requires = "into", conflicts_with_all = ["undo_log", "undo"])]
+    #[arg(long, requires = "into", conflicts_with_all = ["undo_log", "undo", "output", "next_boot"])]
     pub without_undo_log: bool,
-    /// Put back what this undo log has kept, and the session, if it is still there
+    /// Put back what this undo log has kept, and the session on it, if the cowfile still has that
     #[arg(long, value_name = "FILE")]
     pub undo: Option<PathBuf>,
+    /// With --undo: put back the base alone; a cowfile that stands on the merged base no longer fits
+    #[arg(long, requires = "undo", conflicts_with_all = ["cowfile", "output", "next_boot"])]
+    pub without_cowfile: bool,
     /// Keep the merged session in the cowfile until the one after it was used once (default)
     #[arg(long, conflicts_with_all = ["free", "output", "undo"])]
     pub keep: bool,

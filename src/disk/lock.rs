@@ -10,6 +10,22 @@ use nix::fcntl::{Flock, FlockArg};
 /// How often, each tenth of a second, a device's lock is tried.
 const UDEV: u32 = 15;
 
+/// Somebody has it: who that is.
+#[derive(Debug)]
+pub struct InUse(String);
+
+impl std::fmt::Display for InUse {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            to,
+            "in use by {}; detach the device that it serves, or wait (a running root's is free when the machine is off)",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for InUse {}
+
 /// Lock a file. udev looks at a device, and locks it for that, whenever somebody has written to it.
 pub(super) fn locked(
     mut file: File,
@@ -25,10 +41,10 @@ pub(super) fn locked(
                 std::thread::sleep(std::time::Duration::from_millis(100));
                 file
             }
-            Err((file, Errno::EWOULDBLOCK)) => bail!(
-                "in use by {}; detach the device that it serves, or wait (a running root's is free when the machine is off)",
-                holder(&file).unwrap_or_else(|| "another process".into())
-            ),
+            Err((file, Errno::EWOULDBLOCK)) => {
+                let holder = holder(&file);
+                bail!(InUse(holder.unwrap_or_else(|| "another process".into())))
+            }
             Err((_, error)) => return Err(error).context("locking it"),
         };
     }

@@ -12,7 +12,7 @@ pub mod filesystem;
 mod folder;
 pub mod growth;
 pub mod image;
-mod lock;
+pub mod lock;
 pub mod lost;
 mod medium;
 pub mod over;

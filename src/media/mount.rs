@@ -204,6 +204,12 @@ pub fn is_writable(kind: &str) -> bool {
     !matches!(kind, "iso9660" | "squashfs" | "erofs")
 }
 
+/// Whether a boot mounts file systems of type `kind` to write to them.
+#[must_use]
+pub fn holds_cowfiles(kind: &str) -> bool {
+    WRITABLE.iter().any(|row| row.kind == kind)
+}
+
 /// Mount any file system. An empty `options` passes none.
 ///
 /// # Errors

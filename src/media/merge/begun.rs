@@ -144,6 +144,8 @@ pub struct Due {
     pub frees: bool,
     /// It was begun.
     pub is_under_way: bool,
+    /// Somebody asked for it, and it was not begun.
+    pub is_asked: bool,
 }
 
 /// What a boot is to merge of a cowfile: what was begun, or asked for; or all there is, if `always`.
@@ -158,11 +160,7 @@ pub fn due(cow: &Path, always: bool) -> anyhow::Result<Option<Due>> {
     let superblock = &opened.found.superblock;
     let merge = superblock.merge;
     if merge.state == MergeState::UnderWay && merge.is_logged {
-        bail!(
-            "a merge of '{}' was begun with an undo log, and only goes on with it: cowroot merge --undo-log, or \
-             --without-undo-log if that is lost",
-            cow.display()
-        );
+        bail!("cowfile '{}': {}", cow.display(), words::ONLY_WITH_ITS_LOG);
     }
     let is_empty =
         opened.found.delta.is_empty() && superblock.roots().all(|(_, root)| root == Entry::ABSENT);
@@ -175,7 +173,19 @@ pub fn due(cow: &Path, always: bool) -> anyhow::Result<Option<Due>> {
         top,
         frees,
         is_under_way: merge.state == MergeState::UnderWay,
+        is_asked: merge.state == MergeState::Asked,
     }))
+}
+
+/// What was asked for is done.
+pub(super) fn ask_no_longer(opened: &mut Opened) -> anyhow::Result<()> {
+    if opened.found.superblock.merge.state != MergeState::Asked {
+        return Ok(());
+    }
+    opened.settle()?;
+    let description = opened.found.superblock.description.clone();
+    let asked = merging::ask(&mut opened.files, &opened.found, None, description);
+    asked.map(drop).map_err(|why| words::refused(opened, why))
 }
 
 /// Let the next boot merge, or no longer.
@@ -188,11 +198,11 @@ pub fn ask(cow: &Path, up_to: Option<&str>, frees: Option<bool>) -> anyhow::Resu
     opened.settle().with_context(doing)?;
     let superblock = &opened.found.superblock;
     if superblock.merge.state == MergeState::UnderWay {
-        bail!(
-            "{}: a merge is under way, and the next boot goes on with it whatever is asked; --undo takes one back that \
-             has an undo log",
-            doing()
-        );
+        let why = match superblock.merge.is_logged {
+            true => words::ONLY_WITH_ITS_LOG,
+            false => "a merge is under way, and the next boot goes on with it whatever is asked",
+        };
+        bail!("{}: {why}", doing());
     }
     let top = super::top_of(&opened, up_to).with_context(doing)?;
     let merge = match frees {

@@ -22,14 +22,48 @@ const MOST_FILES: usize = 10_000;
 
 /// No other cowfile that can be known of wants this base as it is.
 pub(super) fn require_none(cow: &Path, path: &Path, base: &Base) -> anyhow::Result<()> {
-    let mut others = Vec::new();
     let own = std::fs::metadata(cow).ok().map(|it| (it.dev(), it.ino()));
-    for file in beside([cow, path]) {
-        let is_own = std::fs::metadata(&file).is_ok_and(|it| Some((it.dev(), it.ino())) == own);
-        if is_own {
-            continue;
-        }
-        let Some(superblock) = newest(&file) else {
+    let is_own = |file: &Path, _: &Superblock| {
+        std::fs::metadata(file).is_ok_and(|it| Some((it.dev(), it.ino())) == own)
+    };
+    let others = dependants([cow, path], base, is_own)?;
+    match others.is_empty() {
+        true => Ok(()),
+        false => bail!(
+            "other cowfiles depend on this base as it is: {}; --output makes a new image and leaves it to them, or \
+             delete them first",
+            others.join(", ")
+        ),
+    }
+}
+
+/// None does that is not the one that was merged, by its id: that one is asked about itself.
+pub(super) fn require_none_after_undo(
+    store: [u8; 16],
+    places: [&Path; 2],
+    base: &Base,
+) -> anyhow::Result<()> {
+    let others = dependants(places, base, |_, superblock| {
+        superblock.origin.store == store
+    })?;
+    match others.is_empty() {
+        true => Ok(()),
+        false => bail!(
+            "other cowfiles depend on the merged base: {}; merge them into it first, or if they may be lost, delete them",
+            others.join(", ")
+        ),
+    }
+}
+
+/// The cowfiles beside these that want this base as it is.
+fn dependants(
+    places: [&Path; 2],
+    base: &Base,
+    is_own: impl Fn(&Path, &Superblock) -> bool,
+) -> anyhow::Result<Vec<String>> {
+    let mut others = Vec::new();
+    for file in beside(places) {
+        let Some(superblock) = newest(&file).filter(|found| !is_own(&file, found)) else {
             continue;
         };
         let about = Description::decode(DESCRIPTION_VERSION, &superblock.description);
@@ -41,14 +75,7 @@ pub(super) fn require_none(cow: &Path, path: &Path, base: &Base) -> anyhow::Resu
             others.push(format!("'{}'", file.display()));
         }
     }
-    match others.is_empty() {
-        true => Ok(()),
-        false => bail!(
-            "other cowfiles depend on this base as it is: {}; --output makes a new image and leaves it to them, or \
-             delete them first",
-            others.join(", ")
-        ),
-    }
+    Ok(others)
 }
 
 /// The files in the folders of these.

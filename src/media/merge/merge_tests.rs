@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 mod refused;
 #[path = "resumed_tests.rs"]
 mod resumed;
+#[path = "undone_tests.rs"]
+mod undone;
 
 use super::*;
 use crate::engine::command::{Op, Request, RequestId};
@@ -284,7 +286,7 @@ fn an_undo_log_puts_back_every_byte_and_the_session() {
         if !frees {
             bench.serve(2, true);
         }
-        let undone = undo(&log, None, None, &mut |_, _, _| {}).unwrap();
+        let undone = undo(&log, None, Whose::Merged, &mut |_, _, _| {}).unwrap();
         assert!(fs::read(bench.base()).unwrap() == old, "every byte");
         assert_eq!(undone.cowfile.is_none(), frees);
         if !frees {

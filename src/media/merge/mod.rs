@@ -15,17 +15,18 @@ use anyhow::{Context, bail};
 use super::cowfile::{self, Opened, identify};
 use super::text;
 use crate::disk::base::Base;
-use crate::disk::cowfile::Mode;
+use crate::disk::cowfile::{CowFiles, Mode};
 use crate::disk::target::Target;
 use crate::engine::cowfile::layers::merging;
+use crate::engine::cowfile::recover::Recovered;
 use crate::engine::format::superblock::{Merge, MergeState};
-use crate::engine::merge::{self, How, Media, Totals, ZEROS};
+use crate::engine::merge::{self, How, Media, Stopped, Totals, ZEROS};
 use crate::engine::units::CHUNK_BYTES;
 use crate::sys;
 
 pub use begun::{Due, ask, ask_in_use, due, make_ready};
 pub use output::output;
-pub use undo::{Undone, undo};
+pub use undo::{Undone, Whose, undo};
 pub use words::Damage;
 
 /// Chunks between two syncs of the base: 32 MiB.
@@ -75,6 +76,8 @@ pub struct Report {
     pub is_resumed: bool,
     /// Something of it stays on top.
     pub is_partial: bool,
+    /// The merged layers are dropped at once: as it was begun, whatever is wished now.
+    pub frees: bool,
 }
 
 impl Report {
@@ -82,6 +85,13 @@ impl Report {
     #[must_use]
     pub fn data_bytes(&self) -> u64 {
         self.totals.data_chunks * CHUNK_BYTES
+    }
+
+    /// The base would stay as it is.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        let (before, after) = self.base_bytes;
+        !self.is_resumed && self.totals == Totals::default() && before == after
     }
 }
 
@@ -93,7 +103,8 @@ struct Both {
     is_resumed: bool,
 }
 
-/// Merge `cow` into `path`, or go on with that.
+/// Merge `cow` into `path`, or go on with that. Where there is nothing to merge all stays as it is: what the last merge
+/// kept, too.
 ///
 /// # Errors
 /// What stands in the way: nothing was changed then. Or what came of it halfway: then it can be gone on with.
@@ -105,7 +116,11 @@ pub fn into_base(
 ) -> anyhow::Result<Report> {
     let doing = || format!("merging '{}' into '{}'", cow.display(), path.display());
     let mut both = open_with(cow, path, wishes, Mode::Write).with_context(doing)?;
-    let report = look(&mut both, progress).with_context(doing)?;
+    let report = look(&mut both, path, progress).with_context(doing)?;
+    if report.is_nothing() {
+        begun::ask_no_longer(&mut both.opened).with_context(doing)?;
+        return Ok(report);
+    }
     run(&mut both, (cow, path), wishes, &report, progress).with_context(doing)?;
     Ok(report)
 }
@@ -122,7 +137,7 @@ pub fn try_into_base(
 ) -> anyhow::Result<Report> {
     let doing = || format!("merging '{}' into '{}'", cow.display(), path.display());
     let mut both = open_with(cow, path, wishes, Mode::Read).with_context(doing)?;
-    let report = look(&mut both, progress).with_context(doing)?;
+    let report = look(&mut both, path, progress).with_context(doing)?;
     room::for_base(&both.base, path, &report).with_context(doing)?;
     undo::look_at(&both, wishes, &report).with_context(doing)?;
     Ok(report)
@@ -210,7 +225,7 @@ fn stack_names(opened: &Opened, top: u8) -> Vec<String> {
 }
 
 /// Look whether it can be, and read all that would be merged. The base is not touched.
-fn look(both: &mut Both, progress: &mut Progress<'_>) -> anyhow::Result<Report> {
+fn look(both: &mut Both, path: &Path, progress: &mut Progress<'_>) -> anyhow::Result<Report> {
     let opened = &mut both.opened;
     let superblock = &opened.found.superblock;
     let (base_bytes, device_bytes) = (both.base.size(), superblock.device_bytes);
@@ -223,27 +238,41 @@ fn look(both: &mut Both, progress: &mut Progress<'_>) -> anyhow::Result<Report> 
             );
         }
     }
-    let how = How {
-        top: both.merge.top,
-        batch_chunks: BATCH_CHUNKS,
-        zeros: ZEROS,
+    let report = Report {
+        sessions: stack_names(opened, both.merge.top),
+        totals: Totals::default(),
+        base_bytes: (base_bytes, base_bytes.max(device_bytes)),
+        is_resumed: both.is_resumed,
+        is_partial: both.merge.top != superblock.active_layer,
+        frees: both.merge.frees,
     };
-    let about = u64::from(superblock.high_water) * CHUNK_BYTES;
-    let mut done = 0;
-    let totals = merge::scrub(&mut opened.files, &opened.found, how, &mut |chunks| {
-        done += chunks * CHUNK_BYTES;
-        progress(Phase::Checking, done.min(about), about);
-    });
+    // Whether it may grow shows before all of the session is read: a boot asks each time.
+    room::for_base(&both.base, path, &report)?;
+    let totals = scrub(&mut opened.files, &opened.found, both.merge.top, progress);
     let totals = totals.map_err(|stopped| match both.is_resumed {
         true => words::stopped_midway(stopped, both.merge, [None, None]),
         false => words::stopped(stopped, [None, None]),
     })?;
-    Ok(Report {
-        sessions: stack_names(opened, both.merge.top),
-        totals,
-        base_bytes: (base_bytes, base_bytes.max(device_bytes)),
-        is_resumed: both.is_resumed,
-        is_partial: both.merge.top != opened.found.superblock.active_layer,
+    Ok(Report { totals, ..report })
+}
+
+/// Read the layers up to this one, and compare them with their checksums.
+fn scrub(
+    files: &mut CowFiles,
+    found: &Recovered,
+    top: u8,
+    progress: &mut Progress<'_>,
+) -> Result<Totals, Stopped> {
+    let how = How {
+        top,
+        batch_chunks: BATCH_CHUNKS,
+        zeros: ZEROS,
+    };
+    let about = u64::from(found.superblock.high_water) * CHUNK_BYTES;
+    let mut done = 0;
+    merge::scrub(files, found, how, &mut |chunks| {
+        done += chunks * CHUNK_BYTES;
+        progress(Phase::Checking, done.min(about), about);
     })
 }
 

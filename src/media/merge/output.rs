@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::{BATCH_CHUNKS, Phase, Progress, Report, Wishes, room, stack_names, top_of, words};
+use super::{
+    BATCH_CHUNKS, Phase, Progress, Report, Wishes, room, scrub, stack_names, top_of, words,
+};
 use crate::disk::base::Base;
 use crate::disk::cowfile::Mode;
 use crate::disk::image::{NewImage, Original};
 use crate::disk::target::Target;
 use crate::engine::cowfile::layers::kept::is_mixed;
-use crate::engine::merge::{self, How, ZEROS, output as engine};
+use crate::engine::merge::{How, ZEROS, output as engine};
 use crate::engine::units::CHUNK_BYTES;
 use crate::media::cowfile::{self, Opened};
 
@@ -68,14 +70,8 @@ pub fn output(
         zeros: ZEROS,
     };
     let superblock = &opened.found.superblock;
-    let about = u64::from(superblock.high_water) * CHUNK_BYTES;
     let after = base.size_bytes().max(superblock.device_bytes);
-    let mut done = 0;
-    let totals = merge::scrub(&mut opened.files, &opened.found, how, &mut |chunks| {
-        done += chunks * CHUNK_BYTES;
-        progress(Phase::Checking, done.min(about), about);
-    });
-    let totals = totals
+    let totals = scrub(&mut opened.files, &opened.found, top, progress)
         .map_err(|stopped| words::stopped(stopped, [None, None]))
         .with_context(doing)?;
     let report = Report {
@@ -84,6 +80,7 @@ pub fn output(
         base_bytes: (base.size_bytes(), after),
         is_resumed: there.is_ok(),
         is_partial: top != superblock.active_layer,
+        frees: false,
     };
     room::for_image(&part, &base, &report).with_context(doing)?;
     if !is_tried {

@@ -15,6 +15,7 @@ fn an_undo_is_refused_where_it_would_mix_bases() {
         ..Wishes::default()
     };
     bench.merge(&wishes).unwrap();
+    bench.serve(2, true);
     let again = bench.refused(&wishes);
     assert!(
         again.contains("there is something of that name already"),
@@ -23,7 +24,7 @@ fn an_undo_is_refused_where_it_would_mix_bases() {
     let says = |base: Option<&Path>| {
         format!(
             "{:#}",
-            undo(&log, base, None, &mut |_, _, _| {}).unwrap_err()
+            undo(&log, base, Whose::Merged, &mut |_, _, _| {}).unwrap_err()
         )
     };
     let other = bench.path("other.img");
@@ -128,7 +129,7 @@ fn an_undo_is_refused_after_a_later_merge_and_not_after_a_request() {
     // Asked for and cancelled: what is kept is known all the same.
     ask(&bench.cow(), None, Some(false)).unwrap();
     ask(&bench.cow(), None, None).unwrap();
-    let undone = undo(&log, None, None, &mut |_, _, _| {}).unwrap();
+    let undone = undo(&log, None, Whose::Merged, &mut |_, _, _| {}).unwrap();
     assert!(undone.cowfile.is_some());
     assert!(fs::read(bench.base()).unwrap() == old);
     assert!(bench.reads() == bench.device);
@@ -138,7 +139,7 @@ fn an_undo_is_refused_after_a_later_merge_and_not_after_a_request() {
     bench.serve(3, true);
     bench.merge(&Wishes::default()).unwrap();
     let merged = fs::read(bench.base()).unwrap();
-    let refused = undo(&log, None, None, &mut |_, _, _| {}).unwrap_err();
+    let refused = undo(&log, None, Whose::Merged, &mut |_, _, _| {}).unwrap_err();
     let refused = format!("{refused:#}");
     assert!(
         refused.contains("merged again since") || refused.contains("changed since"),
@@ -303,6 +304,7 @@ fn a_log_that_another_merge_may_have_begun_with_is_not_taken() {
         base_bytes: (8 << 20, 8 << 20),
         is_resumed: false,
         is_partial: false,
+        frees: false,
     };
     let begin = || undo::log_for(&both, (&first.cow(), &first.base()), &wishes, &report);
     begin().unwrap().expect("a log");

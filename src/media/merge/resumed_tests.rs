@@ -41,7 +41,7 @@ fn a_session_is_resumed_by_its_name_while_it_is_merged_and_afterwards() {
             ..Wishes::default()
         })
         .unwrap();
-    undo::undo(&log, None, None, &mut |_, _, _| {}).unwrap();
+    undo::undo(&log, None, Whose::Merged, &mut |_, _, _| {}).unwrap();
     assert_eq!(resumed(&bench), "main-on-top", "what was merged is back");
     assert!(bench.reads() == bench.device);
 }
@@ -93,7 +93,7 @@ fn a_merge_whose_undo_log_is_lost_goes_on_without_where_that_is_asked_for() {
     let says = undo::undo(
         &log,
         Some(&bench.base()),
-        Some(&bench.cow()),
+        Whose::At(&bench.cow()),
         &mut |_, _, _| {},
     );
     let says = format!("{:#}", says.unwrap_err());

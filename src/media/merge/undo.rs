@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::begun::encoded;
-use super::{Both, Phase, Progress, Report, Wishes, depend, room, seen, words};
+use super::{Both, Phase, Progress, Report, Wishes, depend, room, scrub, seen, words};
 use crate::disk::base::Base;
 use crate::disk::cowfile::Mode;
 use crate::disk::target::Target;
+use crate::engine::cowfile::layers::kept::kept_top;
 use crate::engine::format::description::{
     Description, Event, EventKind, Identity, LONGEST_TEXT, Sample,
 };
@@ -131,15 +132,26 @@ fn paths(paths: [&Path; 2]) -> Vec<u8> {
     bytes.collect::<Vec<_>>().concat()
 }
 
-/// Put a base back as a log has it, and the session that was merged on it, if it was kept. What is not named is where
-/// it was.
+/// Whose session goes back with its base.
+#[derive(Debug, Clone, Copy)]
+pub enum Whose<'a> {
+    /// That of the cowfile that was merged, where it was.
+    Merged,
+    /// The same; it is here.
+    At(&'a Path),
+    /// Nobody's: the base alone.
+    Nobody,
+}
+
+/// Put a base back as a log has it, and the session that was merged on it, if it was kept. A base that is not named is
+/// where it was.
 ///
 /// # Errors
 /// What stands in the way, or what came of it halfway; then it can be begun again.
 pub fn undo(
     place: &Path,
     base: Option<&Path>,
-    cow: Option<&Path>,
+    whose: Whose<'_>,
     progress: &mut Progress<'_>,
 ) -> anyhow::Result<Undone> {
     let doing = || format!("undoing the merge that '{}' tells of", place.display());
@@ -151,18 +163,19 @@ pub fn undo(
     let opening = || format!("{}: opening base '{}'", doing(), path.display());
     let mut target = Target::base(&path).with_context(opening)?;
     require_merged(&log, &seen(&target, &path)?).with_context(opening)?;
-    let session = session(&log, cow, &cow_was).with_context(doing)?;
-    depend::require_none(cow.unwrap_or(&cow_was), &path, &seen(&target, &path)?)
+    let session = session(&log, whose, &cow_was).with_context(doing)?;
+    depend::require_none_after_undo(log.head().store, [&cow_was, &path], &seen(&target, &path)?)
         .with_context(doing)?;
-    let total = log.kept_chunks() * CHUNK_BYTES;
+    let chunks = log.kept_chunks();
+    let total = chunks * CHUNK_BYTES;
     let mut done = 0;
-    let mut watch = |chunks: u64| {
+    let mut watch = |chunks: u64, progress: &mut Progress<'_>| {
         done += chunks * CHUNK_BYTES;
         progress(Phase::Undoing, done, total);
     };
-    let chunks = log.kept_chunks();
     let (result, cowfile) = match session {
         Some((mut opened, path)) => {
+            scrub_kept(&mut opened, progress).with_context(doing)?;
             let description = before(&log, &opened).with_context(doing)?;
             let found = opened.found.clone();
             let media = Media {
@@ -170,10 +183,14 @@ pub fn undo(
                 base: &mut target,
                 log: Some((&mut log, &mut file)),
             };
+            let mut watch = |chunks: u64| watch(chunks, progress);
             let result = merge::take_back(media, &found, description, &mut watch);
             (result, Some(path))
         }
-        None => (log.undo(&mut file, &mut target, &mut watch), None),
+        None => {
+            let mut watch = |chunks: u64| watch(chunks, progress);
+            (log.undo(&mut file, &mut target, &mut watch), None)
+        }
     };
     result
         .map_err(|stopped| words::stopped(stopped, [Some(&mut target), Some(&mut file)]))
@@ -256,54 +273,82 @@ fn require_merged(log: &Log, base: &Base) -> anyhow::Result<()> {
 }
 
 /// The cowfile that was merged, if its session can be on the base again.
-fn session(log: &Log, cow: Option<&Path>, was: &Path) -> anyhow::Result<Option<(Opened, PathBuf)>> {
-    let path = cow.unwrap_or(was);
-    if cow.is_none() && !path.exists() {
-        return Ok(None);
-    }
-    let mut opened = match cowfile::open(path, Mode::Write, None) {
-        Ok(opened) => opened,
-        Err(error) if cow.is_some() => return Err(error),
-        Err(error) => {
-            return Err(error.context(
-                "the session that was merged goes back with its base; move its cowfile away to put back the base alone",
-            ));
-        }
+fn session(log: &Log, whose: Whose<'_>, was: &Path) -> anyhow::Result<Option<(Opened, PathBuf)>> {
+    const ALONE: &str = "--without-cowfile puts back the base alone";
+    let (path, is_named) = match whose {
+        Whose::Merged => (was, false),
+        Whose::At(path) => (path, true),
+        Whose::Nobody => return Ok(None),
     };
+    let not_there = || {
+        format!(
+            "the session that was merged goes back with its base, and its cowfile is not at '{}'; name it (cowroot merge \
+             --undo LOG COWFILE), or if it is lost: {ALONE}",
+            path.display()
+        )
+    };
+    if !is_named && !path.exists() {
+        bail!("{}", not_there());
+    }
+    let opened = cowfile::open(path, Mode::Write, None);
+    let mut opened = opened.with_context(|| {
+        format!("opening the cowfile whose session goes back with its base ({ALONE})")
+    })?;
     let superblock = &opened.found.superblock;
     let merge = superblock.merge;
-    let is_it = (superblock.origin.store, merge.id) == (log.head().store, log.head().id);
-    let can_be = is_it && (merge.state == MergeState::UnderWay || merge.kept != 0);
-    if !can_be {
-        let is_own = superblock.origin.store == log.head().store;
-        let is_later = merge.id != 0 && merge.id != log.head().id;
-        if is_own && is_later && log.description_after().is_none() {
-            bail!(
-                "cowfile '{}': the merge that this log is of went on without it, or was taken back; it does not have all \
-                 that was overwritten since, and puts nothing back",
-                path.display()
-            );
-        }
-        if cow.is_some() {
-            bail!(
-                "cowfile '{}': its last merge is another one, or what it merged was dropped; leave it out to put back \
-                 the base alone",
-                path.display()
-            );
-        }
-        let is_empty = opened.found.delta.is_empty()
-            && superblock.roots().all(|(_, root)| root == Entry::ABSENT);
-        if is_own && (is_later || !is_empty) {
-            bail!(
-                "cowfile '{}' was merged again since, or has a session over the merged base, which would be lost; undo \
-                 later merges first, or move it away to put back the base alone",
-                path.display()
-            );
-        }
-        return Ok(None);
+    let is_own = superblock.origin.store == log.head().store;
+    let is_it = is_own && merge.id == log.head().id;
+    if is_it && (merge.state == MergeState::UnderWay || merge.kept != 0) {
+        opened.settle()?;
+        return Ok(Some((opened, path.to_owned())));
     }
-    opened.settle()?;
-    Ok(Some((opened, path.to_owned())))
+    let is_later = merge.id != 0 && merge.id != log.head().id;
+    let of = || format!("cowfile '{}'", path.display());
+    if is_own && is_later && log.description_after().is_none() {
+        bail!(
+            "{}: the merge that this log is of went on without it, or was taken back; it does not have all that was \
+             overwritten since, and puts nothing back",
+            of()
+        );
+    }
+    if is_named {
+        bail!(
+            "{}: its last merge is another one, or what it merged was dropped; {ALONE}",
+            of()
+        );
+    }
+    if !is_own {
+        bail!("{}", not_there());
+    }
+    let is_empty = opened.found.delta.is_empty()
+        && superblock
+            .layers
+            .iter()
+            .flatten()
+            .all(|layer| layer.root == Entry::ABSENT);
+    if is_later || !is_empty {
+        bail!(
+            "{} was merged again since, or has a session over the merged base, which would be lost; undo later merges \
+             first; {ALONE}",
+            of()
+        );
+    }
+    Ok(None)
+}
+
+/// The session that goes back is whole: until now the base has all of it, too.
+fn scrub_kept(opened: &mut Opened, progress: &mut Progress<'_>) -> anyhow::Result<()> {
+    let superblock = &opened.found.superblock;
+    if superblock.merge.state == MergeState::UnderWay {
+        return Ok(());
+    }
+    let top = kept_top(superblock).context("the cowfile has nothing that was merged")?;
+    let mut kept = opened.found.clone();
+    kept.look_at(top);
+    let scrubbed = scrub(&mut opened.files, &kept, top, progress);
+    scrubbed
+        .map(drop)
+        .map_err(|stopped| words::stopped(stopped, [None, None]))
 }
 
 /// What the cowfile's description is when the base is as before: sessions as they are now.
