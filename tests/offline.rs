@@ -224,7 +224,7 @@ fn a_merge_that_is_asked_for_in_two_ways_is_refused() {
         let words: Vec<&str> = ["merge"].into_iter().chain(words.split(' ')).collect();
         let (code, text) = cowroot(&words, &path);
         assert!(
-            code == 2 && text.contains("cannot be used with") || text.contains("required"),
+            code == 2 && (text.contains("cannot be used with") || text.contains("required")),
             "{words:?}: {code} {text}"
         );
     }

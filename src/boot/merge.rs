@@ -58,7 +58,15 @@ pub(super) fn before(plan: &Plan, base: &Reached, cow: Store) -> Store {
     let is_due = |due: &anyhow::Result<Option<Due>>| !matches!(due, Ok(None));
     let due = Some(merge::due(path, plan.merge == MergePolicy::Yes)).filter(is_due);
     let Some(due) = due else { return cow };
-    let is_asked = matches!(&due, Ok(Some(due)) if due.is_asked);
+    let again = match &due {
+        // It says itself how that goes on.
+        Err(_) | Ok(None) => "",
+        Ok(Some(due)) if due.is_asked => {
+            "; the next boot tries again: cowroot.merge=no skips that, and `cowroot merge /dev/ublkb0 --next-boot --cancel` \
+             takes it back"
+        }
+        Ok(Some(_)) => "; the next boot tries again: cowroot.merge=no skips that",
+    };
     let done = due.and_then(|due| match due {
         Some(due) => run(plan, base, path, &due),
         None => Ok(None),
@@ -66,7 +74,7 @@ pub(super) fn before(plan: &Plan, base: &Reached, cow: Store) -> Store {
     let (level, notice) = match done {
         Ok(None) => return cow,
         Ok(Some(notice)) => (Level::Warn, notice),
-        Err(error) => (Level::Error, not_merged(&error, is_asked)),
+        Err(error) => (Level::Error, format!("{}{again}", not_merged(&error))),
     };
     console::log(level, &notice);
     Store {
@@ -77,20 +85,15 @@ pub(super) fn before(plan: &Plan, base: &Reached, cow: Store) -> Store {
 
 /// Which files some damage concerns is not looked for in a boot: that reads all of the root's names, and a root that
 /// meets damage may end the machine.
-fn not_merged(error: &anyhow::Error, is_asked: bool) -> String {
+fn not_merged(error: &anyhow::Error) -> String {
     let files = match error.is::<Damage>() {
         true => {
             "; `cowroot merge COWFILE --into BASE --dry-run` tells which files that concerns, where both are not in use"
         }
         false => "",
     };
-    let no_more = match is_asked {
-        true => ", and `cowroot merge /dev/ublkb0 --next-boot --cancel` takes it back",
-        false => "",
-    };
     format!(
-        "the session was not merged into its base, or not all of it; the system is as it was: {error:#}{files}; the next \
-         boot tries again: cowroot.merge=no skips that{no_more}"
+        "the session was not merged into its base, or not all of it; the system is as it was: {error:#}{files}"
     )
 }
 
@@ -228,18 +231,12 @@ mod tests {
     #[test]
     fn who_has_damage_is_told_how_to_see_which_files_it_concerns() {
         let damage = anyhow::Error::from(Damage::of(&[(1, 2)], true, None)).context("merging");
-        let says = not_merged(&damage, false);
+        let says = not_merged(&damage);
         assert!(
             says.contains("merging: the session is damaged at bytes 4096 to 8192"),
             "{says}"
         );
         assert!(says.contains("--dry-run` tells which files"), "{says}");
-        assert!(says.ends_with("cowroot.merge=no skips that"), "{says}");
-        let says = not_merged(&anyhow::anyhow!("full"), true);
-        assert!(!says.contains("--dry-run"), "{says}");
-        assert!(
-            says.contains("--next-boot --cancel` takes it back"),
-            "{says}"
-        );
+        assert!(!not_merged(&anyhow::anyhow!("full")).contains("--dry-run"));
     }
 }

@@ -185,6 +185,9 @@ fn words(why: NotRepaired) -> &'static str {
             "there are too few free slots to repair it; copy it, and attach the copy"
         }
         NotRepaired::Unreadable => "what was read before does not read now; copy it with ddrescue",
+        NotRepaired::Implausible => {
+            "nothing would open it afterwards: this is a bug in cowroot; its superblocks are as they were"
+        }
         NotRepaired::Failed(_) => "its medium does not take writes; copy it to another",
     }
 }

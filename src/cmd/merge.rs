@@ -150,7 +150,7 @@ fn about_s(took_s: f64) -> u64 {
 fn described(options: &Merge, report: &Report, place: &Path, took_s: f64) -> String {
     let sessions = report.sessions.join(", ");
     if report.is_nothing() && options.output.is_none() {
-        return format!("{sessions}: there is nothing to merge; all is as it was\n");
+        return format!("{sessions}: there is nothing to merge\n");
     }
     let zeros = report.totals.zero_chunks;
     let mut what = format!("{sessions}: {}", text::size(report.data_bytes()));
@@ -215,17 +215,16 @@ fn afterwards(options: &Merge, report: &Report) -> String {
         _ => "",
     };
     let log = options.undo_log.as_ref().map_or(String::new(), |log| {
-        let (what, lost) = match report.frees {
-            true => (
-                "put the base back",
-                ", without what was merged, which is dropped",
-            ),
-            false => ("take it back", ""),
+        let what = match report.frees {
+            true => "to put back the base alone, and lose what stands on it",
+            false => "to take it back",
         };
-        format!(
-            "to {what}: cowroot merge --undo '{}'{lost}\n",
-            log.display()
-        )
+        let alone = if report.frees {
+            " --without-cowfile"
+        } else {
+            ""
+        };
+        format!("{what}: cowroot merge --undo '{}'{alone}\n", log.display())
     });
     format!("{then}{begun}\n{log}")
 }

@@ -15,7 +15,7 @@ use crate::engine::cowfile::recover::{Recovered, recover};
 use crate::engine::cowfile::trouble::Trouble;
 use crate::engine::format::Shape;
 use crate::engine::format::check::Access;
-use crate::engine::format::description::{Description, Identity};
+use crate::engine::format::description::{Description, Identity, Sample};
 use crate::engine::format::page::MAGIC;
 use crate::engine::format::superblock::{self, DESCRIPTION_VERSION, MergeState};
 use crate::engine::identity::{chunks_to_sample, compare, sample};
@@ -97,10 +97,14 @@ impl Opened {
             true => wanted.size_bytes,
             false => base.size_bytes(),
         };
-        let there = identify_as(base, superblock.origin.store, size_bytes)?;
+        let store = superblock.origin.store;
+        let there = match is_merging {
+            true => identify_what_reads(base, store, size_bytes),
+            false => identify(base, store)?,
+        };
         let covered = match is_merging {
             true => {
-                let chunks: Vec<u64> = there.samples.iter().map(|sample| sample.chunk).collect();
+                let chunks: Vec<u64> = wanted.samples.iter().map(|sample| sample.chunk).collect();
                 covered(&mut self.files, &self.found, &chunks)?
             }
             false => Vec::new(),
@@ -187,39 +191,52 @@ pub fn is_one(bytes: &dyn ReadAt) -> bool {
 /// # Errors
 /// The base does not read.
 pub fn identify(base: &Base, store: [u8; 16]) -> anyhow::Result<Identity> {
-    identify_as(base, store, base.size_bytes())
+    let size_bytes = base.size_bytes();
+    let samples: anyhow::Result<_> = samples(base, store, size_bytes).collect();
+    Ok(identity(base, size_bytes, samples?))
 }
 
-/// The same of its beginning, as if it were no longer than that; it is.
-///
-/// # Errors
-/// The base does not read.
-pub fn identify_as(base: &Base, store: [u8; 16], size_bytes: u64) -> anyhow::Result<Identity> {
+/// The same of its beginning, as if it were no longer than that, which it is, or of all of it. Without the samples that
+/// do not read: in a base that is being merged into a cut may have left them, and what covers them may be there.
+#[must_use]
+pub fn identify_what_reads(base: &Base, store: [u8; 16], size_bytes: u64) -> Identity {
+    let samples = samples(base, store, size_bytes).flatten().collect();
+    identity(base, size_bytes, samples)
+}
+
+fn identity(base: &Base, size_bytes: u64, samples: Vec<Sample>) -> Identity {
     let names = probe(base.file());
     let (label, uuid) = names.map_or((None, None), |content| (content.label, content.uuid));
-    let mut samples = Vec::new();
-    for chunk in chunks_to_sample(store, size_bytes) {
-        let start = chunk * CHUNK_BYTES;
-        let mut bytes = vec![0; CHUNK_LEN];
-        let left = size_bytes - start;
-        bytes.truncate(usize::try_from(left).unwrap_or(CHUNK_LEN));
-        base.file()
-            .read_exact_at(&mut bytes, start)
-            .with_context(|| {
-                format!(
-                    "reading base '{}' at byte {start}, to know it again",
-                    base.path().display()
-                )
-            })?;
-        samples.push(sample(chunk, &bytes));
-    }
-    Ok(Identity {
+    Identity {
         size_bytes,
         uuid,
         label,
         samples,
         full: None,
-    })
+    }
+}
+
+fn samples(
+    base: &Base,
+    store: [u8; 16],
+    size_bytes: u64,
+) -> impl Iterator<Item = anyhow::Result<Sample>> {
+    chunks_to_sample(store, size_bytes)
+        .into_iter()
+        .map(move |chunk| {
+            let start = chunk * CHUNK_BYTES;
+            let mut bytes = vec![0; CHUNK_LEN];
+            let left = size_bytes - start;
+            bytes.truncate(usize::try_from(left).unwrap_or(CHUNK_LEN));
+            let read = base.file().read_exact_at(&mut bytes, start);
+            read.with_context(|| {
+                format!(
+                    "reading base '{}' at byte {start}, to know it again",
+                    base.path().display()
+                )
+            })?;
+            Ok(sample(chunk, &bytes))
+        })
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub enum NotRepaired {
     NoRoom,
     /// What was read before does not read now.
     Unreadable,
+    /// Nothing would open it afterwards: a mistake of ours.
+    Implausible,
     /// The medium's; it is as it was, or repaired.
     Failed(Failure),
 }
@@ -144,6 +146,7 @@ impl Repair {
         match flip(medium, self.superblock, self.standing) {
             Ok(_) => Ok(()),
             Err(NotDone::Failed(failure)) => Err(NotRepaired::Failed(failure)),
+            Err(NotDone::Implausible) => Err(NotRepaired::Implausible),
             Err(_) => Err(NotRepaired::ReadOnly),
         }
     }

@@ -9,6 +9,9 @@ use crate::engine::cowfile::recover::{Medium, Recovered};
 use crate::engine::cowfile::slots;
 use crate::engine::format::{Entry, Shape};
 
+/// Reads of the base that fail in a batch before no more are tried.
+const ENOUGH: u32 = 16;
+
 /// All batches, from the first chunk to the last.
 pub(super) struct Batches {
     offline: Offline,
@@ -223,12 +226,16 @@ impl Batch {
             }
             return Ok(());
         }
-        let mut left = Vec::new();
+        let (mut left, mut failed) = (Vec::new(), 0);
         for piece in std::mem::take(&mut self.pieces) {
             for one in self.split(piece) {
-                // What does not read is not as it is to be: it may when it was written.
-                if let Ok(None) = self.difference_in(base, compare, &one) {
-                    continue;
+                // What does not read is not as it is to be: it may when it was written. Each try may take seconds.
+                if failed < ENOUGH {
+                    match self.difference_in(base, compare, &one) {
+                        Ok(None) => continue,
+                        Ok(Some(_)) => {}
+                        Err(_) => failed += 1,
+                    }
                 }
                 match left.last_mut() {
                     Some(Piece {

@@ -177,9 +177,10 @@ pub fn due(cow: &Path, always: bool) -> anyhow::Result<Option<Due>> {
     }))
 }
 
-/// What was asked for is done.
-pub(super) fn ask_no_longer(opened: &mut Opened) -> anyhow::Result<()> {
-    if opened.found.superblock.merge.state != MergeState::Asked {
+/// If this was asked for, it is done.
+pub(super) fn ask_no_longer(opened: &mut Opened, top: u8) -> anyhow::Result<()> {
+    let merge = opened.found.superblock.merge;
+    if (merge.state, merge.top) != (MergeState::Asked, top) {
         return Ok(());
     }
     opened.settle()?;

@@ -15,41 +15,52 @@ use crate::engine::format::superblock::{
     self, DESCRIPTION_VERSION, HEAD_LEN, Superblock, description_bytes,
 };
 use crate::engine::identity::compare;
-use crate::media::cowfile::identify;
+use crate::media::cowfile::identify_what_reads;
 
 /// Files that are looked at in one folder.
 const MOST_FILES: usize = 10_000;
 
 /// No other cowfile that can be known of wants this base as it is.
 pub(super) fn require_none(cow: &Path, path: &Path, base: &Base) -> anyhow::Result<()> {
-    let own = std::fs::metadata(cow).ok().map(|it| (it.dev(), it.ino()));
-    let is_own = |file: &Path, _: &Superblock| {
-        std::fs::metadata(file).is_ok_and(|it| Some((it.dev(), it.ino())) == own)
-    };
-    let others = dependants([cow, path], base, is_own)?;
-    match others.is_empty() {
-        true => Ok(()),
-        false => bail!(
-            "other cowfiles depend on this base as it is: {}; --output makes a new image and leaves it to them, or \
-             delete them first",
-            others.join(", ")
-        ),
-    }
+    none(
+        &dependants([cow, path], base, is(cow))?,
+        "this base as it is",
+        "--output makes a new image and leaves it to them, or delete them first",
+    )
 }
 
-/// None does that is not the one that was merged, by its id: that one is asked about itself.
+/// No other than the one that was merged wants the base that a merge made: `cow`, or where that is left out whichever has
+/// its id, wherever it is by now.
 pub(super) fn require_none_after_undo(
-    store: [u8; 16],
-    places: [&Path; 2],
+    cow: &Path,
+    left_out: Option<[u8; 16]>,
+    path: &Path,
     base: &Base,
 ) -> anyhow::Result<()> {
-    let others = dependants(places, base, |_, superblock| {
-        superblock.origin.store == store
-    })?;
+    let is_own = is(cow);
+    let is_own = |file: &Path, superblock: &Superblock| match left_out {
+        Some(store) => superblock.origin.store == store,
+        None => is_own(file, superblock),
+    };
+    none(
+        &dependants([cow, path], base, is_own)?,
+        "the merged base",
+        "make a new image of each (cowroot merge COWFILE --base BASE --output NEW), or if they may be lost, delete them",
+    )
+}
+
+/// The file that this path is.
+fn is(path: &Path) -> impl Fn(&Path, &Superblock) -> bool {
+    let place = |path: &Path| std::fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+    let own = place(path);
+    move |file, _| own.is_some() && place(file) == own
+}
+
+fn none(others: &[String], what: &str, instead: &str) -> anyhow::Result<()> {
     match others.is_empty() {
         true => Ok(()),
         false => bail!(
-            "other cowfiles depend on the merged base: {}; merge them into it first, or if they may be lost, delete them",
+            "other cowfiles depend on {what}: {}; {instead}",
             others.join(", ")
         ),
     }
@@ -70,7 +81,12 @@ fn dependants(
         let Ok(about) = about else { continue };
         // Cheap things first: most others are for other bases.
         if about.base.size_bytes == base.size_bytes()
-            && compare(&about.base, &identify(base, superblock.origin.store)?, None).is_ok()
+            && compare(
+                &about.base,
+                &identify_what_reads(base, superblock.origin.store, base.size_bytes()),
+                None,
+            )
+            .is_ok()
         {
             others.push(format!("'{}'", file.display()));
         }

@@ -118,7 +118,7 @@ pub fn into_base(
     let mut both = open_with(cow, path, wishes, Mode::Write).with_context(doing)?;
     let report = look(&mut both, path, progress).with_context(doing)?;
     if report.is_nothing() {
-        begun::ask_no_longer(&mut both.opened).with_context(doing)?;
+        begun::ask_no_longer(&mut both.opened, both.merge.top).with_context(doing)?;
         return Ok(report);
     }
     run(&mut both, (cow, path), wishes, &report, progress).with_context(doing)?;

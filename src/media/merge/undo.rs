@@ -15,13 +15,13 @@ use crate::engine::cowfile::layers::kept::kept_top;
 use crate::engine::format::description::{
     Description, Event, EventKind, Identity, LONGEST_TEXT, Sample,
 };
-use crate::engine::format::superblock::{DESCRIPTION_VERSION, MergeState};
+use crate::engine::format::superblock::{DESCRIPTION_VERSION, MergeState, Superblock};
 use crate::engine::format::{Entry, Shape};
 use crate::engine::identity::compare;
 use crate::engine::merge::undo::{Head, Log};
 use crate::engine::merge::{self, BaseMut, Media};
 use crate::engine::units::CHUNK_BYTES;
-use crate::media::cowfile::{self, Opened, identify_as};
+use crate::media::cowfile::{self, Opened, identify_what_reads};
 use crate::media::create::shortened;
 use crate::media::session::stand_in_for;
 use crate::sys;
@@ -164,7 +164,12 @@ pub fn undo(
     let mut target = Target::base(&path).with_context(opening)?;
     require_merged(&log, &seen(&target, &path)?).with_context(opening)?;
     let session = session(&log, whose, &cow_was).with_context(doing)?;
-    depend::require_none_after_undo(log.head().store, [&cow_was, &path], &seen(&target, &path)?)
+    let (cow, left_out) = match whose {
+        Whose::Merged => (cow_was.as_path(), None),
+        Whose::At(cow) => (cow, None),
+        Whose::Nobody => (cow_was.as_path(), Some(log.head().store)),
+    };
+    depend::require_none_after_undo(cow, left_out, &path, &seen(&target, &path)?)
         .with_context(doing)?;
     let chunks = log.kept_chunks();
     let total = chunks * CHUNK_BYTES;
@@ -227,7 +232,7 @@ fn require_merged(log: &Log, base: &Base) -> anyhow::Result<()> {
         if base.size_bytes() < wanted.size_bytes {
             return Ok(());
         }
-        let there = identify_as(base, log.head().store, wanted.size_bytes)?;
+        let there = identify_what_reads(base, log.head().store, wanted.size_bytes);
         compare(wanted, &there, Some(&is_kept)).map_err(|difference| {
             anyhow::anyhow!(
                 "it is not the base of that merge, or was changed since: {difference}; undo later merges first"
@@ -251,7 +256,7 @@ fn require_merged(log: &Log, base: &Base) -> anyhow::Result<()> {
         return Ok(());
     }
     // What the log has may be as before or as after, and nothing else.
-    let there = identify_as(base, log.head().store, after.size_bytes)?;
+    let there = identify_what_reads(base, log.head().store, after.size_bytes);
     let known: Vec<Sample> = before
         .samples
         .iter()
@@ -278,11 +283,17 @@ fn session(log: &Log, whose: Whose<'_>, was: &Path) -> anyhow::Result<Option<(Op
     let (path, is_named) = match whose {
         Whose::Merged => (was, false),
         Whose::At(path) => (path, true),
-        Whose::Nobody => return Ok(None),
+        Whose::Nobody => {
+            // Whatever else it is good for, it may know that the log is not.
+            let opened = cowfile::open(was, Mode::Read, None).ok();
+            return opened
+                .map_or(Ok(()), |opened| require_fitting(log, &opened, was))
+                .map(|()| None);
+        }
     };
     let not_there = || {
         format!(
-            "the session that was merged goes back with its base, and its cowfile is not at '{}'; name it (cowroot merge \
+            "the session that was merged goes back with its base, and its cowfile is not '{}'; name it (cowroot merge \
              --undo LOG COWFILE), or if it is lost: {ALONE}",
             path.display()
         )
@@ -294,46 +305,52 @@ fn session(log: &Log, whose: Whose<'_>, was: &Path) -> anyhow::Result<Option<(Op
     let mut opened = opened.with_context(|| {
         format!("opening the cowfile whose session goes back with its base ({ALONE})")
     })?;
+    require_fitting(log, &opened, path)?;
     let superblock = &opened.found.superblock;
     let merge = superblock.merge;
-    let is_own = superblock.origin.store == log.head().store;
-    let is_it = is_own && merge.id == log.head().id;
-    if is_it && (merge.state == MergeState::UnderWay || merge.kept != 0) {
+    if superblock.origin.store != log.head().store {
+        bail!("{}", not_there());
+    }
+    if merge.id == log.head().id && (merge.state == MergeState::UnderWay || merge.kept != 0) {
         opened.settle()?;
         return Ok(Some((opened, path.to_owned())));
     }
-    let is_later = merge.id != 0 && merge.id != log.head().id;
-    let of = || format!("cowfile '{}'", path.display());
-    if is_own && is_later && log.description_after().is_none() {
+    let mut layers = superblock.layers.iter().flatten();
+    let is_empty = opened.found.delta.is_empty() && layers.all(|layer| layer.root == Entry::ABSENT);
+    if is_later(log, superblock) || !is_empty {
         bail!(
-            "{}: the merge that this log is of went on without it, or was taken back; it does not have all that was \
-             overwritten since, and puts nothing back",
-            of()
+            "cowfile '{}' was merged again since, or has a session over the merged base, which would be lost; undo \
+             later merges first, or lose it: {ALONE}",
+            path.display()
         );
     }
     if is_named {
         bail!(
-            "{}: its last merge is another one, or what it merged was dropped; {ALONE}",
-            of()
-        );
-    }
-    if !is_own {
-        bail!("{}", not_there());
-    }
-    let is_empty = opened.found.delta.is_empty()
-        && superblock
-            .layers
-            .iter()
-            .flatten()
-            .all(|layer| layer.root == Entry::ABSENT);
-    if is_later || !is_empty {
-        bail!(
-            "{} was merged again since, or has a session over the merged base, which would be lost; undo later merges \
-             first; {ALONE}",
-            of()
+            "cowfile '{}': what that merge merged was dropped; {ALONE}",
+            path.display()
         );
     }
     Ok(None)
+}
+
+/// The last merge that was begun is another one.
+fn is_later(log: &Log, superblock: &Superblock) -> bool {
+    let id = superblock.merge.id;
+    id != 0 && id != log.head().id
+}
+
+/// The log has all that was overwritten, as far as this cowfile knows.
+fn require_fitting(log: &Log, opened: &Opened, path: &Path) -> anyhow::Result<()> {
+    let superblock = &opened.found.superblock;
+    let is_own = superblock.origin.store == log.head().store;
+    if is_own && is_later(log, superblock) && log.description_after().is_none() {
+        bail!(
+            "cowfile '{}': the merge that this log is of went on without it, or was taken back; it does not have all \
+             that was overwritten since, and puts nothing back",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// The session that goes back is whole: until now the base has all of it, too.

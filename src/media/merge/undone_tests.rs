@@ -79,9 +79,15 @@ fn a_base_is_put_back_alone_only_where_that_is_asked_for() {
     let moved = bench.path("moved.cow");
     fs::rename(bench.cow(), &moved).unwrap();
     let says = undone(&log, Whose::Merged).unwrap_err();
-    assert!(says.contains("its cowfile is not at"), "{says}");
+    assert!(says.contains("its cowfile is not"), "{says}");
     assert!(says.contains("--without-cowfile"), "{says}");
     assert!(fs::read(bench.base()).unwrap() == new);
+    // A copy of it stands on the merged base as well.
+    let copy = bench.path("copy.cow");
+    fs::copy(&moved, &copy).unwrap();
+    let says = undone(&log, Whose::At(&moved)).unwrap_err();
+    assert!(says.contains("copy.cow"), "{says}");
+    fs::remove_file(copy).unwrap();
     undone(&log, Whose::At(&moved)).unwrap();
     assert!(fs::read(bench.base()).unwrap() == old);
     fs::rename(&moved, bench.cow()).unwrap();
@@ -89,16 +95,20 @@ fn a_base_is_put_back_alone_only_where_that_is_asked_for() {
 
     // What is over the merged base would be lost, in whichever session it is.
     let (mut bench, log, old) = merged(true);
+    let named = undone(&log, Whose::At(&bench.cow())).unwrap_err();
+    assert!(named.contains("was dropped"), "{named}");
     bench.serve(2, true);
     for goes_on_base in [false, true] {
         if goes_on_base {
             change(&bench, &Action::New(Some("empty"), Some(session::BASE)));
         }
-        let says = undone(&log, Whose::Merged).unwrap_err();
-        assert!(
-            says.contains("has a session over the merged base"),
-            "{says}"
-        );
+        for whose in [Whose::Merged, Whose::At(&bench.cow())] {
+            let says = undone(&log, whose).unwrap_err();
+            assert!(
+                says.contains("has a session over the merged base"),
+                "{says}"
+            );
+        }
     }
     // Another cowfile that stands on it, too.
     let other = bench.path("other.cow");

@@ -14,7 +14,7 @@ use crate::media::cowfile::Opened;
 
 /// Of a merge that no boot goes on with.
 pub(super) const ONLY_WITH_ITS_LOG: &str = "a merge is under way that keeps an undo log, or is being undone, and no boot \
-    goes on with it: `cowroot merge COWFILE --into BASE --undo-log LOG` does, `cowroot merge --undo LOG` takes it back; \
+    goes on with it: without booting from it, `cowroot merge COWFILE --into BASE --undo-log LOG` does, `cowroot merge --undo LOG` takes it back; \
     if the log is lost, --without-undo-log goes on";
 
 /// What people call a layer.
@@ -71,7 +71,7 @@ fn plain(why: &NotMerged) -> anyhow::Error {
         }
         NotMerged::Cowfile(_) => "the cowfile's medium does not take writes; copy it to another",
         NotMerged::NothingKept => {
-            "the merged session was dropped; without it the base is put back alone (leave the cowfile out)"
+            "the merged session was dropped; --without-cowfile puts the base back alone"
         }
         NotMerged::Depend(_) | NotMerged::NotInStack(_) | NotMerged::Other(_) => {
             "its sessions are not as they were; look at `cowroot info`"
