@@ -126,6 +126,8 @@ pub(super) struct Machine {
     pub(super) random: fastrand::Rng,
     /// Commands until the power goes.
     pub(super) left: u64,
+    /// Syncs of the undo log until the process ends, before one; `None`: it does not.
+    pub(super) log_syncs: Option<u32>,
     pub(super) ran: u64,
     pub(super) wrong: Option<String>,
     pub(super) look: Option<Box<Look>>,
@@ -189,6 +191,14 @@ impl Handle {
     }
 
     fn sync_all(&self) -> Result<(), Failure> {
+        let mut machine = self.0.borrow_mut();
+        if let Some(syncs) = machine.log_syncs.filter(|_| self.1 == Which::Log) {
+            machine.log_syncs = syncs.checked_sub(1);
+            if syncs == 0 {
+                machine.left = 0;
+            }
+        }
+        drop(machine);
         self.act(|disk| {
             disk.durable.clone_from(&disk.seen);
             disk.changes.clear();

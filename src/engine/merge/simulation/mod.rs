@@ -96,7 +96,14 @@ fn in_place(world: &mut World) -> Result<(), String> {
         let wanted = some_merge(world)?;
         let before = world.open()?.superblock;
         let merged = merged_with(&before, wanted.top);
-        let merge = merge_through_cuts(world, wanted)?;
+        if wanted.is_logged && world.random.u8(0..3) == 0 {
+            world.end_before_a_record_is_durable(wanted)?;
+        }
+        let now = world.open()?.superblock.merge;
+        let merge = match now.state != MergeState::UnderWay && wanted.kept_is_done(now) {
+            true => wanted,
+            false => merge_through_cuts(world, wanted)?,
+        };
         over(world, merge, merged.len())?;
         if merge.id != wanted.id && world.take_back().is_ok() {
             return Err("a log that does not have it all was laid back".into());

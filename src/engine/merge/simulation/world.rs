@@ -92,6 +92,7 @@ impl World {
             named: (false, false),
             random: random.fork(),
             left: u64::MAX,
+            log_syncs: None,
             ran: 0,
             wrong: None,
             look: None,
@@ -264,6 +265,22 @@ impl World {
         let (cow, base) = (self.bytes(Which::Cow), self.bytes(Which::Base));
         check(self.shape, &cow, &base, &self.model.borrow().device)?;
         Ok(false)
+    }
+
+    /// The process ends when a record of the undo log is written and not durable yet; whoever goes on may be cut soon.
+    pub(super) fn end_before_a_record_is_durable(&mut self, merge: Merge) -> Result<(), String> {
+        // The first sync is the head's.
+        self.machine.borrow_mut().log_syncs = Some(self.random.u32(1..4));
+        self.watch(2);
+        let merged = self.merge(merge);
+        let mut machine = self.machine.borrow_mut();
+        (machine.look, machine.log_syncs) = (None, None);
+        self.is_cached = machine.left == 0;
+        if let (Err(stopped), false) = (merged, self.is_cached) {
+            return Err(format!("{stopped:?} for no reason"));
+        }
+        machine.left = u64::MAX;
+        machine.wrong.take().map_or(Ok(()), Err)
     }
 
     pub(super) fn settled(&mut self) -> Result<Recovered, Stopped> {
