@@ -10,7 +10,7 @@ use anyhow::bail;
 use crate::disk::base::Base;
 use crate::engine::format::Shape;
 use crate::engine::format::check::{Found, look};
-use crate::engine::format::description::Description;
+use crate::engine::format::description::{Description, Identity};
 use crate::engine::format::superblock::{
     self, DESCRIPTION_VERSION, HEAD_LEN, Superblock, description_bytes,
 };
@@ -80,18 +80,22 @@ fn dependants(
         let about = Description::decode(DESCRIPTION_VERSION, &superblock.description);
         let Ok(about) = about else { continue };
         // Cheap things first: most others are for other bases.
-        if about.base.size_bytes == base.size_bytes()
-            && compare(
-                &about.base,
-                &identify_what_reads(base, superblock.origin.store, base.size_bytes()),
-                None,
-            )
-            .is_ok()
-        {
+        if about.base.size_bytes == base.size_bytes() && wants(&about.base, base, &superblock) {
             others.push(format!("'{}'", file.display()));
         }
     }
     Ok(others)
+}
+
+/// Whether it is this base, as far as that reads: who may depend on it is not passed over for a bad sector.
+fn wants(wanted: &Identity, base: &Base, superblock: &Superblock) -> bool {
+    let there = identify_what_reads(base, superblock.origin.store, base.size_bytes());
+    let is_unread = |chunk: u64| there.samples.iter().all(|sample| sample.chunk != chunk);
+    let unread: Option<&dyn Fn(u64) -> bool> = match there.samples.len() < wanted.samples.len() {
+        true => Some(&is_unread),
+        false => None,
+    };
+    compare(wanted, &there, unread).is_ok()
 }
 
 /// The files in the folders of these.
