@@ -317,7 +317,7 @@ pub(crate) fn all() -> Vec<Case> {
         // The same where others are the initramfs's init, whose patience for a device is five seconds here; `quiet` as distributions
         // have it. The last boot has the base alone. On no machine is a merge over before the power goes.
         Case::home("dracut-106 stick vfat merge-at-boot-long", Dracut).slow_stick(PocketToMerge(Vfat), MERGE_BPS).words(MERGE).guest("merge-root").each(&MERGED).cuts(2).memory(1024).quiet_s(60),
-        Case::home("initramfs-tools stick vfat merge-at-boot-long", InitramfsTools).slow_stick(PocketToMerge(Vfat), MERGE_BPS).words(MERGE).guest("merge-root").each(&MERGED).cuts(2).memory(1024).quiet_s(60),
+        Case::home("initramfs-tools stick vfat merge-at-boot", InitramfsTools).slow_stick(PocketToMerge(Vfat), MERGE_BPS).words(MERGE).guest("merge-root").each(&MERGED).cuts(2).memory(1024).quiet_s(60),
 
         // Daemons that are killed, again and again: each store and kernel once, under one of two loads.
         Case::mini("mini file kills", "kills").disk(Tools).words("store=tmpfs").kills(200),
