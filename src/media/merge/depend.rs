@@ -23,7 +23,7 @@ const MOST_FILES: usize = 10_000;
 /// No other cowfile that can be known of wants this base as it is.
 pub(super) fn require_none(cow: &Path, path: &Path, base: &Base) -> anyhow::Result<()> {
     none(
-        &dependants([cow, path], base, is(cow))?,
+        &dependants([cow, path], base, is(cow)),
         "this base as it is",
         "--output makes a new image and leaves it to them, or delete them first",
     )
@@ -43,7 +43,7 @@ pub(super) fn require_none_after_undo(
         None => is_own(file, superblock),
     };
     none(
-        &dependants([cow, path], base, is_own)?,
+        &dependants([cow, path], base, is_own),
         "the merged base",
         "make a new image of each (cowroot merge COWFILE --base BASE --output NEW), or if they may be lost, delete them",
     )
@@ -71,7 +71,7 @@ fn dependants(
     places: [&Path; 2],
     base: &Base,
     is_own: impl Fn(&Path, &Superblock) -> bool,
-) -> anyhow::Result<Vec<String>> {
+) -> Vec<String> {
     let mut others = Vec::new();
     for file in beside(places) {
         let Some(superblock) = newest(&file).filter(|found| !is_own(&file, found)) else {
@@ -84,7 +84,7 @@ fn dependants(
             others.push(format!("'{}'", file.display()));
         }
     }
-    Ok(others)
+    others
 }
 
 /// Whether it is this base, as far as that reads: who may depend on it is not passed over for a bad sector.

@@ -163,7 +163,7 @@ pub fn undo(
     let opening = || format!("{}: opening base '{}'", doing(), path.display());
     let mut target = Target::base(&path).with_context(opening)?;
     require_merged(&log, &seen(&target, &path)?).with_context(opening)?;
-    let session = session(&log, whose, &cow_was).with_context(doing)?;
+    let mut session = session(&log, whose, &cow_was).with_context(doing)?;
     let (cow, left_out) = match whose {
         Whose::Merged => (cow_was.as_path(), None),
         Whose::At(cow) => (cow, None),
@@ -174,13 +174,15 @@ pub fn undo(
     let chunks = log.kept_chunks();
     let total = chunks * CHUNK_BYTES;
     let mut done = 0;
-    let mut watch = |chunks: u64, progress: &mut Progress<'_>| {
+    if let Some((opened, _)) = &mut session {
+        scrub_kept(opened, progress).with_context(doing)?;
+    }
+    let mut watch = |chunks: u64| {
         done += chunks * CHUNK_BYTES;
         progress(Phase::Undoing, done, total);
     };
     let (result, cowfile) = match session {
         Some((mut opened, path)) => {
-            scrub_kept(&mut opened, progress).with_context(doing)?;
             let description = before(&log, &opened).with_context(doing)?;
             let found = opened.found.clone();
             let media = Media {
@@ -188,14 +190,10 @@ pub fn undo(
                 base: &mut target,
                 log: Some((&mut log, &mut file)),
             };
-            let mut watch = |chunks: u64| watch(chunks, progress);
             let result = merge::take_back(media, &found, description, &mut watch);
             (result, Some(path))
         }
-        None => {
-            let mut watch = |chunks: u64| watch(chunks, progress);
-            (log.undo(&mut file, &mut target, &mut watch), None)
-        }
+        None => (log.undo(&mut file, &mut target, &mut watch), None),
     };
     result
         .map_err(|stopped| words::stopped(stopped, [Some(&mut target), Some(&mut file)]))
